@@ -1,0 +1,1 @@
+"""Benchmarks: each script claims something and fails when it is false."""

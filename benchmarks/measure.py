@@ -1,0 +1,131 @@
+"""Measure one model on one data set: one function, one flat dict, in a process of its own."""
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skae import DenseAutoencoder
+
+MODELS = {
+    "PCA": lambda k, seed: PCA(k, svd_solver="arpack", random_state=seed),
+    "TruncatedSVD": lambda k, seed: TruncatedSVD(k, random_state=seed),
+    "DenseAutoencoder, linear": lambda k, seed: DenseAutoencoder(
+        k, hidden_layer_sizes=(), random_state=seed
+    ),
+    "DenseAutoencoder": lambda k, seed: DenseAutoencoder(k, random_state=seed),
+}
+
+
+def measure_apart(model, latent_dim, seed, folder):
+    """`measure` in a fresh process, so that its peak memory is its own."""
+    command = [sys.executable, "-m", "benchmarks.measure", model, str(latent_dim), str(seed)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [*command, str(folder)], capture_output=True, text=True, env=environment, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{model} at latent_dim={latent_dim} failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(model, latent_dim, seed, folder):
+    """Fit on train.npz, encode and judge on test.npz; both with y in labels.npz."""
+    X_train, X_test = (sp.load_npz(Path(folder, f"{part}.npz")) for part in ("train", "test"))
+    labels = np.load(Path(folder, "labels.npz"))
+    estimator = MODELS[model](latent_dim, seed)
+
+    start = time.perf_counter()
+    estimator.fit(X_train)
+    fit_seconds = time.perf_counter() - start
+    Z_train = estimator.transform(X_train)
+    start = time.perf_counter()
+    Z_test = estimator.transform(X_test)
+    transform_seconds = time.perf_counter() - start
+    peak_memory = peak_resident_bytes()
+    return {
+        "model": model,
+        "latent_dim": latent_dim,
+        "seed": seed,
+        "n_train": X_train.shape[0],
+        "n_test": X_test.shape[0],
+        "variance_explained": variance_explained(estimator, X_train, X_test, Z_test),
+        "accuracy": accuracy(Z_train, labels["train"], Z_test, labels["test"], seed),
+        "fit_seconds": fit_seconds,
+        "transform_seconds": transform_seconds,
+        "peak_memory_gb": peak_memory / 1e9,
+        "nonlinear_gain": getattr(estimator, "nonlinear_gain_", None),
+        **circumstances(),
+    }
+
+
+def variance_explained(estimator, X_train, X_test, Z_test):
+    """``1 - |X - X_hat|^2 / |X - mean|^2`` on the test rows, with the mean of the training rows."""
+    mean = np.asarray(X_train.mean(axis=0)).ravel()
+    error = total = 0.0
+    for start in range(0, X_test.shape[0], 256):
+        rows = slice(start, start + 256)
+        X = X_test[rows].toarray()
+        error += np.square(X - estimator.inverse_transform(Z_test[rows]), dtype=np.float64).sum()
+        total += np.square(X - mean, dtype=np.float64).sum()
+    return 1 - error / total
+
+
+def accuracy(Z_train, y_train, Z_test, y_test, seed):
+    """Share of test rows that a small network names right, on plain or on standardised codes.
+
+    The better of the two: neither suits every model, and whoever uses one tries both.
+    """
+    plain = MLPClassifier((256,), early_stopping=True, random_state=seed)
+    standardised = make_pipeline(StandardScaler(), plain)
+    scores = []
+    for classifier in (plain, standardised):
+        scores.append(classifier.fit(Z_train, y_train).score(Z_test, y_test))
+    return max(scores)
+
+
+def peak_resident_bytes():
+    """Most memory this process has held at once, interpreter, libraries and data included."""
+    status = Path("/proc/self/status")
+    if status.exists():  # unlike getrusage this does not inherit the parent's peak
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def circumstances():
+    """Versions and processor, for whoever reads the figures later."""
+    packages = ("torch", "scikit-learn", "numpy", "scipy", "skorch")
+    return {
+        "processor": _processor(),
+        "n_cores": os.cpu_count(),
+        "python": platform.python_version(),
+        **{package: version(package) for package in packages},
+    }
+
+
+def _processor():
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":")[1].strip()
+    return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    _, name, length, random_state, where = sys.argv
+    print(json.dumps(measure(name, int(length), int(random_state), where)))

@@ -1,0 +1,199 @@
+"""The leading principal directions of X, to a tolerance, without making it dense.
+
+With ``A = X - 1 mean'`` of shape (n, p) the directions are the right singular vectors of A.
+There are three roads to them, chosen by the smaller side of A:
+
+- the (p, p) covariance ``A'A`` and its eigenvectors;
+- the (n, n) Gram matrix ``A A'`` and its eigenvectors, mapped back by ``A'``;
+- block Krylov iteration (Musco and Musco, 2015) where both sides are long.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn.functional import pad
+
+# Up to this length of the smaller side the full eigenproblem costs a few seconds at most.
+_EXACT_SIDE = 2048
+
+# Columns that Krylov iteration adds at a time: fewer converge sooner, more multiply faster.
+_BLOCK_SIZE = 128
+
+
+@dataclass
+class Basis:
+    """Principal directions of n rows in p columns.
+
+    Attributes
+    ----------
+    directions : Tensor of shape (p, r)
+        Orthonormal columns by decreasing variance; in each the entry that is largest in absolute
+        value is positive, as scikit-learn fixes the signs of `PCA`.
+    variances : ndarray of shape (r,)
+        Sample variance along each direction.
+    total_variance : float
+        Sum of the sample variances of all columns.
+    """
+
+    directions: torch.Tensor
+    variances: np.ndarray
+    total_variance: float
+
+
+def principal_basis(rows, n_directions, *, n_accurate=None, tol=1e-3, generator=None):
+    """The leading principal directions of ``rows``.
+
+    Parameters
+    ----------
+    rows : Rows
+    n_directions : int
+        How many directions are wanted; fewer come back if the rows have a lower rank only where
+        Krylov iteration exhausts it, never on the exact roads.
+    n_accurate : int, default=n_directions
+        Krylov iteration stops when the variance along the first n_accurate directions stops
+        growing.
+    tol : float
+        ... that is, when one more block adds less than this share to it.
+    generator : torch.Generator
+        Draws the start of the Krylov iteration.
+    """
+    n, p = rows.shape
+    n_accurate = n_directions if n_accurate is None else n_accurate
+    if is_exact(rows.shape, n_directions):
+        values, directions = _exact(rows, n_directions)
+    else:
+        values, directions = _krylov(rows, n_directions, n_accurate, tol, generator)
+    degrees_of_freedom = max(1, n - 1)
+    return Basis(
+        directions=_fix_signs(directions),
+        variances=values.clamp_min(0.0).cpu().numpy().astype(np.float64) / degrees_of_freedom,
+        total_variance=float(rows.squared_norms().sum() / degrees_of_freedom),
+    )
+
+
+def is_exact(shape, n_directions):
+    """Whether the directions come from a full eigenproblem."""
+    return min(shape) <= max(_EXACT_SIDE, 2 * n_directions)
+
+
+def _exact(rows, n_directions):
+    """Eigenvectors of the covariance or of the Gram matrix, whichever is smaller."""
+    n, p = rows.shape
+    if p <= n:
+        eigenvalues, eigenvectors = torch.linalg.eigh(_covariance(rows))
+        leading = slice(p - n_directions, p)
+        return eigenvalues[leading].flip(0), eigenvectors[:, leading].flip(1).to(rows.dtype)
+    eigenvalues, eigenvectors = torch.linalg.eigh(_gram(rows))
+    leading = slice(n - n_directions, n)
+    left = eigenvectors[:, leading].flip(1).to(rows.dtype)
+    return eigenvalues[leading].flip(0), _directions(rows.transposed_times(left))
+
+
+def _identity_blocks(size, rows, width=256):
+    for start in range(0, size, width):
+        block = torch.zeros(size, min(width, size - start), dtype=rows.dtype, device=rows.device)
+        block.diagonal(-start).fill_(1.0)
+        yield slice(start, start + block.shape[1]), block
+
+
+def _covariance(rows):
+    """``A'A`` in float64, shape (p, p)."""
+    p = rows.shape[1]
+    covariance = torch.empty(p, p, dtype=torch.float64, device=rows.device)
+    for columns, identity in _identity_blocks(p, rows):
+        covariance[:, columns] = rows.transposed_times(rows.times(identity)).double()
+    return covariance
+
+
+def _gram(rows):
+    """``A A'`` in float64, shape (n, n)."""
+    n = rows.shape[0]
+    gram = torch.empty(n, n, dtype=torch.float64, device=rows.device)
+    for columns, identity in _identity_blocks(n, rows):
+        gram[:, columns] = rows.times(rows.transposed_times(identity)).double()
+    return gram
+
+
+def _krylov(rows, n_directions, n_accurate, tol, generator, block_size=_BLOCK_SIZE):
+    """Block Lanczos iteration with full reorthogonalisation, on the shorter side of A.
+
+    Q grows block by block into an orthonormal basis of ``span(B, M B, M^2 B, ...)`` for a random
+    B, with ``M = A A'`` (or ``A'A`` where A has fewer columns than rows). The eigenvectors of
+    ``T = Q' M Q`` turn Q into approximate eigenvectors of M.
+    """
+    tall = rows.shape[0] > rows.shape[1]
+    forth, back = (rows.times, rows.transposed_times) if tall else (rows.transposed_times, rows.times)
+    side = min(rows.shape)
+
+    start = torch.randn(side, block_size, generator=generator, dtype=rows.dtype)
+    block = Q = _orthonormal(start.to(rows.device))
+    images = []  # forth(Q), block by block
+    T = Q.new_zeros(0, 0, dtype=torch.float64)
+    captured = 0.0
+    while True:
+        images.append(forth(block))
+        following = back(images[-1])  # M block
+        column = Q.T @ following
+        T = _bordered(T, column.double())
+        if len(T) >= min(side, n_directions + block_size):
+            before, captured = captured, torch.linalg.eigvalsh(T.float())[-n_accurate:].sum()
+            if captured - before <= tol * captured:
+                break
+        size = torch.linalg.vector_norm(following)
+        following -= Q @ column
+        if torch.linalg.vector_norm(following) <= 1e-5 * size:  # M maps Q into itself
+            break
+        block = _orthonormal(following)
+        block = _orthonormal(block - Q @ (Q.T @ block))[:, : side - len(T)]
+        Q = torch.cat([Q, block], dim=1)
+
+    values, vectors = torch.linalg.eigh(T)
+    values, vectors = values[-n_directions:].flip(0), vectors[:, -n_directions:].flip(1)
+    vectors = vectors.to(rows.dtype)
+    if tall:
+        directions = Q @ vectors
+    else:
+        directions = images[0].new_zeros(len(images[0]), vectors.shape[1])
+        for image, part in zip(images, vectors.split([i.shape[1] for i in images]), strict=True):
+            directions.addmm_(image, part)
+    n_missing = n_directions - len(values)
+    return pad(values, (0, n_missing)), _directions(pad(directions, (0, n_missing)), generator)
+
+
+def _bordered(T, column):
+    """The symmetric matrix T with one more block ``column`` on its right and below it."""
+    old, grown = len(T), len(column)
+    bordered = T.new_empty(grown, grown)
+    bordered[:old, :old] = T
+    bordered[:, old:] = column
+    bordered[old:, :] = column.T
+    bordered[old:, old:] = (column[old:] + column[old:].T) / 2
+    return bordered
+
+
+def _orthonormal(block):
+    """An orthonormal basis of the span of ``block``, by its Gram matrix; what is tiny is dropped."""
+    for _ in range(2):
+        values, vectors = torch.linalg.eigh((block.T @ block).double())
+        kept = values > 1e-6 * values[-1]
+        block = block @ (vectors[:, kept] / values[kept].sqrt()).to(block.dtype)
+    return block
+
+
+def _directions(columns, generator=None):
+    """``columns`` orthonormal in their order, those that are too short replaced by random ones."""
+    lengths = torch.linalg.vector_norm(columns, dim=0)
+    short = lengths <= 1e-3 * lengths[0]
+    columns = columns / torch.where(short, 1.0, lengths)
+    if short.any():
+        noise = torch.randn(len(columns), int(short.sum()), generator=generator, dtype=columns.dtype)
+        columns[:, short] = noise.to(columns.device)
+        return torch.linalg.qr(columns).Q
+    factor = torch.linalg.cholesky(columns.T @ columns)  # they are nearly orthonormal already
+    return torch.linalg.solve_triangular(factor.T, columns, upper=True, left=False)
+
+
+def _fix_signs(directions):
+    largest = directions.abs().argmax(dim=0, keepdim=True)
+    return directions * directions.gather(0, largest).sign()

@@ -1,0 +1,103 @@
+"""How a fitted autoencoder turns rows into codes and codes into rows.
+
+A codec works on a bounded number of rows; whoever calls it cuts the data up.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+
+
+class Codec(ABC):
+    """From `Rows` to codes and back.
+
+    ``row_bytes`` is what encoding holds for each row beyond a batch of X.
+    """
+
+    row_bytes: int
+
+    @abstractmethod
+    def encode(self, rows):
+        """Codes of the rows: Tensor of shape (n, k)."""
+
+    @abstractmethod
+    def decode(self, codes):
+        """Rows from their codes: Tensor of shape (n, p)."""
+
+    @abstractmethod
+    def squared_errors(self, rows):
+        """Squared reconstruction error of each row: float64 Tensor of shape (n,)."""
+
+
+class PrincipalCodec(Codec):
+    """A module that works on principal component scores; the columns of X never reach it.
+
+    Parameters
+    ----------
+    mean : Tensor of shape (p,)
+    components : Tensor of shape (k, p)
+        The directions of the linear code.
+    further_components : Tensor of shape (r - k, p)
+        The directions beyond.
+    module : ResidualAutoencoder
+    """
+
+    def __init__(self, mean, components, further_components, module):
+        self.mean = mean
+        self.components = components
+        self.further_components = further_components
+        self.module = module
+        n_scores = len(components) + len(further_components)
+        self.row_bytes = 4 * n_scores * components.itemsize
+
+    def _scores(self, rows):
+        leading = rows.times(self.components.T)
+        return torch.cat([leading, rows.times(self.further_components.T)], dim=1)
+
+    @torch.inference_mode()
+    def encode(self, rows):
+        if self.module.encoder is None:
+            return rows.times(self.components.T)
+        return self.module.encode(self._scores(rows))
+
+    @torch.inference_mode()
+    def decode(self, codes):
+        scores = self.module.decode(codes)
+        k = len(self.components)
+        x_hat = torch.addmm(self.mean, scores[:, :k], self.components)
+        if self.module.decoder is not None:
+            x_hat.addmm_(scores[:, k:], self.further_components)
+        return x_hat
+
+    @torch.inference_mode()
+    def squared_errors(self, rows):
+        # |x - x_hat|^2 = |x - m|^2 - |y|^2 + |y - y_hat|^2, because the directions are orthonormal.
+        y = self._scores(rows)
+        y_hat = self.module(y)
+        errors = torch.from_numpy(rows.squared_norms()).to(y.device)
+        errors += ((y - y_hat).double().square() - y.double().square()).sum(dim=1)
+        return errors.clamp_min_(0.0)
+
+
+class PlainCodec(Codec):
+    """A module that works on the rows themselves, made dense a batch at a time."""
+
+    def __init__(self, module, latent_dim):
+        self.module = module
+        self.row_bytes = 4 * latent_dim
+
+    @torch.inference_mode()
+    def encode(self, rows):
+        return torch.cat([self.module.encode(rows.dense(batch)) for batch in rows.slices()])
+
+    @torch.inference_mode()
+    def decode(self, codes):
+        return self.module.decode(codes)
+
+    @torch.inference_mode()
+    def squared_errors(self, rows):
+        errors = []
+        for batch in rows.slices():
+            x = rows.dense(batch)
+            errors.append((x - self.module(x)).double().square().sum(dim=1))
+        return torch.cat(errors)

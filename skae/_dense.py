@@ -1,0 +1,309 @@
+"""DenseAutoencoder: its parameters, and how its modules are built."""
+
+from numbers import Integral
+
+import numpy as np
+import torch
+from sklearn.utils._param_validation import StrOptions
+
+from ._base import BaseAutoencoder, output_dtype
+from ._basis import is_exact, principal_basis
+from ._codec import PlainCodec, PrincipalCodec
+from ._gate import LINEAR, fit_residuals, held_out_runs
+from ._modules import ACTIVATIONS, PlainAutoencoder, ResidualAutoencoder, perceptron
+from ._net import RowSet, forked_random_state, train
+from ._rows import rows_of, tensor_of, torch_dtype
+
+# Dropout between the layers of the residual networks.
+_DROPOUT = 0.1
+
+# How many principal directions the residual networks see and correct, if the code is shorter.
+_N_DIRECTIONS = 384
+
+
+class DenseAutoencoder(BaseAutoencoder):
+    """Autoencoder of fully connected networks that starts from PCA and only improves on it.
+
+    The code is PCA's plus what a network f adds, the reconstruction is PCA's plus what a network
+    g adds::
+
+        z     = V_k' (x - mean) + f(y)         y = V_r' (x - mean)
+        x_hat = mean + V_r ([z; 0] + g(z))
+
+    ``V_r`` are the leading r principal directions. Both networks start at zero, so training
+    starts at PCA; rows put aside decide whether f and g stay, and where they do not help the
+    model remains PCA. Since ``V_r`` is orthonormal the networks train on the r scores of each
+    row and never meet the columns of X: wide sparse data costs no more memory than PCA.
+
+    Parameters
+    ----------
+    latent_dim : int, default=None
+        Length k of the code; at most ``min(n_samples, n_features)`` with the linear path. None
+        means ``min(32, n_samples, n_features)``.
+    hidden_layer_sizes : "auto" or tuple of int, default="auto"
+        Widths of the encoder's hidden layers; the decoder mirrors them. ``()`` with the linear
+        path is PCA alone, at any size and sparsity.
+    activation : {"elu", "gelu", "relu", "sigmoid", "silu", "softplus", "tanh"}, default="gelu"
+        Activation of the hidden layers.
+    linear_path : bool, default=True
+        Whether codes and reconstructions start from PCA's. False gives the plain mirrored
+        perceptron on X itself, which takes any ``latent_dim``.
+    loss : {"mse"}, default="mse"
+        Reconstruction loss: squared error.
+    output_activation : same choice as activation, or None, default=None
+        Last activation of the plain network, for example "sigmoid" for data in [0, 1]. Needs
+        ``linear_path=False``.
+    whiten : bool, default=False
+        Divide each code by its standard deviation over the training rows.
+    max_epochs : int or "auto", default="auto"
+        Most passes over the training rows. "auto" makes about 1,600 steps, in 15 to 40
+        passes.
+    batch_size : int or "auto", default="auto"
+        Rows in a batch. "auto" is 128, and less where there would be fewer than 16 batches.
+    learning_rate : float or "auto", default="auto"
+        Highest learning rate of AdamW's one-cycle schedule. "auto" is 0.001.
+    weight_decay : float, default=0.01
+        Decoupled weight decay of AdamW.
+    early_stopping : bool, default=True
+        Stop training when the rows put aside have not improved for `n_iter_no_change` epochs.
+        The weights of the best epoch are kept in any case.
+    validation_fraction : float, default=0.1
+        Share of the rows to put aside, in runs of neighbouring rows.
+    n_iter_no_change : int, default=10
+        Epochs to wait for an improvement.
+    tol : float, default=1e-4
+        Share by which the validation loss must fall to count as an improvement.
+    device : str or torch.device, default="auto"
+        Where to compute; "auto" is the first CUDA device if there is one, else the CPU.
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        Of the matrix products in training. "auto" is bfloat16 where the hardware multiplies it
+        faster.
+    random_state : int, RandomState instance or None, default=None
+        Of the rows put aside, the first weights and the order of training. None takes fresh
+        entropy; global random states are neither used nor changed.
+    verbose : int, default=0
+        1 prints a line an epoch.
+
+    Attributes
+    ----------
+    latent_dim_ : int
+        Length of the code.
+    mean_ : ndarray of shape (n_features,)
+        Mean of the training rows.
+    components_ : ndarray of shape (latent_dim_, n_features)
+        Principal directions, the linear part of the code. Linear path only.
+    explained_variance_ratio_ : ndarray of shape (latent_dim_,)
+        Share of the training rows' variance along each direction. Linear path only.
+    nonlinear_gain_ : float
+        Share of the variance of the rows put aside that the networks explain beyond PCA; 0.0
+        where PCA was kept. Linear path only.
+    module_ : torch.nn.Module
+        The fitted networks.
+    n_iter_ : int
+        Epochs trained; 0 where PCA was kept.
+    history_ : list of dict
+        Training and validation loss and seconds of each of those epochs.
+    n_features_in_ : int
+        Number of columns of X in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns of X in `fit`, if all were strings.
+
+    See Also
+    --------
+    sklearn.decomposition.PCA : The linear model, for dense data.
+    sklearn.decomposition.TruncatedSVD : The linear model without centring, for sparse data.
+
+    References
+    ----------
+    PCA as the start of an autoencoder: `PCA-Boosted Autoencoders
+    <https://arxiv.org/abs/2205.11673>`_. The directions of wide data by block Krylov iteration:
+    Musco and Musco, `Randomized Block Krylov Methods for Stronger and Faster Approximate Singular
+    Value Decomposition <https://arxiv.org/abs/1504.05477>`_ (2015).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.decomposition import PCA
+    >>> from skae import DenseAutoencoder
+    >>> X = load_digits().data
+    >>> autoencoder = DenseAutoencoder(8, random_state=0).fit(X[:1500])
+    >>> autoencoder.transform(X[1500:]).shape
+    (297, 8)
+    >>> pca = DenseAutoencoder(8, hidden_layer_sizes=()).fit(X[:1500])
+    >>> autoencoder.score(X[1500:]) > pca.score(X[1500:]) + 0.05
+    True
+    """
+
+    _parameter_constraints = {
+        **BaseAutoencoder._parameter_constraints,
+        "hidden_layer_sizes": ["array-like", StrOptions({"auto"})],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "linear_path": ["boolean"],
+        "output_activation": [StrOptions(set(ACTIVATIONS)), None],
+    }
+
+    def __init__(
+        self,
+        latent_dim=None,
+        *,
+        hidden_layer_sizes="auto",
+        activation="gelu",
+        linear_path=True,
+        loss="mse",
+        output_activation=None,
+        whiten=False,
+        max_epochs="auto",
+        batch_size="auto",
+        learning_rate="auto",
+        weight_decay=0.01,
+        early_stopping=True,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        tol=1e-4,
+        device="auto",
+        precision="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        self.latent_dim = latent_dim
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.linear_path = linear_path
+        self.loss = loss
+        self.output_activation = output_activation
+        self.whiten = whiten
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.device = device
+        self.precision = precision
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _fit_rows(self, X, device, rng):
+        latent_dim = self._resolve_latent_dim(*X.shape)
+        hidden = self._resolve_hidden_layer_sizes(X.shape[1])
+        if self.output_activation is not None and self.linear_path:
+            raise ValueError(
+                f"output_activation={self.output_activation!r} needs linear_path=False: with the "
+                f"linear path the output is a sum that starts from PCA's."
+            )
+        learn = self._learn_residual if self.linear_path else self._learn_plain
+        learn(X, latent_dim, hidden, device, rng)
+        self.latent_dim_ = latent_dim
+
+    def _learn_residual(self, X, latent_dim, hidden, device, rng):
+        """PCA, and networks on its scores where they help."""
+        n_directions = latent_dim
+        if hidden:
+            n_directions = min(*X.shape, max(_N_DIRECTIONS, latent_dim * 3 // 2))
+        # Krylov iteration has a tolerance of its own; float64 would only make it slower.
+        dtype = output_dtype(X.dtype) if is_exact(X.shape, n_directions) else np.dtype("float32")
+        rows = rows_of(X, dtype=torch_dtype(dtype), device=device)
+        basis = principal_basis(
+            rows,
+            n_directions,
+            n_accurate=latent_dim,
+            generator=torch.Generator().manual_seed(rng.randint(2**31)),
+        )
+        network_seed = rng.randint(2**31)
+
+        def build(scale, encoder, decoder):
+            sizes = [len(scale), *hidden, latent_dim]
+            with forked_random_state(network_seed, device):
+                f = perceptron(sizes, self.activation, _DROPOUT) if encoder else None
+                g = perceptron(sizes[::-1], self.activation, _DROPOUT) if decoder else None
+            return ResidualAutoencoder(scale, latent_dim, f, g).to(device)
+
+        verdict = LINEAR
+        if hidden:
+            verdict = fit_residuals(
+                rows,
+                basis.directions,
+                latent_dim,
+                build,
+                self._training_options(X.shape[0], device),
+                self.validation_fraction,
+                rng,
+            )
+        module = verdict.module or ResidualAutoencoder(torch.ones(latent_dim), latent_dim)
+        n_used = len(module.scale)
+        leading, further = basis.directions[:, :n_used].tensor_split([latent_dim], dim=1)
+        self.mean_ = rows.mean.astype(dtype)
+        # Transposed, each stays contiguous in the order that products with sparse rows want.
+        self.components_ = leading.cpu().contiguous().numpy().T
+        self._further_components = further.cpu().contiguous().numpy().T
+        total_variance = basis.total_variance or 1.0
+        self.explained_variance_ratio_ = basis.variances[:latent_dim] / total_variance
+        self.nonlinear_gain_ = verdict.gain
+        self._keep(module.to(torch_dtype(dtype)), verdict.history)
+
+    def _learn_plain(self, X, latent_dim, hidden, device, rng):
+        """The mirrored perceptron on X itself."""
+        rows = rows_of(X, device=device)
+        sizes = [X.shape[1], *hidden, latent_dim]
+        mean, scale = None, 1.0
+        if self.output_activation is None:
+            mean = torch.from_numpy(rows.mean).float()
+            scale = float(np.sqrt(rows.squared_norms().mean() / X.shape[1])) or 1.0
+        with forked_random_state(rng.randint(2**31), device):
+            module = PlainAutoencoder(
+                perceptron(sizes, self.activation),
+                perceptron(sizes[::-1], self.activation),
+                mean=mean,
+                scale=scale,
+                activation=self.output_activation,
+            ).to(device)
+        fitted, unseen = held_out_runs(X.shape[0], self.validation_fraction, rng)
+        history = train(
+            module,
+            RowSet(rows.dense, fitted),
+            self._training_options(X.shape[0], device),
+            unseen=RowSet(rows.dense, unseen) if len(unseen) else None,
+            seed=rng.randint(2**31),
+        )
+        self.mean_ = rows.mean.astype(np.float32)
+        self._keep(module, history)
+
+    def _keep(self, module, history):
+        self.module_ = module.eval()
+        self.history_ = history
+        self.n_iter_ = len(history)
+
+    def _codec(self):
+        if not self.linear_path:
+            return PlainCodec(self.module_, self.latent_dim_)
+        return PrincipalCodec(
+            *map(tensor_of, (self.mean_, self.components_, self._further_components)),
+            self.module_,
+        )
+
+    def _resolve_latent_dim(self, n_samples, n_features):
+        if self.latent_dim is None:
+            return min(32, n_samples, n_features)
+        longest = min(n_samples, n_features)
+        if self.linear_path and self.latent_dim > longest:
+            raise ValueError(
+                f"latent_dim={self.latent_dim} must be at most min(n_samples, n_features)="
+                f"{longest}, as for PCA, from which the code starts; linear_path=False takes a "
+                f"code of any length."
+            )
+        return int(self.latent_dim)
+
+    def _resolve_hidden_layer_sizes(self, n_features):
+        if isinstance(self.hidden_layer_sizes, str):  # "auto"
+            if not self.linear_path:
+                return (512, 256)
+            return (512, 512) if n_features <= 128 else (1024, 1024)
+        sizes = tuple(np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=object)))
+        if not all(isinstance(size, Integral) and size > 0 for size in sizes):
+            raise ValueError(
+                f"hidden_layer_sizes={self.hidden_layer_sizes!r} must be 'auto' or a tuple of "
+                f"positive integers."
+            )
+        return tuple(map(int, sizes))

@@ -1,0 +1,141 @@
+"""Encoder and decoder pairs in plain PyTorch."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+ACTIVATIONS = {
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "relu": nn.ReLU,
+    "sigmoid": nn.Sigmoid,
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+}
+
+
+def perceptron(sizes, activation, dropout=0.0):
+    """Linear layers of the given ``sizes``, an activation and a dropout between each two."""
+    layers = []
+    for n_inputs, n_outputs in zip(sizes[:-2], sizes[1:-1], strict=True):
+        layers += [nn.Linear(n_inputs, n_outputs), ACTIVATIONS[activation]()]
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+    return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
+
+
+def starting_at_zero(network):
+    """``network`` with its last layer set to zero, so that it returns zero until it learns."""
+    nn.init.zeros_(network[-1].weight)
+    nn.init.zeros_(network[-1].bias)
+    return network
+
+
+class Autoencoder(nn.Module, ABC):
+    """``x_hat = decode(encode(x))``."""
+
+    @abstractmethod
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes of the rows x."""
+
+    @abstractmethod
+    def decode(self, z: Tensor) -> Tensor:
+        """Rows from the codes z."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x))
+
+
+class ResidualAutoencoder(Autoencoder):
+    """What non-linear networks add to principal component scores::
+
+        z     = y[:k] + s[:k] f(y / s)
+        y_hat = [z; 0] + s g(z / s[:k])
+
+    With f and g at zero this is PCA of length k, exactly.
+
+    **Shape**: y and y_hat (n, r); z (n, k).
+
+    Parameters
+    ----------
+    scale : Tensor of shape (r,)
+        The fixed s that brings scores of very different variance closer together.
+    latent_dim : int
+        k.
+    encoder : nn.Sequential from r to k numbers, or None
+        f, its last layer set to zero here; None for a linear code.
+    decoder : nn.Sequential from k to r numbers, or None
+        g, likewise.
+
+    Examples
+    --------
+    >>> import torch
+    >>> scale, y = torch.ones(5), torch.randn(3, 5)
+    >>> pca = ResidualAutoencoder(scale, 2, perceptron([5, 8, 2], "gelu"), None)
+    >>> torch.equal(pca.encode(y), y[:, :2])
+    True
+    >>> pca(y).shape
+    torch.Size([3, 5])
+    """
+
+    def __init__(self, scale, latent_dim, encoder=None, decoder=None):
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.register_buffer("scale", scale)
+        self.encoder = None if encoder is None else starting_at_zero(encoder)
+        self.decoder = None if decoder is None else starting_at_zero(decoder)
+
+    def encode(self, y: Tensor) -> Tensor:
+        k = self.latent_dim
+        z = y[:, :k]
+        if self.encoder is not None:
+            z = z + self.scale[:k] * self.encoder(y / self.scale)
+        return z
+
+    def decode(self, z: Tensor) -> Tensor:
+        k, r = self.latent_dim, len(self.scale)
+        y_hat = pad(z, (0, r - k))
+        if self.decoder is not None:
+            y_hat = y_hat + self.scale * self.decoder(z / self.scale[:k])
+        return y_hat
+
+
+class PlainAutoencoder(Autoencoder):
+    """The autoencoder of the textbooks::
+
+        z     = encoder((x - m) / s)
+        x_hat = m + s a(decoder(z))
+
+    with an output activation a. Without one, m is the mean of the rows and s their typical
+    deviation, so that the networks see numbers near one; with one, m is zero and s is one, and
+    the rows must lie in the range of a.
+
+    **Shape**: x and x_hat (n, p); z (n, k).
+
+    Examples
+    --------
+    >>> import torch
+    >>> plain = PlainAutoencoder(
+    ...     perceptron([5, 8, 2], "relu"), perceptron([2, 8, 5], "relu"), activation="sigmoid"
+    ... )
+    >>> x_hat = plain(torch.rand(3, 5))
+    >>> x_hat.shape, bool(((0 < x_hat) & (x_hat < 1)).all())
+    (torch.Size([3, 5]), True)
+    """
+
+    def __init__(self, encoder, decoder, *, mean=None, scale=1.0, activation=None):
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.activation = nn.Identity() if activation is None else ACTIVATIONS[activation]()
+        self.register_buffer("mean", torch.zeros(()) if mean is None else mean)
+        self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float32))
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.encoder((x - self.mean) / self.scale)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.mean + self.scale * self.activation(self.decoder(z))

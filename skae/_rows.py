@@ -1,0 +1,187 @@
+"""Rows of an array, a memmap or a sparse matrix: batches, and products with a tall matrix.
+
+Everything that depends on how the data is stored lives here. Both kinds of rows stand for the
+*centred* matrix ``A = X - 1 mean'`` and never build it: a dense batch is centred before its
+product, a sparse one after it.
+"""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch.nn.functional import embedding_bag
+
+# One batch of dense rows, or one block of non-zeros, stays near this size.
+_BATCH_BYTES = 64 * 2**20
+
+# Columns of a tall matrix that are gathered at a time: 65,536 rows of 64 float32 stay in the cache.
+_PANEL = 64
+
+
+def rows_of(X, *, mean=None, dtype=torch.float32, device="cpu"):
+    """Wrap X, a 2-D array or CSR matrix, as `Rows`.
+
+    Parameters
+    ----------
+    X : ndarray or CSR matrix or array of shape (n, p)
+    mean : ndarray of shape (p,), default=None
+        What is subtracted from each row; the mean of the rows if None.
+    dtype : torch.dtype
+        Precision of batches and products.
+    device : str or torch.device
+        Where batches and products live.
+    """
+    kind = SparseRows if sp.issparse(X) else DenseRows
+    return kind(X, mean, dtype, torch.device(device))
+
+
+def batch_slices(n_rows, row_bytes, batch_bytes=_BATCH_BYTES):
+    """Slices that cut n_rows into batches of about batch_bytes each."""
+    step = max(1, int(batch_bytes // max(1, row_bytes)))
+    return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
+
+
+def tensor_of(array):
+    """A NumPy array as a tensor, sharing its memory unless that is read-only."""
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+def torch_dtype(dtype):
+    """The torch counterpart of a NumPy dtype."""
+    return torch.from_numpy(np.empty(0, dtype)).dtype
+
+
+class Rows(ABC):
+    """The centred rows of X: ``A = X - 1 mean'`` of shape (n, p)."""
+
+    def __init__(self, X, mean, dtype, device):
+        self.X = X
+        self.shape = X.shape
+        self.dtype = dtype
+        self.device = device
+        self.mean = self._column_mean() if mean is None else np.asarray(mean, dtype=np.float64)
+        self._mean = torch.from_numpy(self.mean).to(device=device, dtype=dtype)
+
+    def __len__(self):
+        return self.shape[0]
+
+    @abstractmethod
+    def _column_mean(self):
+        """Mean of each column in float64, shape (p,)."""
+
+    @abstractmethod
+    def dense(self, index):
+        """The rows at ``index`` (a slice or an array), not centred, as a dense tensor."""
+
+    @abstractmethod
+    def times(self, W):
+        """``A W`` for a tensor W of shape (p, c): shape (n, c)."""
+
+    @abstractmethod
+    def transposed_times(self, Q):
+        """``A' Q`` for a tensor Q of shape (n, c): shape (p, c)."""
+
+    @abstractmethod
+    def squared_norms(self):
+        """Squared length of each centred row in float64, shape (n,)."""
+
+    def slices(self):
+        """Slices of rows that are small enough to be dense one at a time."""
+        return batch_slices(self.shape[0], self.shape[1] * self.dtype.itemsize)
+
+
+class DenseRows(Rows):
+    """Rows of a NumPy array or memmap of any real dtype and memory order."""
+
+    def _column_mean(self):
+        total = np.zeros(self.shape[1])
+        for rows in batch_slices(self.shape[0], self.shape[1] * 8):
+            total += self.X[rows].sum(axis=0, dtype=np.float64)
+        return total / self.shape[0]
+
+    def dense(self, index):
+        numpy_dtype = np.float64 if self.dtype == torch.float64 else np.float32
+        batch = np.ascontiguousarray(self.X[index], dtype=numpy_dtype)
+        return tensor_of(batch).to(self.device)
+
+    def _centred(self, index):
+        return self.dense(index) - self._mean
+
+    def times(self, W):
+        product = W.new_empty((self.shape[0], W.shape[1]))
+        for rows in self.slices():
+            torch.mm(self._centred(rows), W, out=product[rows])
+        return product
+
+    def transposed_times(self, Q):
+        product = Q.new_zeros((self.shape[1], Q.shape[1]))
+        for rows in self.slices():
+            product.addmm_(self._centred(rows).T, Q[rows])
+        return product
+
+    def squared_norms(self):
+        norms = np.empty(self.shape[0])
+        for rows in batch_slices(self.shape[0], self.shape[1] * 8):
+            centred = self.X[rows].astype(np.float64) - self.mean
+            norms[rows] = np.einsum("ij,ij->i", centred, centred)
+        return norms
+
+
+class SparseRows(Rows):
+    """Rows of a SciPy CSR matrix or array, with 32- or 64-bit indices.
+
+    The products gather rows of the tall matrix with `embedding_bag`: the fastest sparse product
+    PyTorch has on a CPU (docs/design.md has the figures). ``A' Q`` uses a transpose of X that is
+    made once, when first asked for.
+    """
+
+    def __init__(self, X, mean, dtype, device):
+        super().__init__(X, mean, dtype, device)
+        self._transpose = None
+
+    def _column_mean(self):
+        return np.asarray(self.X.sum(axis=0, dtype=np.float64)).ravel() / self.shape[0]
+
+    def dense(self, index):
+        numpy_dtype = np.float64 if self.dtype == torch.float64 else np.float32
+        return torch.from_numpy(self.X[index].astype(numpy_dtype).toarray()).to(self.device)
+
+    def times(self, W):
+        return self._product(self.X, W).sub_(self._mean @ W)
+
+    def transposed_times(self, Q):
+        if self._transpose is None:
+            self._transpose = self.X.T.tocsr()
+        return self._product(self._transpose, Q).addr_(self._mean, Q.sum(dim=0), alpha=-1)
+
+    def _product(self, csr, dense):
+        """``csr @ dense``: for blocks of rows, panel by panel of columns that stay in cache."""
+        product = dense.new_empty((csr.shape[0], dense.shape[1]))
+        panels = [panel.contiguous() for panel in dense.split(_PANEL, dim=1)]
+        row_bytes = 16 * csr.nnz / csr.shape[0]
+        for rows in batch_slices(csr.shape[0], row_bytes):
+            offsets = csr.indptr[rows.start : rows.stop + 1]
+            entries = slice(offsets[0], offsets[-1])
+            indices = tensor_of(csr.indices[entries]).to(self.device)
+            values = tensor_of(csr.data[entries]).to(dense)
+            offsets = tensor_of((offsets - offsets[0]).astype(csr.indices.dtype)).to(self.device)
+            for panel, out in zip(panels, product[rows].split(_PANEL, dim=1), strict=True):
+                out.copy_(
+                    embedding_bag(
+                        indices,
+                        panel,
+                        offsets,
+                        mode="sum",
+                        per_sample_weights=values,
+                        include_last_offset=True,
+                    )
+                )
+        return product
+
+    def squared_norms(self):
+        # |x - m|^2 = |x|^2 - 2 x'm + |m|^2, in float64 because the terms nearly cancel.
+        X = self.X
+        squares = np.asarray(X.multiply(X).sum(axis=1, dtype=np.float64)).ravel()
+        norms = squares - 2 * (X @ self.mean) + self.mean @ self.mean
+        return np.maximum(norms, 0.0)
