@@ -28,8 +28,8 @@ from benchmarks.measure import MODELS, measure_apart
 from skae import ByteBigrams
 
 RESULTS = Path(__file__).parent / "results"
-QUICK = {"latent_dims": [16], "per_format": 200}
-FULL = {"latent_dims": [16, 64, 256, 1024], "per_format": 1500}
+QUICK = {"latent_dims": [16], "per_format": 1000}
+FULL = {"latent_dims": [16, 64, 256, 1024], "per_format": 2000}
 
 # PCA's only solvers for sparse rows are ARPACK, which slows down quickly with the length of the
 # code, and the 65,536 x 65,536 covariance, which takes 34 GB.
@@ -55,7 +55,7 @@ def main():
     formats = sorted(set(corpus.formats))
     print(
         f"{len(train):,} training and {len(test):,} test chunks of {len(formats)} formats "
-        f"({', '.join(formats)}); 65,536 columns, {X.nnz / X[:].shape[0] / 65536:.1%} non-zero"
+        f"({', '.join(formats)}); 65,536 columns, {X.nnz / X.shape[0] / X.shape[1]:.1%} non-zero"
     )
     jobs = [
         (model, latent_dim)

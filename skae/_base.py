@@ -207,6 +207,9 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         )
         if sp.issparse(X):
             X = X.astype(output_dtype(X.dtype), copy=False)
+            if not X.has_canonical_format:
+                X = X.copy()
+                X.sum_duplicates()
         return X
 
     def _training_options(self, n_samples, device):

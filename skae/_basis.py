@@ -58,7 +58,7 @@ def principal_basis(rows, n_directions, *, n_accurate=None, tol=1e-3, generator=
     generator : torch.Generator
         Draws the start of the Krylov iteration.
     """
-    n, p = rows.shape
+    n, _p = rows.shape
     n_accurate = n_directions if n_accurate is None else n_accurate
     if is_exact(rows.shape, n_directions):
         values, directions = _exact(rows, n_directions)
@@ -123,7 +123,9 @@ def _krylov(rows, n_directions, n_accurate, tol, generator, block_size=_BLOCK_SI
     ``T = Q' M Q`` turn Q into approximate eigenvectors of M.
     """
     tall = rows.shape[0] > rows.shape[1]
-    forth, back = (rows.times, rows.transposed_times) if tall else (rows.transposed_times, rows.times)
+    forth, back = (
+        (rows.times, rows.transposed_times) if tall else (rows.transposed_times, rows.times)
+    )
     side = min(rows.shape)
 
     start = torch.randn(side, block_size, generator=generator, dtype=rows.dtype)
@@ -187,7 +189,9 @@ def _directions(columns, generator=None):
     short = lengths <= 1e-3 * lengths[0]
     columns = columns / torch.where(short, 1.0, lengths)
     if short.any():
-        noise = torch.randn(len(columns), int(short.sum()), generator=generator, dtype=columns.dtype)
+        noise = torch.randn(
+            len(columns), int(short.sum()), generator=generator, dtype=columns.dtype
+        )
         columns[:, short] = noise.to(columns.device)
         return torch.linalg.qr(columns).Q
     factor = torch.linalg.cholesky(columns.T @ columns)  # they are nearly orthonormal already

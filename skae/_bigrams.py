@@ -136,9 +136,7 @@ class ByteBigrams(TransformerMixin, BaseEstimator):
         try:
             return np.frombuffer(item, dtype=np.uint8)
         except TypeError:
-            raise TypeError(
-                f"X[{position}] must be bytes, got {type(item).__name__}."
-            ) from None
+            raise TypeError(f"X[{position}] must be bytes, got {type(item).__name__}.") from None
 
     def get_feature_names_out(self, input_features=None):
         """Names of the columns: ``bigram_`` and the two bytes in hexadecimal.

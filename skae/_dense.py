@@ -286,12 +286,11 @@ class DenseAutoencoder(BaseAutoencoder):
     def _resolve_latent_dim(self, n_samples, n_features):
         if self.latent_dim is None:
             return min(32, n_samples, n_features)
-        longest = min(n_samples, n_features)
-        if self.linear_path and self.latent_dim > longest:
+        if self.linear_path and self.latent_dim > min(n_samples, n_features):
             raise ValueError(
-                f"latent_dim={self.latent_dim} must be at most min(n_samples, n_features)="
-                f"{longest}, as for PCA, from which the code starts; linear_path=False takes a "
-                f"code of any length."
+                f"latent_dim={self.latent_dim} must be at most min(n_samples={n_samples}, "
+                f"n_features={n_features}) = {min(n_samples, n_features)}, as in PCA, from which "
+                f"the code starts; with linear_path=False it may have any length."
             )
         return int(self.latent_dim)
 

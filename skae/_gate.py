@@ -122,7 +122,13 @@ def fit_residuals(
         max_epochs=max(1, round(_REFINE * len(history))),
         learning_rate=_REFINE * options.learning_rate,
     )
-    train(final, RowSet(scores.__getitem__, np.arange(len(rows))), refinement, seed=seed, title="all rows")
+    train(
+        final,
+        RowSet(scores.__getitem__, np.arange(len(rows))),
+        refinement,
+        seed=seed,
+        title="all rows",
+    )
     final.scale *= unit  # the module is homogeneous: this is all there is to changing the unit
     return Verdict(final, float(gains.sum() / total), history)
 

@@ -1,5 +1,6 @@
 """Encoder and decoder pairs in plain PyTorch."""
 
+import itertools
 from abc import ABC, abstractmethod
 
 import torch
@@ -20,7 +21,7 @@ ACTIVATIONS = {
 def perceptron(sizes, activation, dropout=0.0):
     """Linear layers of the given ``sizes``, an activation and a dropout between each two."""
     layers = []
-    for n_inputs, n_outputs in zip(sizes[:-2], sizes[1:-1], strict=True):
+    for n_inputs, n_outputs in itertools.pairwise(sizes):
         layers += [nn.Linear(n_inputs, n_outputs), ACTIVATIONS[activation]()]
         if dropout:
             layers.append(nn.Dropout(dropout))

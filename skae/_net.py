@@ -1,7 +1,7 @@
 """Training: a skorch net whose target is its own input."""
 
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -211,10 +211,8 @@ def train(module, rows, options, *, unseen=None, seed=0, title="skae"):
     with forked_random_state(seed, options.device):
         net.initialize()
         net.notify("on_train_begin", X=rows, y=None)
-        try:
+        with suppress(_Stop):
             net.fit_loop(rows)
-        except _Stop:
-            pass
         net.notify("on_train_end", X=rows, y=None)
     module.eval()
     hidden = {"batches", "event_lr"}

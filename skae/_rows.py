@@ -141,19 +141,26 @@ class SparseRows(Rows):
         self._transpose = None
 
     def _column_mean(self):
-        return np.asarray(self.X.sum(axis=0, dtype=np.float64)).ravel() / self.shape[0]
+        # Not X.sum: that adds float32 up in float32.
+        return self.X.T @ np.ones(self.shape[0]) / self.shape[0]
 
     def dense(self, index):
         numpy_dtype = np.float64 if self.dtype == torch.float64 else np.float32
         return torch.from_numpy(self.X[index].astype(numpy_dtype).toarray()).to(self.device)
 
     def times(self, W):
-        return self._product(self.X, W).sub_(self._mean @ W)
+        return self._product(self.X, W).sub_(self._mean_times(W))
 
     def transposed_times(self, Q):
         if self._transpose is None:
             self._transpose = self.X.T.tocsr()
         return self._product(self._transpose, Q).addr_(self._mean, Q.sum(dim=0), alpha=-1)
+
+    def _mean_times(self, W):
+        # In float64: summing this many products in float32 would cost three digits.
+        mean = torch.from_numpy(self.mean).to(self.device)
+        parts = zip(mean.split(4096), W.split(4096), strict=True)
+        return sum(part @ block.double() for part, block in parts).to(W.dtype)
 
     def _product(self, csr, dense):
         """``csr @ dense``: for blocks of rows, panel by panel of columns that stay in cache."""
@@ -182,6 +189,6 @@ class SparseRows(Rows):
     def squared_norms(self):
         # |x - m|^2 = |x|^2 - 2 x'm + |m|^2, in float64 because the terms nearly cancel.
         X = self.X
-        squares = np.asarray(X.multiply(X).sum(axis=1, dtype=np.float64)).ravel()
+        squares = X.multiply(X) @ np.ones(self.shape[1])
         norms = squares - 2 * (X @ self.mean) + self.mean @ self.mean
         return np.maximum(norms, 0.0)

@@ -1,0 +1,59 @@
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.model_selection import StratifiedGroupKFold
+
+from skae import ByteBigrams, DenseAutoencoder
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """Training and test rows of scikit-learn's digits, with their labels."""
+    X, y = load_digits(return_X_y=True)
+    return X[:1300], X[1300:], y[:1300], y[1300:]
+
+
+@pytest.fixture(scope="session")
+def bigrams():
+    """Training and test rows of square-root bigrams of this Python's files, with their formats."""
+    sys.path.insert(0, str(ROOT))
+    try:
+        from benchmarks.datasets import load_corpus
+    finally:
+        sys.path.remove(str(ROOT))
+    corpus = load_corpus(per_format=150)
+    X = ByteBigrams().fit_transform(corpus.chunks).sqrt()
+    splitter = StratifiedGroupKFold(n_splits=4, shuffle=True, random_state=0)
+    train, test = next(splitter.split(X, corpus.formats, corpus.groups))
+    return X[train], X[test], corpus.formats[train], corpus.formats[test]
+
+
+@pytest.fixture
+def quick():
+    """A `DenseAutoencoder` whose networks are small and trained briefly, but are trained."""
+
+    def make(latent_dim=4, **parameters):
+        parameters = {
+            "hidden_layer_sizes": (64, 64),
+            "max_epochs": 12,
+            "random_state": 0,
+            **parameters,
+        }
+        return DenseAutoencoder(latent_dim, **parameters)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def variance_explained():
+    """A function: share of the variance of X that X_hat explains, around the training mean."""
+
+    def share(X, X_hat, mean):
+        return 1 - np.square(X - X_hat).sum() / np.square(X - mean).sum()
+
+    return share

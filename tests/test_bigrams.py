@@ -1,0 +1,90 @@
+import itertools
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from skae import ByteBigrams
+
+
+def test_counts_are_those_of_a_loop():
+    text = Path(os.__file__).read_bytes()[:5000]
+    expected = np.zeros(65536)
+    for first, second in itertools.pairwise(text):
+        expected[256 * first + second] += 1
+    row = ByteBigrams(norm=None).fit_transform([text])
+    assert row.dtype == np.float32
+    np.testing.assert_array_equal(row.toarray()[0], expected)
+
+
+def test_frequencies_sum_to_one():
+    X = ByteBigrams().fit_transform([b"abc", b"\x00" * 100, bytes(range(256)) * 3])
+    assert X.shape == (3, 65536)
+    assert sp.issparse(X)
+    np.testing.assert_allclose(X.sum(axis=1), 1, rtol=1e-6)
+    assert X[1, 0] == 1
+
+
+def test_too_short_items_give_zero_rows():
+    X = ByteBigrams().fit_transform([b"", b"a", b"ab"])
+    np.testing.assert_array_equal(np.diff(X.indptr), [0, 0, 1])
+
+
+def test_any_bytes_like_item_and_any_iterable_will_do():
+    data = b"some bytes"
+    items = [data, bytearray(data), memoryview(data), np.frombuffer(data, np.uint8)]
+    X = ByteBigrams().transform(item for item in items)
+    assert X.shape[0] == 4
+    assert not (X[1:] != X[[0, 0, 0]]).nnz
+
+
+def test_files_are_read_whole(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"abcabc")
+    X = ByteBigrams(input="filename", norm=None).fit_transform([path, str(path)])
+    expected = ByteBigrams(norm=None).transform([b"abcabc"])
+    np.testing.assert_array_equal(X.toarray(), expected[[0, 0]].toarray())
+
+
+def test_names_say_which_bytes():
+    names = ByteBigrams().get_feature_names_out()
+    assert len(names) == len(set(names)) == 65536
+    assert names[0xFFD8] == "bigram_ffd8"
+
+
+def test_a_square_root_follows_in_a_pipeline():
+    pipeline = make_pipeline(ByteBigrams(), FunctionTransformer(np.sqrt))
+    X = pipeline.fit_transform([b"aab", b"xyz"])
+    np.testing.assert_allclose(np.square(X.toarray()).sum(axis=1), 1, rtol=1e-6)
+
+
+def test_parameters_survive_a_clone():
+    assert clone(ByteBigrams(input="filename", norm=None)).get_params() == {
+        "input": "filename",
+        "norm": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("parameters", "X", "error", "sentence"),
+    [
+        ({}, ["text"], TypeError, r"X\[0\] must be bytes, got str: encode the text first"),
+        ({}, [b"ok", 5], TypeError, r"X\[1\] must be bytes, got int"),
+        ({}, [b"ok", None], TypeError, r"X\[1\] must be bytes, got NoneType"),
+        ({}, b"one item", TypeError, "X must be an iterable of items.*single bytes: wrap it"),
+        ({}, "one path", TypeError, "X must be an iterable of items.*single str: wrap it"),
+        ({}, [], ValueError, "at least one item"),
+        ({"input": "filename"}, [b"x"], TypeError, r"X\[0\] must be a path .* got bytes"),
+        ({"input": "filename"}, ["/no/such/file"], FileNotFoundError, "/no/such/file"),
+        ({"input": "file"}, [b"x"], ValueError, r"'input' parameter .* Got 'file'"),
+        ({"norm": "l2"}, [b"x"], ValueError, r"'norm' parameter .* Got 'l2'"),
+    ],
+)
+def test_wrong_input_gets_a_sentence(parameters, X, error, sentence):
+    with pytest.raises(error, match=sentence):
+        ByteBigrams(**parameters).fit_transform(X)

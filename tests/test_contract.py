@@ -1,0 +1,34 @@
+"""scikit-learn's contract, as scikit-learn itself checks it."""
+
+import pytest
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from skae import DenseAutoencoder
+
+
+@parametrize_with_checks(
+    [
+        DenseAutoencoder(),
+        # Enough unseen rows, of the few that the checks have, for the networks to take part.
+        DenseAutoencoder(2, hidden_layer_sizes=(8,), max_epochs=4, validation_fraction=0.5),
+        DenseAutoencoder(linear_path=False, hidden_layer_sizes=(16,), max_epochs=4),
+        DenseAutoencoder(whiten=True, hidden_layer_sizes=()),
+    ]
+)
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("linear_path", [True, False])
+def test_no_check_is_skipped_for_lack_of_a_method(linear_path):
+    methods = {
+        "fit",
+        "fit_transform",
+        "transform",
+        "inverse_transform",
+        "score",
+        "score_samples",
+        "get_feature_names_out",
+        "set_output",
+    }
+    assert methods <= set(dir(DenseAutoencoder(linear_path=linear_path)))

@@ -1,0 +1,322 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
+from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skae import DenseAutoencoder
+
+# -- Never worse than PCA -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("latent_dim", [2, 8, 16, 64])
+def test_never_below_pca_on_unseen_digits(digits, latent_dim, variance_explained):
+    X_train, X_test, _, _ = digits
+    pca = PCA(latent_dim).fit(X_train)
+    of_pca = variance_explained(X_test, pca.inverse_transform(pca.transform(X_test)), pca.mean_)
+    autoencoder = DenseAutoencoder(latent_dim, max_epochs=15, random_state=0).fit(X_train)
+    assert autoencoder.score(X_test) >= of_pca - 1e-6
+    if latent_dim <= 16:
+        assert autoencoder.score(X_test) >= of_pca + 0.05
+
+
+@pytest.mark.parametrize("latent_dim", [2, 8, 16, 64])
+def test_never_below_pca_on_unseen_files(bigrams, latent_dim):
+    X_train, X_test, _, _ = bigrams
+    pca = DenseAutoencoder(latent_dim, hidden_layer_sizes=()).fit(X_train)
+    autoencoder = DenseAutoencoder(
+        latent_dim, hidden_layer_sizes=(256, 256), max_epochs=20, random_state=0
+    ).fit(X_train)
+    assert autoencoder.score(X_test) >= pca.score(X_test)
+
+
+def test_noise_leaves_pca(variance_explained):
+    X = np.random.default_rng(0).normal(size=(400, 30))
+    autoencoder = DenseAutoencoder(5, max_epochs=10, random_state=0).fit(X)
+    assert autoencoder.nonlinear_gain_ == 0.0
+    assert autoencoder.n_iter_ == 0
+    pca = PCA(5).fit(X)
+    np.testing.assert_allclose(autoencoder.transform(X), pca.transform(X), atol=1e-8)
+
+
+def test_the_gain_reported_is_found_on_unseen_rows(digits, variance_explained):
+    X_train, X_test, _, _ = digits
+    autoencoder = DenseAutoencoder(8, max_epochs=15, random_state=0).fit(X_train)
+    pca = DenseAutoencoder(8, hidden_layer_sizes=()).fit(X_train)
+    found = autoencoder.score(X_test) - pca.score(X_test)
+    assert autoencoder.nonlinear_gain_ == pytest.approx(found, abs=0.06)
+
+
+# -- In the place of PCA --------------------------------------------------------------------------
+
+
+def test_the_linear_form_is_pca(digits):
+    X_train, X_test, _, _ = digits
+    pca = PCA(10, svd_solver="full").fit(X_train)
+    linear = DenseAutoencoder(10, hidden_layer_sizes=()).fit(X_train)
+    np.testing.assert_allclose(linear.components_, pca.components_, atol=1e-8)
+    np.testing.assert_allclose(linear.mean_, pca.mean_)
+    np.testing.assert_allclose(
+        linear.explained_variance_ratio_, pca.explained_variance_ratio_, rtol=1e-8
+    )
+    np.testing.assert_allclose(linear.transform(X_test), pca.transform(X_test), atol=1e-8)
+    codes = pca.transform(X_test)
+    np.testing.assert_allclose(
+        linear.inverse_transform(codes), pca.inverse_transform(codes), atol=1e-8
+    )
+
+
+def test_whitened_codes_are_those_of_whitened_pca(digits):
+    X = digits[0]
+    pca = PCA(10, whiten=True, svd_solver="full").fit(X)
+    linear = DenseAutoencoder(10, whiten=True, hidden_layer_sizes=()).fit(X)
+    np.testing.assert_allclose(linear.transform(X), pca.transform(X), atol=1e-7)
+    codes = pca.transform(X)
+    np.testing.assert_allclose(
+        linear.inverse_transform(codes), pca.inverse_transform(codes), atol=1e-7
+    )
+
+
+def test_whitened_nonlinear_codes_have_unit_variance(digits, quick):
+    codes = quick(6, whiten=True).fit_transform(digits[0])
+    np.testing.assert_allclose(codes.std(axis=0, ddof=1), 1, rtol=1e-4)
+
+
+def script_of_a_pca_user(reducer, X, y):
+    """What people do with PCA; reducer is all that changes."""
+    codes = reducer.fit_transform(X)
+    assert codes.shape == (len(X), 4)
+    assert reducer.components_.shape == (4, X.shape[1])
+    assert reducer.mean_.shape == (X.shape[1],)
+    assert 0 < reducer.explained_variance_ratio_.sum() < 1
+    assert reducer.inverse_transform(codes).shape == X.shape
+    union = FeatureUnion([("scaled", StandardScaler()), ("codes", clone(reducer))])
+    assert union.fit_transform(X).shape == (len(X), X.shape[1] + 4)
+    columns = ColumnTransformer([("codes", clone(reducer), slice(0, 32))], remainder="passthrough")
+    assert columns.fit_transform(X).shape == (len(X), 4 + X.shape[1] - 32)
+    frame = clone(reducer).set_output(transform="pandas").fit_transform(X)
+    assert frame.shape == (len(X), 4)
+    return make_pipeline(clone(reducer), MLPClassifier(max_iter=1000, random_state=0)).fit(X, y)
+
+
+def test_a_script_written_for_pca_runs_unchanged(digits, quick):
+    X, _, y, _ = digits
+    for reducer in (PCA(4), quick(4)):
+        pipeline = script_of_a_pca_user(reducer, X, y)
+        assert pipeline.score(X, y) > 0.5
+
+
+def test_frames_have_named_columns(digits, quick):
+    frame = quick(3).set_output(transform="pandas").fit_transform(digits[0])
+    assert list(frame.columns) == ["denseautoencoder0", "denseautoencoder1", "denseautoencoder2"]
+
+
+def test_a_pipeline_classifies_sparse_bigrams(bigrams):
+    X_train, X_test, y_train, y_test = bigrams
+    pipeline = Pipeline(
+        [
+            ("ae", DenseAutoencoder(64, max_epochs=3, random_state=0)),
+            ("scale", StandardScaler()),
+            ("clf", MLPClassifier(random_state=0, max_iter=300)),
+        ]
+    )
+    assert pipeline.fit(X_train, y_train).score(X_test, y_test) > 0.6
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_grid_search_over_the_length_of_the_code_in_two_processes(bigrams, quick):
+    X, _, y, _ = bigrams
+    pipeline = Pipeline([("ae", quick()), ("clf", MLPClassifier((10,), max_iter=5))])
+    search = GridSearchCV(pipeline, {"ae__latent_dim": [2, 5]}, cv=2, n_jobs=2).fit(X, y)
+    assert search.best_estimator_["ae"].latent_dim_ in (2, 5)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+def test_grid_search_alone_uses_the_variance_explained(digits, quick):
+    search = GridSearchCV(quick(hidden_layer_sizes=()), {"latent_dim": [2, 10, 5]}, cv=3)
+    search.fit(digits[0])
+    assert search.best_params_ == {"latent_dim": 10}
+
+
+def test_the_default_length(quick):
+    X = np.random.default_rng(0).normal(size=(60, 50))
+    assert quick(None).fit(X).latent_dim_ == 32
+    assert quick(None).fit(X[:20]).latent_dim_ == 20
+    assert quick(None).fit(X[:, :7]).latent_dim_ == 7
+
+
+# -- Scores ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("linear_path", [True, False])
+def test_scores_are_those_of_the_reconstruction(digits, quick, variance_explained, linear_path):
+    X_train, X_test, _, _ = digits
+    autoencoder = quick(linear_path=linear_path).fit(X_train)
+    X_hat = autoencoder.inverse_transform(autoencoder.transform(X_test))
+    np.testing.assert_allclose(
+        autoencoder.score_samples(X_test), -np.square(X_test - X_hat).sum(axis=1), rtol=1e-4
+    )
+    expected = variance_explained(X_test, X_hat, X_train.mean(axis=0))
+    assert autoencoder.score(X_test) == pytest.approx(expected, abs=1e-6)
+
+
+def test_sparse_rows_score_as_their_reconstructions_do(bigrams, quick):
+    X_train, X_test, _, _ = bigrams
+    autoencoder = quick(8).fit(X_train)
+    X_hat = autoencoder.inverse_transform(autoencoder.transform(X_test))
+    np.testing.assert_allclose(
+        autoencoder.score_samples(X_test),
+        -np.square(X_test.toarray() - X_hat).sum(axis=1),
+        rtol=1e-4,
+    )
+
+
+# -- The plain network ----------------------------------------------------------------------------
+
+
+def test_the_plain_network_learns(digits):
+    X_train, X_test, _, _ = digits
+    plain = DenseAutoencoder(16, linear_path=False, max_epochs=30, random_state=0).fit(X_train)
+    assert plain.score(X_test) > 0.7
+    assert not hasattr(plain, "components_")
+
+
+def test_a_sigmoid_output_stays_between_zero_and_one(digits, quick):
+    X_train, X_test, _, _ = digits
+    plain = quick(linear_path=False, output_activation="sigmoid").fit(X_train / 16)
+    X_hat = plain.inverse_transform(plain.transform(X_test / 16))
+    assert X_hat.min() >= 0
+    assert X_hat.max() <= 1
+
+
+def test_the_plain_network_takes_any_length_of_code(digits, quick):
+    plain = quick(100, linear_path=False).fit(digits[0])
+    assert plain.transform(digits[1]).shape == (len(digits[1]), 100)
+
+
+def test_the_decoder_mirrors_the_encoder(digits, quick):
+    plain = quick(3, linear_path=False, hidden_layer_sizes=(20, 10)).fit(digits[0])
+
+    def widths(network):
+        return [m.out_features for m in network if isinstance(m, torch.nn.Linear)]
+
+    assert widths(plain.module_.encoder) == [20, 10, 3]
+    assert widths(plain.module_.decoder) == [10, 20, 64]
+
+
+# -- State ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("linear_path", [True, False])
+def test_one_random_state_gives_the_same_bits(digits, quick, linear_path):
+    X = digits[0]
+    first, second = (
+        quick(2, linear_path=linear_path, hidden_layer_sizes="auto").fit(X) for _ in range(2)
+    )
+    codes = first.transform(X)
+    assert first.n_iter_ > 0
+    assert second.transform(X).tobytes() == codes.tobytes()
+    assert second.inverse_transform(codes).tobytes() == first.inverse_transform(codes).tobytes()
+
+
+def test_another_random_state_gives_another_model(digits, quick):
+    X = digits[0]
+    first, second = (quick(2, linear_path=False, random_state=seed).fit(X) for seed in (0, 1))
+    assert not np.allclose(first.transform(X), second.transform(X))
+
+
+@pytest.mark.parametrize("linear_path", [True, False])
+def test_a_pickle_gives_the_same_bits(digits, quick, linear_path):
+    X = digits[0]
+    autoencoder = quick(linear_path=linear_path, whiten=True).fit(X)
+    restored = pickle.loads(pickle.dumps(autoencoder))
+    codes = autoencoder.transform(X)
+    assert restored.transform(X).tobytes() == codes.tobytes()
+    expected = autoencoder.inverse_transform(codes)
+    assert restored.inverse_transform(codes).tobytes() == expected.tobytes()
+
+
+def test_a_pickle_holds_the_directions_once(bigrams, quick):
+    X = bigrams[0]
+    autoencoder = quick(8, hidden_layer_sizes=()).fit(X)
+    once = 8 * X.shape[1] * 4 + X.shape[1] * 4
+    assert len(pickle.dumps(autoencoder)) < 1.1 * once
+
+
+@pytest.mark.parametrize("linear_path", [True, False])
+def test_nothing_global_changes(digits, quick, linear_path):
+    import warnings
+
+    def state():
+        return (
+            torch.get_rng_state().numpy().tobytes(),
+            np.random.get_state()[1].tobytes(),
+            np.random.get_state()[2],
+            torch.get_num_threads(),
+            torch.get_default_dtype(),
+            torch.is_grad_enabled(),
+            list(warnings.filters),
+        )
+
+    before = state()
+    for random_state in (0, None):
+        autoencoder = quick(linear_path=linear_path, random_state=random_state)
+        autoencoder.inverse_transform(autoencoder.fit_transform(digits[0]))
+    assert state() == before
+
+
+def test_a_fit_that_fails_leaves_the_estimator_as_it_was(digits, quick):
+    X = digits[0]
+    autoencoder = quick().fit(X)
+    codes = autoencoder.transform(X)
+    with pytest.raises(ValueError, match="latent_dim"):
+        autoencoder.set_params(latent_dim=1000).fit(X[:, :30])
+    assert autoencoder.transform(X).tobytes() == codes.tobytes()
+
+    never = quick(1000)
+    with pytest.raises(ValueError, match="latent_dim"):
+        never.fit(X)
+    with pytest.raises(NotFittedError):
+        never.transform(X)
+
+
+def test_a_refit_forgets_what_the_other_network_had_learnt(digits, quick):
+    autoencoder = quick().fit(digits[0])
+    assert hasattr(autoencoder, "nonlinear_gain_")
+    autoencoder.set_params(linear_path=False).fit(digits[0])
+    assert not hasattr(autoencoder, "nonlinear_gain_")
+
+
+def test_history_has_an_entry_an_epoch(digits, quick):
+    autoencoder = quick(8, max_epochs=5).fit(digits[0])
+    assert [entry["epoch"] for entry in autoencoder.history_] == [1, 2, 3, 4, 5]
+    assert autoencoder.n_iter_ == 5
+    losses = [entry["train_loss"] for entry in autoencoder.history_]
+    assert losses[-1] < losses[0]
+
+
+def test_verbose_prints_a_line_an_epoch(digits, quick, capsys):
+    quick(linear_path=False, max_epochs=3, verbose=1).fit(digits[0])
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    quick(linear_path=False, max_epochs=3).fit(digits[0])
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_fit_agrees_with_a_cpu_fit(digits, quick):
+    X = digits[0]
+    on_gpu, on_cpu = (
+        quick(8, device=device, precision="float32").fit(X) for device in ("cuda", "cpu")
+    )
+    assert on_gpu.score(X) == pytest.approx(on_cpu.score(X), abs=0.02)
+    moved = pickle.loads(pickle.dumps(on_gpu)).set_params(device="cpu")
+    np.testing.assert_allclose(moved.transform(X), on_gpu.transform(X), rtol=1e-3, atol=1e-2)

@@ -1,0 +1,48 @@
+import ast
+from pathlib import Path
+
+import skae
+
+# A file imports only files above it.
+ORDER = [
+    "_losses",
+    "_modules",
+    "_rows",
+    "_basis",
+    "_net",
+    "_gate",
+    "_codec",
+    "_base",
+    "_dense",
+    "_bigrams",
+    "__init__",
+]
+SOURCE = Path(skae.__file__).parent
+
+
+def skae_imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            yield from [node.module] if node.module else [alias.name for alias in node.names]
+
+
+def test_every_file_has_a_place_in_the_order():
+    assert {path.stem for path in SOURCE.glob("*.py")} == set(ORDER)
+
+
+def test_files_import_only_files_above_them():
+    for place, name in enumerate(ORDER):
+        below = set(skae_imports(SOURCE / f"{name}.py")) - set(ORDER[:place])
+        assert not below, f"{name} imports {below}"
+
+
+def test_modules_and_losses_import_torch_alone():
+    for name in ("_modules", "_losses"):
+        for node in ast.walk(ast.parse((SOURCE / f"{name}.py").read_text())):
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                modules = [node.module]
+            else:
+                continue
+            assert {module.split(".")[0] for module in modules} <= {"torch", "abc"}
