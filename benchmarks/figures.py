@@ -32,14 +32,14 @@ def variance_and_accuracy(results):
             positions = [lengths.index(row["latent_dim"]) + offset * width for row in found]
             heights = [row[key] for row in found]
             bars = axes.bar(positions, heights, width, label=model, color=COLOURS[model])
-            axes.bar_label(bars, fmt="%.3f", fontsize=7, padding=2)
+            axes.bar_label(bars, fmt="%.3f", fontsize=7, padding=3, rotation=90)
         axes.set_xticks([i + width * (len(models) - 1) / 2 for i in range(len(lengths))], lengths)
         axes.set_xlabel("latent_dim")
         axes.set_ylabel(label)
-        axes.margins(y=0.1)
+        axes.margins(y=0.16)
         axes.spines[["top", "right"]].set_visible(False)
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.suptitle(
         f"{rows[0]['n_test']:,} unseen chunks of files (byte bigrams, {rows[0]['corpus']} corpus)",
         fontsize=10,

@@ -100,7 +100,7 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
         Returns
         -------
-        Z : ndarray of shape (n_samples, latent_dim_)
+        Z : ndarray of shape (n_samples, latent_dim)
             The codes: float32 for float32 and for integers of up to 16 bits, else float64.
         """
         check_is_fitted(self)
@@ -110,25 +110,25 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             Z /= self._code_scale
         return Z.astype(output_dtype(X.dtype), copy=False)
 
-    def inverse_transform(self, Z):
+    def inverse_transform(self, X):
         """Decode codes into rows.
 
         Parameters
         ----------
-        Z : array-like of shape (n_samples, latent_dim_)
+        X : array-like of shape (n_samples, latent_dim)
             Codes as `transform` returns them.
 
         Returns
         -------
-        X_hat : ndarray of shape (n_samples, n_features_in_)
-            Reconstructions, with the dtype of Z if that is float32 or float64. They are dense:
+        X_hat : ndarray of shape (n_samples, n_features)
+            Reconstructions, with the dtype of X if that is float32 or float64. They are dense:
             decode wide data a few thousand rows at a time.
         """
         check_is_fitted(self)
-        Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
+        Z = check_array(X, dtype=[np.float64, np.float32], input_name="X")
         if Z.shape[1] != self.latent_dim_:
             raise ValueError(
-                f"Z has {Z.shape[1]} columns, but this {type(self).__name__} makes codes of "
+                f"X has {Z.shape[1]} columns, but this {type(self).__name__} makes codes of "
                 f"latent_dim_={self.latent_dim_} numbers."
             )
         codec = self._codec()
@@ -142,7 +142,7 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         return X_hat
 
     def score_samples(self, X):
-        """Minus the squared reconstruction error of each row.
+        """Return minus the squared reconstruction error of each row.
 
         Rows unlike those seen in `fit` score low: an anomaly score.
 
@@ -159,7 +159,7 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         return -self._squared_errors(self._validate_rows(X, reset=False))
 
     def score(self, X, y=None):
-        """Share of the variance of X that the reconstruction explains.
+        """Return the share of the variance of X that the reconstruction explains.
 
         ``1 - |X - X_hat|^2 / |X - mean_|^2``, where ``mean_`` is the mean of the rows that were
         fitted. Higher is better; comparable between autoencoders and with PCA.

@@ -175,7 +175,7 @@ def _bordered(T, column):
 
 
 def _orthonormal(block):
-    """An orthonormal basis of the span of ``block``, by its Gram matrix; what is tiny is dropped."""
+    """An orthonormal basis of the span of ``block``, less what is tiny in it."""
     for _ in range(2):
         values, vectors = torch.linalg.eigh((block.T @ block).double())
         kept = values > 1e-6 * values[-1]

@@ -68,6 +68,7 @@ class ByteBigrams(TransformerMixin, BaseEstimator):
         Returns
         -------
         self : ByteBigrams
+            The estimator itself.
         """
         self._validate_params()
         return self
@@ -139,7 +140,7 @@ class ByteBigrams(TransformerMixin, BaseEstimator):
             raise TypeError(f"X[{position}] must be bytes, got {type(item).__name__}.") from None
 
     def get_feature_names_out(self, input_features=None):
-        """Names of the columns: ``bigram_`` and the two bytes in hexadecimal.
+        """Name the columns: ``bigram_`` and the two bytes in hexadecimal.
 
         Parameters
         ----------
@@ -149,6 +150,7 @@ class ByteBigrams(TransformerMixin, BaseEstimator):
         Returns
         -------
         names : ndarray of 65,536 str objects
+            From "bigram_0000" to "bigram_ffff".
         """
         return np.array([f"bigram_{pair:04x}" for pair in range(_N_BIGRAMS)], dtype=object)
 

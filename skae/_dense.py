@@ -9,10 +9,11 @@ from sklearn.utils._param_validation import StrOptions
 from ._base import BaseAutoencoder, output_dtype
 from ._basis import is_exact, principal_basis
 from ._codec import PlainCodec, PrincipalCodec
-from ._gate import LINEAR, fit_residuals, held_out_runs
+from ._gate import LINEAR, fit_residuals
 from ._modules import ACTIVATIONS, PlainAutoencoder, ResidualAutoencoder, perceptron
 from ._net import RowSet, forked_random_state, train
 from ._rows import rows_of, tensor_of, torch_dtype
+from ._unseen import held_out_runs
 
 # Dropout between the layers of the residual networks.
 _DROPOUT = 0.1
@@ -90,9 +91,9 @@ class DenseAutoencoder(BaseAutoencoder):
         Length of the code.
     mean_ : ndarray of shape (n_features,)
         Mean of the training rows.
-    components_ : ndarray of shape (latent_dim_, n_features)
+    components_ : ndarray of shape (latent_dim, n_features)
         Principal directions, the linear part of the code. Linear path only.
-    explained_variance_ratio_ : ndarray of shape (latent_dim_,)
+    explained_variance_ratio_ : ndarray of shape (latent_dim,)
         Share of the training rows' variance along each direction. Linear path only.
     nonlinear_gain_ : float
         Share of the variance of the rows put aside that the networks explain beyond PCA; 0.0
@@ -105,7 +106,7 @@ class DenseAutoencoder(BaseAutoencoder):
         Training and validation loss and seconds of each of those epochs.
     n_features_in_ : int
         Number of columns of X in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns of X in `fit`, if all were strings.
 
     See Also

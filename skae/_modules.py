@@ -1,7 +1,7 @@
 """Encoder and decoder pairs in plain PyTorch."""
 
-import itertools
 from abc import ABC, abstractmethod
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ ACTIVATIONS = {
 def perceptron(sizes, activation, dropout=0.0):
     """Linear layers of the given ``sizes``, an activation and a dropout between each two."""
     layers = []
-    for n_inputs, n_outputs in itertools.pairwise(sizes):
+    for n_inputs, n_outputs in pairwise(sizes[:-1]):
         layers += [nn.Linear(n_inputs, n_outputs), ACTIVATIONS[activation]()]
         if dropout:
             layers.append(nn.Dropout(dropout))

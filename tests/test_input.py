@@ -225,6 +225,6 @@ def test_other_names_of_columns_get_a_sentence(counts, quick):
 
 def test_codes_of_the_wrong_length_get_a_sentence(counts, quick):
     autoencoder = quick(4).fit(counts)
-    sentence = "Z has 5 columns, but this DenseAutoencoder makes codes of latent_dim_=4 numbers"
+    sentence = "X has 5 columns, but this DenseAutoencoder makes codes of latent_dim_=4 numbers"
     with pytest.raises(ValueError, match=sentence):
         autoencoder.inverse_transform(np.ones((3, 5)))
