@@ -15,7 +15,8 @@ from skae import DenseAutoencoder
         DenseAutoencoder(whiten=True, hidden_layer_sizes=()),
     ]
 )
-def test_scikit_learn_checks(estimator, check):
+def test_scikit_learn_checks(estimator, check, monkeypatch):
+    monkeypatch.setenv("SCIPY_ARRAY_API", "1")  # else the check of array API input is skipped
     check(estimator)
 
 
