@@ -28,7 +28,7 @@ from benchmarks.measure import MODELS, measure_apart
 from skae import ByteBigrams
 
 RESULTS = Path(__file__).parent / "results"
-QUICK = {"latent_dims": [16], "per_format": 1000}
+QUICK = {"latent_dims": [16], "per_format": 1500}
 FULL = {"latent_dims": [16, 64, 256, 1024], "per_format": 2000}
 
 # PCA's only solvers for sparse rows are ARPACK, which slows down quickly with the length of the

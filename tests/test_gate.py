@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+import torch
+
+from skae._basis import principal_basis
+from skae._gate import LINEAR, fit_residuals
+from skae._losses import SquaredError
+from skae._modules import ResidualAutoencoder, perceptron
+from skae._net import TrainingOptions
+from skae._rows import rows_of
+
+OPTIONS = TrainingOptions(
+    loss=SquaredError,
+    max_epochs=40,
+    batch_size=32,
+    learning_rate=3e-3,
+    weight_decay=0.01,
+    early_stopping=True,
+    n_iter_no_change=10,
+    tol=1e-4,
+    bfloat16=False,
+    device=torch.device("cpu"),
+    verbose=0,
+)
+
+
+def verdict_on(X, k):
+    rows = rows_of(X)
+    directions = principal_basis(rows, X.shape[1]).directions
+
+    def build(scale, encoder, decoder):
+        torch.manual_seed(0)
+        sizes = [len(scale), 64, k]
+        f = perceptron(sizes, "gelu") if encoder else None
+        g = perceptron(sizes[::-1], "gelu") if decoder else None
+        return ResidualAutoencoder(scale, k, f, g)
+
+    with torch.random.fork_rng(devices=[]):
+        return fit_residuals(rows, directions, k, build, OPTIONS, 0.2, np.random.RandomState(0))
+
+
+def test_a_curve_that_its_first_direction_determines_gets_a_decoder_alone():
+    t = np.random.default_rng(0).uniform(-1, 1, size=1000)
+    verdict = verdict_on(np.stack([3 * t, t**2, t**3], axis=1), 1)
+    assert verdict.module.encoder is None
+    assert verdict.module.decoder is not None
+    assert verdict.gain > 0.01
+
+
+def test_a_curve_that_bends_back_gets_an_encoder_too():
+    t = np.random.default_rng(0).uniform(0, 1.75 * np.pi, size=1000)
+    verdict = verdict_on(np.stack([np.cos(t), np.sin(t)], axis=1), 1)
+    assert verdict.module.encoder is not None
+    assert verdict.gain > 0.2
+
+
+def test_noise_gets_neither():
+    X = np.random.default_rng(0).normal(size=(600, 12))
+    assert verdict_on(X, 3) == LINEAR
+
+
+@pytest.mark.parametrize("k", [2, 12])
+def test_nothing_is_trained_where_there_is_nothing_to_gain(k, monkeypatch):
+    monkeypatch.setattr("skae._gate.train", lambda *args, **kwargs: pytest.fail("trained"))
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 2)) @ rng.normal(size=(2, 12))  # rank 2
+    assert verdict_on(X, k) == LINEAR
