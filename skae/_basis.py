@@ -48,8 +48,8 @@ def principal_basis(rows, n_directions, *, n_accurate=None, tol=1e-3, generator=
     ----------
     rows : Rows
     n_directions : int
-        How many directions are wanted; fewer come back if the rows have a lower rank only where
-        Krylov iteration exhausts it, never on the exact roads.
+        How many directions are wanted, at most min(n, p). Beyond the rank of the rows they are
+        any that complete the others.
     n_accurate : int, default=n_directions
         Krylov iteration stops when the variance along the first n_accurate directions stops
         growing.
@@ -58,13 +58,12 @@ def principal_basis(rows, n_directions, *, n_accurate=None, tol=1e-3, generator=
     generator : torch.Generator
         Draws the start of the Krylov iteration.
     """
-    n, _p = rows.shape
     n_accurate = n_directions if n_accurate is None else n_accurate
     if is_exact(rows.shape, n_directions):
         values, directions = _exact(rows, n_directions)
     else:
         values, directions = _krylov(rows, n_directions, n_accurate, tol, generator)
-    degrees_of_freedom = max(1, n - 1)
+    degrees_of_freedom = max(1, len(rows) - 1)
     return Basis(
         directions=_fix_signs(directions),
         variances=values.clamp_min(0.0).cpu().numpy().astype(np.float64) / degrees_of_freedom,
@@ -81,38 +80,13 @@ def _exact(rows, n_directions):
     """Eigenvectors of the covariance or of the Gram matrix, whichever is smaller."""
     n, p = rows.shape
     if p <= n:
-        eigenvalues, eigenvectors = torch.linalg.eigh(_covariance(rows))
+        eigenvalues, eigenvectors = torch.linalg.eigh(rows.covariance())
         leading = slice(p - n_directions, p)
         return eigenvalues[leading].flip(0), eigenvectors[:, leading].flip(1).to(rows.dtype)
-    eigenvalues, eigenvectors = torch.linalg.eigh(_gram(rows))
+    eigenvalues, eigenvectors = torch.linalg.eigh(rows.gram())
     leading = slice(n - n_directions, n)
     left = eigenvectors[:, leading].flip(1).to(rows.dtype)
     return eigenvalues[leading].flip(0), _directions(rows.transposed_times(left))
-
-
-def _identity_blocks(size, rows, width=256):
-    for start in range(0, size, width):
-        block = torch.zeros(size, min(width, size - start), dtype=rows.dtype, device=rows.device)
-        block.diagonal(-start).fill_(1.0)
-        yield slice(start, start + block.shape[1]), block
-
-
-def _covariance(rows):
-    """``A'A`` in float64, shape (p, p)."""
-    p = rows.shape[1]
-    covariance = torch.empty(p, p, dtype=torch.float64, device=rows.device)
-    for columns, identity in _identity_blocks(p, rows):
-        covariance[:, columns] = rows.transposed_times(rows.times(identity)).double()
-    return covariance
-
-
-def _gram(rows):
-    """``A A'`` in float64, shape (n, n)."""
-    n = rows.shape[0]
-    gram = torch.empty(n, n, dtype=torch.float64, device=rows.device)
-    for columns, identity in _identity_blocks(n, rows):
-        gram[:, columns] = rows.times(rows.transposed_times(identity)).double()
-    return gram
 
 
 def _krylov(rows, n_directions, n_accurate, tol, generator, block_size=_BLOCK_SIZE):
@@ -186,16 +160,16 @@ def _orthonormal(block):
 def _directions(columns, generator=None):
     """``columns`` orthonormal in their order, those that are too short replaced by random ones."""
     lengths = torch.linalg.vector_norm(columns, dim=0)
-    short = lengths <= 1e-3 * lengths[0]
+    # Their squares come from an eigenproblem and are known to about eps of the largest.
+    short = lengths <= 4 * torch.finfo(columns.dtype).eps ** 0.5 * lengths[0]
     columns = columns / torch.where(short, 1.0, lengths)
-    if short.any():
-        noise = torch.randn(
-            len(columns), int(short.sum()), generator=generator, dtype=columns.dtype
-        )
-        columns[:, short] = noise.to(columns.device)
-        return torch.linalg.qr(columns).Q
-    factor = torch.linalg.cholesky(columns.T @ columns)  # they are nearly orthonormal already
-    return torch.linalg.solve_triangular(factor.T, columns, upper=True, left=False)
+    if not short.any():
+        factor, failed = torch.linalg.cholesky_ex(columns.T @ columns)
+        if not failed:
+            return torch.linalg.solve_triangular(factor.T, columns, upper=True, left=False)
+    noise = torch.randn(len(columns), int(short.sum()), generator=generator, dtype=columns.dtype)
+    columns[:, short] = noise.to(columns.device)
+    return torch.linalg.qr(columns).Q
 
 
 def _fix_signs(directions):

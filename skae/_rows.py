@@ -86,6 +86,22 @@ class Rows(ABC):
     def squared_norms(self):
         """Squared length of each centred row in float64, shape (n,)."""
 
+    @abstractmethod
+    def covariance(self):
+        """``A' A`` in float64, shape (p, p)."""
+
+    def gram(self):
+        """``A A'`` in float64, shape (n, n)."""
+        n = len(self)
+        gram = torch.empty(n, n, dtype=torch.float64, device=self.device)
+        for rows in batch_slices(n, row_bytes=1, batch_bytes=256):
+            gram[:, rows] = self.times(self.centred(rows).T).double()
+        return gram
+
+    def centred(self, index):
+        """The rows at ``index`` of A, as a dense tensor."""
+        return self.dense(index) - self._mean
+
     def slices(self):
         """Slices of rows that are small enough to be dense one at a time."""
         return batch_slices(self.shape[0], self.shape[1] * self.dtype.itemsize)
@@ -105,20 +121,25 @@ class DenseRows(Rows):
         batch = np.ascontiguousarray(self.X[index], dtype=numpy_dtype)
         return tensor_of(batch).to(self.device)
 
-    def _centred(self, index):
-        return self.dense(index) - self._mean
-
     def times(self, W):
         product = W.new_empty((self.shape[0], W.shape[1]))
         for rows in self.slices():
-            torch.mm(self._centred(rows), W, out=product[rows])
+            torch.mm(self.centred(rows), W, out=product[rows])
         return product
 
     def transposed_times(self, Q):
         product = Q.new_zeros((self.shape[1], Q.shape[1]))
         for rows in self.slices():
-            product.addmm_(self._centred(rows).T, Q[rows])
+            product.addmm_(self.centred(rows).T, Q[rows])
         return product
+
+    def covariance(self):
+        p = self.shape[1]
+        covariance = torch.zeros(p, p, dtype=torch.float64, device=self.device)
+        for rows in self.slices():
+            batch = self.centred(rows).double()
+            covariance.addmm_(batch.T, batch)
+        return covariance
 
     def squared_norms(self):
         norms = np.empty(self.shape[0])
@@ -185,6 +206,13 @@ class SparseRows(Rows):
                     )
                 )
         return product
+
+    def covariance(self):
+        # (X - 1 m')' (X - 1 m') = X'X - s m' - m s' + n m m', with s = X'1.
+        X = self.X.astype(np.float64)
+        cross = np.outer(X.T @ np.ones(len(self)), self.mean)
+        centring = cross + cross.T - len(self) * np.outer(self.mean, self.mean)
+        return torch.from_numpy((X.T @ X).toarray() - centring).to(self.device)
 
     def squared_norms(self):
         # |x - m|^2 = |x|^2 - 2 x'm + |m|^2, in float64 because the terms nearly cancel.

@@ -73,6 +73,20 @@ def test_directions_and_signs_are_those_of_scikit_learn(shape):
     np.testing.assert_allclose(basis.variances, pca.explained_variance_, rtol=1e-8)
 
 
+@pytest.mark.parametrize("convert", [np.asarray, sp.csr_matrix])
+@pytest.mark.parametrize("shape", [(60, 25), (25, 60)])
+def test_directions_of_tiny_variance_are_those_of_scikit_learn(shape, convert):
+    rng = np.random.default_rng(0)
+    X = (
+        rng.normal(size=(shape[0], 12))
+        * 10.0 ** -np.arange(0, 6, 0.5)
+        @ rng.normal(size=(12, shape[1]))
+    )
+    pca = PCA(10, svd_solver="full").fit(X)
+    basis = principal_basis(rows_of(convert(X), dtype=torch.float64), 10)
+    np.testing.assert_allclose(basis.directions.T, pca.components_, atol=1e-4)
+
+
 def test_krylov_on_real_bigrams_is_exact_pca(bigrams):
     X = bigrams[0]
     rows = rows_of(X)

@@ -34,6 +34,8 @@ def test_a_given_mean_is_subtracted(sample):
         rows = rows_of(kind(X), mean=mean, dtype=torch.float64)
         identity = torch.eye(150, dtype=torch.float64)
         np.testing.assert_allclose(rows.times(identity), X - mean, atol=1e-10)
+        np.testing.assert_allclose(rows.covariance(), (X - mean).T @ (X - mean), atol=1e-8)
+        np.testing.assert_allclose(rows.gram(), (X - mean) @ (X - mean).T, atol=1e-8)
 
 
 @pytest.mark.parametrize("convert", [np.array, sp.csr_matrix])
