@@ -26,7 +26,7 @@ def bigrams():
         from benchmarks.datasets import load_corpus
     finally:
         sys.path.remove(str(ROOT))
-    corpus = load_corpus(per_format=150)
+    corpus = load_corpus(per_format=100)
     X = ByteBigrams().fit_transform(corpus.chunks).sqrt()
     splitter = StratifiedGroupKFold(n_splits=4, shuffle=True, random_state=0)
     train, test = next(splitter.split(X, corpus.formats, corpus.groups))

@@ -134,7 +134,8 @@ def test_a_pipeline_classifies_sparse_bigrams(bigrams):
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_grid_search_over_the_length_of_the_code_in_two_processes(bigrams, quick):
     X, _, y, _ = bigrams
-    pipeline = Pipeline([("ae", quick()), ("clf", MLPClassifier((10,), max_iter=5))])
+    autoencoder = quick(hidden_layer_sizes=(8,), max_epochs=2)
+    pipeline = Pipeline([("ae", autoencoder), ("clf", MLPClassifier((10,), max_iter=5))])
     search = GridSearchCV(pipeline, {"ae__latent_dim": [2, 5]}, cv=2, n_jobs=2).fit(X, y)
     assert search.best_estimator_["ae"].latent_dim_ in (2, 5)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()

@@ -98,7 +98,7 @@ def test_the_dtype_of_the_codes(counts, quick, dtype, expected):
 
 def test_wide_sparse_rows_keep_float64_codes(bigrams, quick):
     X = bigrams[0].astype(np.float64)
-    assert quick(3).fit_transform(X).dtype == np.float64
+    assert quick(3, hidden_layer_sizes=()).fit_transform(X).dtype == np.float64
 
 
 # -- Data that is odd but allowed -----------------------------------------------------------------
