@@ -1,12 +1,13 @@
 """DenseAutoencoder: its parameters, and how its modules are built."""
 
+from copy import deepcopy
 from numbers import Integral
 
 import numpy as np
 import torch
 from sklearn.utils._param_validation import StrOptions
 
-from ._base import BaseAutoencoder, output_dtype
+from ._base import BaseAutoencoder, output_dtype, resolve_device
 from ._basis import is_exact, principal_basis
 from ._codec import PlainCodec, PrincipalCodec
 from ._gate import LINEAR, fit_residuals
@@ -248,41 +249,47 @@ class DenseAutoencoder(BaseAutoencoder):
         """The mirrored perceptron on X itself."""
         rows = rows_of(X, device=device)
         sizes = [X.shape[1], *hidden, latent_dim]
-        mean, scale = None, 1.0
+        # Without an activation the module is homogeneous, and is trained in the unit of the data.
+        mean, unit = None, 1.0
         if self.output_activation is None:
-            mean = torch.from_numpy(rows.mean).float()
-            scale = float(np.sqrt(rows.squared_norms().mean() / X.shape[1])) or 1.0
+            unit = float(np.sqrt(rows.squared_norms().mean() / X.shape[1])) or 1.0
+            mean = torch.from_numpy(rows.mean / unit).float()
         with forked_random_state(rng.randint(2**31), device):
             module = PlainAutoencoder(
                 perceptron(sizes, self.activation),
                 perceptron(sizes[::-1], self.activation),
                 mean=mean,
-                scale=scale,
                 activation=self.output_activation,
             ).to(device)
+
+        def fetch(numbers):
+            return rows.dense(numbers) / unit
+
         fitted, unseen = held_out_runs(X.shape[0], self.validation_fraction, rng)
         history = train(
             module,
-            RowSet(rows.dense, fitted),
+            RowSet(fetch, fitted),
             self._training_options(X.shape[0], device),
-            unseen=RowSet(rows.dense, unseen) if len(unseen) else None,
+            unseen=RowSet(fetch, unseen) if len(unseen) else None,
             seed=rng.randint(2**31),
         )
+        module.mean *= unit
+        module.scale *= unit
         self.mean_ = rows.mean.astype(np.float32)
         self._keep(module, history)
 
     def _keep(self, module, history):
-        self.module_ = module.eval()
+        self.module_ = module.cpu().eval()
         self.history_ = history
         self.n_iter_ = len(history)
 
     def _codec(self):
+        device = resolve_device(self.device)
+        module = self.module_ if device.type == "cpu" else deepcopy(self.module_).to(device)
         if not self.linear_path:
-            return PlainCodec(self.module_, self.latent_dim_)
-        return PrincipalCodec(
-            *map(tensor_of, (self.mean_, self.components_, self._further_components)),
-            self.module_,
-        )
+            return PlainCodec(module, self.latent_dim_)
+        arrays = (self.mean_, self.components_, self._further_components)
+        return PrincipalCodec(*(tensor_of(array).to(device) for array in arrays), module)
 
     def _resolve_latent_dim(self, n_samples, n_features):
         if self.latent_dim is None:

@@ -112,7 +112,7 @@ class PlainAutoencoder(Autoencoder):
 
     with an output activation a. Without one, m is the mean of the rows and s their typical
     deviation, so that the networks see numbers near one; with one, m is zero and s is one, and
-    the rows must lie in the range of a.
+    the rows should lie in the range of a.
 
     **Shape**: x and x_hat (n, p); z (n, k).
 
@@ -127,13 +127,13 @@ class PlainAutoencoder(Autoencoder):
     (torch.Size([3, 5]), True)
     """
 
-    def __init__(self, encoder, decoder, *, mean=None, scale=1.0, activation=None):
+    def __init__(self, encoder, decoder, *, mean=None, activation=None):
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
         self.activation = nn.Identity() if activation is None else ACTIVATIONS[activation]()
         self.register_buffer("mean", torch.zeros(()) if mean is None else mean)
-        self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float32))
+        self.register_buffer("scale", torch.ones(()))
 
     def encode(self, x: Tensor) -> Tensor:
         return self.encoder((x - self.mean) / self.scale)

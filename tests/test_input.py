@@ -134,6 +134,12 @@ def test_the_unit_of_the_data_does_not_matter(counts, quick):
         assert gain == pytest.approx(quick(2, max_epochs=30).fit(counts).nonlinear_gain_, abs=0.02)
 
 
+def test_the_unit_does_not_matter_to_the_plain_network(counts, quick):
+    scores = [quick(linear_path=False).fit(u * counts).score(u * counts) for u in (1e-6, 1, 1e6)]
+    assert scores[0] > 0.2
+    assert scores == pytest.approx([scores[1]] * 3, abs=0.02)
+
+
 # -- Data and parameters that are wrong -----------------------------------------------------------
 
 
