@@ -94,7 +94,7 @@ class Rows(ABC):
         """``A A'`` in float64, shape (n, n)."""
         n = len(self)
         gram = torch.empty(n, n, dtype=torch.float64, device=self.device)
-        for rows in batch_slices(n, row_bytes=1, batch_bytes=256):
+        for rows in self.slices():
             gram[:, rows] = self.times(self.centred(rows).T).double()
         return gram
 

@@ -38,7 +38,7 @@ def test_never_below_pca_on_unseen_files(bigrams, latent_dim):
     assert autoencoder.score(X_test) >= pca.score(X_test)
 
 
-def test_noise_leaves_pca(variance_explained):
+def test_noise_leaves_pca():
     X = np.random.default_rng(0).normal(size=(400, 30))
     autoencoder = DenseAutoencoder(5, max_epochs=10, random_state=0).fit(X)
     assert autoencoder.nonlinear_gain_ == 0.0
@@ -47,7 +47,7 @@ def test_noise_leaves_pca(variance_explained):
     np.testing.assert_allclose(autoencoder.transform(X), pca.transform(X), atol=1e-8)
 
 
-def test_the_gain_reported_is_found_on_unseen_rows(digits, variance_explained):
+def test_the_gain_reported_is_found_on_unseen_rows(digits):
     X_train, X_test, _, _ = digits
     autoencoder = DenseAutoencoder(8, max_epochs=15, random_state=0).fit(X_train)
     pca = DenseAutoencoder(8, hidden_layer_sizes=()).fit(X_train)
