@@ -1,95 +1,59 @@
-"""Data that is already there: the files of the running Python installation, or a folder of yours.
+"""The data sets of the grid, by name: training rows, unseen rows and their labels."""
 
-A corpus is a list of chunks (4 KiB each) with a format and a group for each. Chunks of one group
-are kin and must not be split between training and testing.
-"""
-
-import csv
-import hashlib
-import os
-import sysconfig
-from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
-CHUNK = 4096
+from benchmarks.corpus import load_corpus
+from benchmarks.images import OPENML, load_images
+from skae import ByteBigrams
+
+EMBEDDED = ("digits", "files-raw", "files-sqrt")
+NAMES = (*EMBEDDED, *OPENML)
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """Chunks of files, the format of each, and the group of kin that it belongs to."""
+class Split:
+    """Rows to fit, rows never seen, and the labels of both."""
 
-    name: str
-    chunks: list
-    formats: np.ndarray
-    groups: np.ndarray
+    X_train: object
+    X_test: object
+    y_train: np.ndarray
+    y_test: np.ndarray
 
 
-def load_corpus(data=None, *, per_format):
-    """The corpus of the folder ``data``, or of the Python installation if that is None.
+def load_split(name, data=None, *, seed=0, per_format=2000):
+    """One data set, split.
 
     Parameters
     ----------
+    name : one of NAMES
+        "files-raw" and "files-sqrt" are byte-bigram frequencies of 4 KiB chunks and their square
+        roots, whole groups of kin held out; "digits" is held out at random; images as published.
     data : path or None
-        A folder of files with a MANIFEST.csv that has the columns path, ext and group.
-    per_format : int or None
-        At most so many chunks of each format.
+        Folder with subfolders "files", "mnist", ...; None takes this Python's files, and asks
+        openml.org for images.
+    seed : int
+        Of the split.
+    per_format : int
+        Most chunks of each format of file.
     """
-    if data is None:
-        return _assemble("python", _python_files(), per_format, per_file=16)
-    return _assemble("files", _manifest_files(Path(data)), per_format, per_file=64)
+    if name in OPENML:
+        return Split(*load_images(name, data))
+    if name == "digits":
+        X, y = load_digits(return_X_y=True)
+        return Split(*train_test_split(X, y, test_size=0.25, stratify=y, random_state=seed))
+    corpus = load_corpus(None if data is None else f"{data}/files", per_format=per_format)
+    return split_bigrams(corpus, root=name == "files-sqrt", seed=seed)
 
 
-def _python_files():
-    """(path, format, group) of the files of the running Python; a folder is a group."""
-    paths = sysconfig.get_paths()
-    for root in dict.fromkeys(paths[key] for key in ("stdlib", "purelib", "platlib")):
-        for folder, subfolders, names in os.walk(root):
-            subfolders[:] = sorted(set(subfolders) - {"site-packages", "dist-packages"})
-            relative = Path(folder).relative_to(root)
-            group = str(relative.parent if relative.name == "__pycache__" else relative)
-            for name in sorted(names):
-                path = Path(folder, name)
-                if path.suffix[1:].isalpha() and not path.is_symlink():
-                    yield path, path.suffix[1:], group
-
-
-def _manifest_files(root):
-    with open(root / "MANIFEST.csv", newline="") as manifest:
-        for row in csv.DictReader(manifest):
-            yield root / row["path"], row["ext"], row["group"]
-
-
-def _assemble(name, files, per_format, per_file, fewest_chunks=60, fewest_groups=5):
-    """At most per_file chunks of a file and per_format of a format; rare formats are left out."""
-    by_format = defaultdict(list)
-    for path, extension, group in files:
-        if path.stat().st_size >= CHUNK:
-            by_format[extension].append((path, group))
-    chunks, formats, groups = [], [], []
-    for extension, members in sorted(by_format.items()):
-        # By a hash of the name: the same choice each time, but not the alphabet's.
-        members.sort(key=lambda m: hashlib.sha1(f"{m[1]}/{m[0].name}".encode()).digest())
-        found, kin = [], []
-        for path, group in members:
-            if per_format is not None and len(found) >= per_format:
-                break
-            pieces = _chunks_of(path, per_file)
-            found += pieces
-            kin += [group] * len(pieces)
-        if len(found) >= fewest_chunks and len(set(kin)) >= fewest_groups:
-            found, kin = found[:per_format], kin[:per_format]
-            chunks += found
-            groups += kin
-            formats += [extension] * len(found)
-    return Corpus(name, chunks, np.array(formats), np.array(groups))
-
-
-def _chunks_of(path, most):
-    """Whole chunks of a file, evenly spread over it if there are too many."""
-    data = path.read_bytes()
-    n_chunks = len(data) // CHUNK
-    kept = np.unique(np.linspace(0, n_chunks - 1, min(n_chunks, most)).astype(int))
-    return [data[i * CHUNK : (i + 1) * CHUNK] for i in kept]
+def split_bigrams(corpus, *, root, seed):
+    """Bigram frequencies of a corpus, or their roots, a quarter of the groups held out."""
+    X = ByteBigrams().fit_transform(corpus.chunks)
+    if root:
+        X = X.sqrt()
+    splitter = StratifiedGroupKFold(n_splits=4, shuffle=True, random_state=seed)
+    train, test = next(splitter.split(X, corpus.formats, corpus.groups))
+    return Split(X[train], X[test], corpus.formats[train], corpus.formats[test])

@@ -44,6 +44,62 @@ def variance_and_accuracy(results):
         f"{rows[0]['n_test']:,} unseen chunks of files (byte bigrams, {rows[0]['corpus']} corpus)",
         fontsize=10,
     )
-    path = results.with_suffix(".png")
+    return _saved(figure, results.with_suffix(".png"))
+
+
+def variance_by_length(results):
+    """Variance explained against the length of the code, a panel for each data set."""
+    results = Path(results)
+    rows = [json.loads(line) for line in results.read_text().splitlines()]
+    names = list(dict.fromkeys(row["data"] for row in rows))
+    n_columns = min(3, len(names))
+    n_rows = -(-len(names) // n_columns)
+    figure = Figure(figsize=(3.2 * n_columns, 2.6 * n_rows), layout="constrained")
+    panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    for axes, name in zip(panels, names, strict=False):
+        found = [row for row in rows if row["data"] == name]
+        lengths = [row["latent_dim"] for row in found]
+        for key, model in (("pca", "PCA"), ("autoencoder", "DenseAutoencoder")):
+            shares = [row[key] for row in found]
+            axes.plot(lengths, shares, "o-", ms=3, color=COLOURS[model], label=model)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(lengths, lengths, fontsize=7)
+        axes.minorticks_off()
+        axes.set_title(f"{name} ({found[0]['n_train']:,} rows)", fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in panels[len(names) :]:
+        axes.remove()
+    figure.supxlabel("latent_dim", fontsize=9)
+    figure.supylabel("share of variance explained, unseen rows", fontsize=9)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower right", ncols=2, frameon=False)
+    return _saved(figure, results.with_suffix(".png"))
+
+
+def seconds_by_length(results):
+    """Seconds of fit against the length of the code; a PNG beside the results."""
+    results = Path(results)
+    rows = [json.loads(line) for line in results.read_text().splitlines()]
+    figure = Figure(figsize=(5, 3.4), layout="constrained")
+    axes = figure.subplots()
+    for model, colour in COLOURS.items():
+        found = [row for row in rows if row["model"] == model]
+        lengths = [row["latent_dim"] for row in found]
+        axes.plot(lengths, [row["fit_seconds"] for row in found], "o-", color=colour, label=model)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    lengths = sorted({row["latent_dim"] for row in rows})
+    axes.set_xticks(lengths, lengths)
+    axes.minorticks_off()
+    axes.set_xlabel("latent_dim")
+    axes.set_ylabel("seconds of fit")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    title = f"{rows[0]['n_train']:,} x 65,536 byte bigrams, {rows[0]['n_cores']} cores"
+    axes.set_title(title, fontsize=10)
+    return _saved(figure, results.with_name(f"{results.stem}-seconds.png"))
+
+
+def _saved(figure, path):
     figure.savefig(path, dpi=150)
     return path

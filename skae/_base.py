@@ -11,6 +11,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from . import _defaults
 from ._losses import LOSSES
 from ._net import TrainingOptions
 from ._rows import batch_slices, rows_of, torch_dtype
@@ -212,20 +213,23 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
                 X.sum_duplicates()
         return X
 
-    def _training_options(self, n_samples, device):
+    def _training_options(self, n_samples, n_features, device):
         """The parameters of training, with every "auto" resolved."""
-        n_samples *= 1 - self.validation_fraction
+        n_fitted = max(1, int(n_samples * (1 - self.validation_fraction)))
         batch_size = self.batch_size
         if batch_size == "auto":
-            batch_size = int(np.clip(n_samples // 16, 16, 128))
+            batch_size = _defaults.batch_size(n_fitted)
         max_epochs = self.max_epochs
         if max_epochs == "auto":
-            max_epochs = int(np.clip(1600 * batch_size // n_samples, 15, 40))
+            max_epochs = _defaults.max_epochs(n_fitted, batch_size)
+        learning_rate = self.learning_rate
+        if learning_rate == "auto":
+            learning_rate = _defaults.learning_rate(n_samples, n_features)
         return TrainingOptions(
             loss=LOSSES[self.loss],
             max_epochs=max_epochs,
             batch_size=batch_size,
-            learning_rate=1e-3 if self.learning_rate == "auto" else self.learning_rate,
+            learning_rate=learning_rate,
             weight_decay=self.weight_decay,
             early_stopping=self.early_stopping,
             n_iter_no_change=self.n_iter_no_change,

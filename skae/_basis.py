@@ -20,6 +20,9 @@ _EXACT_SIDE = 2048
 # Columns that Krylov iteration adds at a time: fewer converge sooner, more multiply faster.
 _BLOCK_SIZE = 128
 
+# Rows of the directions that are made orthonormal at a time.
+_ROWS_AT_ONCE = 8192
+
 
 @dataclass
 class Basis:
@@ -41,7 +44,7 @@ class Basis:
     total_variance: float
 
 
-def principal_basis(rows, n_directions, *, n_accurate=None, tol=1e-3, generator=None):
+def principal_basis(rows, n_directions, *, n_accurate=None, tol=1.5e-3, generator=None):
     """The leading principal directions of ``rows``.
 
     Parameters
@@ -54,7 +57,7 @@ def principal_basis(rows, n_directions, *, n_accurate=None, tol=1e-3, generator=
         Krylov iteration stops when the variance along the first n_accurate directions stops
         growing.
     tol : float
-        ... that is, when one more block adds less than this share to it.
+        ... that is, when 128 more columns add less than this share to it.
     generator : torch.Generator
         Draws the start of the Krylov iteration.
     """
@@ -89,33 +92,35 @@ def _exact(rows, n_directions):
     return eigenvalues[leading].flip(0), _directions(rows.transposed_times(left))
 
 
-def _krylov(rows, n_directions, n_accurate, tol, generator, block_size=_BLOCK_SIZE):
+def _krylov(rows, n_directions, n_accurate, tol, generator):
     """Block Lanczos iteration with full reorthogonalisation, on the shorter side of A.
 
     Q grows block by block into an orthonormal basis of ``span(B, M B, M^2 B, ...)`` for a random
     B, with ``M = A A'`` (or ``A'A`` where A has fewer columns than rows). The eigenvectors of
-    ``T = Q' M Q`` turn Q into approximate eigenvectors of M.
+    ``T = Q' M Q`` turn Q into approximate eigenvectors of M. Nothing as long as the longer side
+    outlives its block.
     """
     tall = rows.shape[0] > rows.shape[1]
     forth, back = (
         (rows.times, rows.transposed_times) if tall else (rows.transposed_times, rows.times)
     )
     side = min(rows.shape)
+    rows.prepare_for_many_products()
 
-    start = torch.randn(side, block_size, generator=generator, dtype=rows.dtype)
+    start = torch.randn(side, _BLOCK_SIZE, generator=generator, dtype=rows.dtype)
     block = Q = _orthonormal(start.to(rows.device))
-    images = []  # forth(Q), block by block
-    T = Q.new_zeros(0, 0, dtype=torch.float64)
-    captured = 0.0
+    T = Q.new_zeros(0, 0)
+    captured, n_checked, next_check = 0.0, 0, n_directions * 3 // 2 + _BLOCK_SIZE
     while True:
-        images.append(forth(block))
-        following = back(images[-1])  # M block
+        following = back(forth(block))  # M block
         column = Q.T @ following
-        T = _bordered(T, column.double())
-        if len(T) >= min(side, n_directions + block_size):
-            before, captured = captured, torch.linalg.eigvalsh(T.float())[-n_accurate:].sum()
-            if captured - before <= tol * captured:
+        T = _bordered(T, column)
+        if len(T) >= min(side, next_check):
+            before, captured = captured, torch.linalg.eigvalsh(T)[-n_accurate:].sum()
+            n_new, n_checked = len(T) - n_checked, len(T)
+            if captured - before <= tol * captured * n_new / _BLOCK_SIZE:
                 break
+            next_check = len(T) + 2 * _BLOCK_SIZE
         size = torch.linalg.vector_norm(following)
         following -= Q @ column
         if torch.linalg.vector_norm(following) <= 1e-5 * size:  # M maps Q into itself
@@ -126,13 +131,10 @@ def _krylov(rows, n_directions, n_accurate, tol, generator, block_size=_BLOCK_SI
 
     values, vectors = torch.linalg.eigh(T)
     values, vectors = values[-n_directions:].flip(0), vectors[:, -n_directions:].flip(1)
-    vectors = vectors.to(rows.dtype)
-    if tall:
-        directions = Q @ vectors
-    else:
-        directions = images[0].new_zeros(len(images[0]), vectors.shape[1])
-        for image, part in zip(images, vectors.split([i.shape[1] for i in images]), strict=True):
-            directions.addmm_(image, part)
+    directions = Q @ vectors
+    if not tall:
+        del Q
+        directions = rows.transposed_times(directions)
     n_missing = n_directions - len(values)
     return pad(values, (0, n_missing)), _directions(pad(directions, (0, n_missing)), generator)
 
@@ -158,20 +160,27 @@ def _orthonormal(block):
 
 
 def _directions(columns, generator=None):
-    """``columns`` orthonormal in their order, those that are too short replaced by random ones."""
+    """``columns`` orthonormal in their order, those that are too short replaced by random ones.
+
+    Works in place where it can: wide data has room for one such tensor, not for three.
+    """
     lengths = torch.linalg.vector_norm(columns, dim=0)
     # Their squares come from an eigenproblem and are known to about eps of the largest.
     short = lengths <= 4 * torch.finfo(columns.dtype).eps ** 0.5 * lengths[0]
-    columns = columns / torch.where(short, 1.0, lengths)
+    columns /= torch.where(short, 1.0, lengths)
     if not short.any():
         factor, failed = torch.linalg.cholesky_ex(columns.T @ columns)
         if not failed:
-            return torch.linalg.solve_triangular(factor.T, columns, upper=True, left=False)
+            for part in columns.split(_ROWS_AT_ONCE):
+                part.copy_(torch.linalg.solve_triangular(factor.T, part, upper=True, left=False))
+            return columns
     noise = torch.randn(len(columns), int(short.sum()), generator=generator, dtype=columns.dtype)
     columns[:, short] = noise.to(columns.device)
     return torch.linalg.qr(columns).Q
 
 
 def _fix_signs(directions):
-    largest = directions.abs().argmax(dim=0, keepdim=True)
-    return directions * directions.gather(0, largest).sign()
+    for part in directions.split(64, dim=1):
+        largest = part.abs().argmax(dim=0, keepdim=True)
+        part *= part.gather(0, largest).sign()
+    return directions

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import StrOptions
 
+from . import _defaults
 from ._base import BaseAutoencoder, output_dtype, resolve_device
 from ._basis import is_exact, principal_basis
 from ._codec import PlainCodec, PrincipalCodec
@@ -15,12 +16,6 @@ from ._modules import ACTIVATIONS, PlainAutoencoder, ResidualAutoencoder, percep
 from ._net import RowSet, forked_random_state, train
 from ._rows import rows_of, tensor_of, torch_dtype
 from ._unseen import held_out_runs
-
-# Dropout between the layers of the residual networks.
-_DROPOUT = 0.1
-
-# How many principal directions the residual networks see and correct, if the code is shorter.
-_N_DIRECTIONS = 384
 
 
 class DenseAutoencoder(BaseAutoencoder):
@@ -43,8 +38,9 @@ class DenseAutoencoder(BaseAutoencoder):
         Length k of the code; at most ``min(n_samples, n_features)`` with the linear path. None
         means ``min(32, n_samples, n_features)``.
     hidden_layer_sizes : "auto" or tuple of int, default="auto"
-        Widths of the encoder's hidden layers; the decoder mirrors them. ``()`` with the linear
-        path is PCA alone, at any size and sparsity.
+        Widths of the encoder's hidden layers; the decoder mirrors them. "auto" is two or three
+        layers for codes below 64 numbers and one wide layer from there on. ``()`` with the
+        linear path is PCA alone, at any size and sparsity.
     activation : {"elu", "gelu", "relu", "sigmoid", "silu", "softplus", "tanh"}, default="gelu"
         Activation of the hidden layers.
     linear_path : bool, default=True
@@ -58,21 +54,24 @@ class DenseAutoencoder(BaseAutoencoder):
     whiten : bool, default=False
         Divide each code by its standard deviation over the training rows.
     max_epochs : int or "auto", default="auto"
-        Most passes over the training rows. "auto" makes about 1,600 steps, in 15 to 40
+        Most passes over the training rows. "auto" makes about 1,600 steps, in 16 to 40
         passes.
     batch_size : int or "auto", default="auto"
         Rows in a batch. "auto" is 128, and less where there would be fewer than 16 batches.
     learning_rate : float or "auto", default="auto"
-        Highest learning rate of AdamW's one-cycle schedule. "auto" is 0.001.
-    weight_decay : float, default=0.01
+        Highest learning rate of AdamW's one-cycle schedule. "auto" is 0.001, or 0.0025 if X has
+        at least as many rows as columns.
+    weight_decay : float, default=0.3
         Decoupled weight decay of AdamW.
     early_stopping : bool, default=True
-        Stop training when the rows put aside have not improved for `n_iter_no_change` epochs.
-        The weights of the best epoch are kept in any case.
+        Train no longer than the rows put aside approve of. With the linear path they judge a
+        rehearsal of a quarter of the epochs, and the training on all rows that follows is as
+        long as the rehearsal promises. Without it, training stops when they have not improved
+        for `n_iter_no_change` epochs.
     validation_fraction : float, default=0.1
         Share of the rows to put aside, in runs of neighbouring rows.
     n_iter_no_change : int, default=10
-        Epochs to wait for an improvement.
+        Epochs to wait for an improvement on the rows put aside.
     tol : float, default=1e-4
         Share by which the validation loss must fall to count as an improvement.
     device : str or torch.device, default="auto"
@@ -97,14 +96,15 @@ class DenseAutoencoder(BaseAutoencoder):
     explained_variance_ratio_ : ndarray of shape (latent_dim,)
         Share of the training rows' variance along each direction. Linear path only.
     nonlinear_gain_ : float
-        Share of the variance of the rows put aside that the networks explain beyond PCA; 0.0
-        where PCA was kept. Linear path only.
+        Share of the variance of the rows put aside that the networks explained beyond PCA in
+        the rehearsal; 0.0 where PCA was kept. Linear path only.
     module_ : torch.nn.Module
         The fitted networks.
     n_iter_ : int
         Epochs trained; 0 where PCA was kept.
     history_ : list of dict
-        Training and validation loss and seconds of each of those epochs.
+        Loss and seconds of each of those epochs; the validation loss too with
+        ``linear_path=False``.
     n_features_in_ : int
         Number of columns of X in `fit`.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -157,7 +157,7 @@ class DenseAutoencoder(BaseAutoencoder):
         max_epochs="auto",
         batch_size="auto",
         learning_rate="auto",
-        weight_decay=0.01,
+        weight_decay=0.3,
         early_stopping=True,
         validation_fraction=0.1,
         n_iter_no_change=10,
@@ -189,7 +189,7 @@ class DenseAutoencoder(BaseAutoencoder):
 
     def _fit_rows(self, X, device, rng):
         latent_dim = self._resolve_latent_dim(*X.shape)
-        hidden = self._resolve_hidden_layer_sizes(X.shape[1])
+        hidden = self._resolve_hidden_layer_sizes(*X.shape, latent_dim)
         if self.output_activation is not None and self.linear_path:
             raise ValueError(
                 f"output_activation={self.output_activation!r} needs linear_path=False: with the "
@@ -203,7 +203,7 @@ class DenseAutoencoder(BaseAutoencoder):
         """PCA, and networks on its scores where they help."""
         n_directions = latent_dim
         if hidden:
-            n_directions = min(*X.shape, max(_N_DIRECTIONS, latent_dim * 3 // 2))
+            n_directions = min(*X.shape, latent_dim + _defaults.FURTHER_DIRECTIONS)
         # Krylov iteration has a tolerance of its own; float64 would only make it slower.
         dtype = output_dtype(X.dtype) if is_exact(X.shape, n_directions) else np.dtype("float32")
         rows = rows_of(X, dtype=torch_dtype(dtype), device=device)
@@ -214,12 +214,13 @@ class DenseAutoencoder(BaseAutoencoder):
             generator=torch.Generator().manual_seed(rng.randint(2**31)),
         )
         network_seed = rng.randint(2**31)
+        dropout = _defaults.dropout(X.shape[0])
 
         def build(scale, encoder, decoder):
             sizes = [len(scale), *hidden, latent_dim]
             with forked_random_state(network_seed, device):
-                f = perceptron(sizes, self.activation, _DROPOUT) if encoder else None
-                g = perceptron(sizes[::-1], self.activation, _DROPOUT) if decoder else None
+                f = perceptron(sizes, self.activation, dropout) if encoder else None
+                g = perceptron(sizes[::-1], self.activation, dropout) if decoder else None
             return ResidualAutoencoder(scale, latent_dim, f, g).to(device)
 
         verdict = LINEAR
@@ -229,7 +230,7 @@ class DenseAutoencoder(BaseAutoencoder):
                 basis.directions,
                 latent_dim,
                 build,
-                self._training_options(X.shape[0], device),
+                self._training_options(*X.shape, device),
                 self.validation_fraction,
                 rng,
             )
@@ -269,14 +270,15 @@ class DenseAutoencoder(BaseAutoencoder):
         history = train(
             module,
             RowSet(fetch, fitted),
-            self._training_options(X.shape[0], device),
+            self._training_options(*X.shape, device),
             unseen=RowSet(fetch, unseen) if len(unseen) else None,
             seed=rng.randint(2**31),
         )
         module.mean *= unit
         module.scale *= unit
-        self.mean_ = rows.mean.astype(np.float32)
-        self._keep(module, history)
+        dtype = output_dtype(X.dtype)
+        self.mean_ = rows.mean.astype(dtype)
+        self._keep(module.to(torch_dtype(dtype)), history)
 
     def _keep(self, module, history):
         self.module_ = module.cpu().eval()
@@ -302,11 +304,11 @@ class DenseAutoencoder(BaseAutoencoder):
             )
         return int(self.latent_dim)
 
-    def _resolve_hidden_layer_sizes(self, n_features):
+    def _resolve_hidden_layer_sizes(self, n_samples, n_features, latent_dim):
         if isinstance(self.hidden_layer_sizes, str):  # "auto"
             if not self.linear_path:
                 return (512, 256)
-            return (512, 512) if n_features <= 128 else (1024, 1024)
+            return _defaults.hidden_layer_sizes(n_samples, n_features, latent_dim)
         sizes = tuple(np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=object)))
         if not all(isinstance(size, Integral) and size > 0 for size in sizes):
             raise ValueError(

@@ -1,8 +1,9 @@
 """The gate: non-linear networks stay only where unseen rows say they beat PCA.
 
-Some rows are put aside and play no part in the basis or in training. On them the linear model, the
-linear code with a non-linear decoder, and the fully non-linear pair are compared; the simplest
-that is not clearly beaten wins and is then trained a little further on all rows.
+Some rows are put aside and play no part in the basis or in training. In a rehearsal, a short
+training on the others, the linear model, the linear code with a non-linear decoder, and the fully
+non-linear pair are compared on them; the simplest that is not clearly beaten wins, and is then
+trained afresh on all rows.
 """
 
 from collections.abc import Callable
@@ -16,15 +17,22 @@ from ._net import RowSet, TrainingOptions, train
 from ._rows import Rows
 from ._unseen import held_out_runs, scores_without
 
-# Shares of the epochs: for a first look at each candidate, and for the last touch on all rows.
-_PILOT, _REFINE = 0.25, 0.25
+# Length of a rehearsal, as a share of the epochs.
+_REHEARSAL = 0.25
 
 # Fewer rows cannot tell a gain from luck.
 _FEWEST_UNSEEN = 8
 
+# What a rehearsal must gain for the rest to be worth its time, and for training to be longer than
+# was rehearsed: a small gain could be lost again. Shares of the variance.
+_WORTHWHILE, _SAFE = 0.001, 0.02
+
 # What a non-linear encoder must gain over a non-linear decoder alone, as a share of the variance:
 # it moves the codes away from PCA's, which classifiers feel (docs/design.md).
 _ENCODER_PRICE = 0.003
+
+# Codes longer than this have never gained from a non-linear encoder: it is not rehearsed.
+_LONGEST_NONLINEAR_CODE = 256
 
 
 @dataclass(frozen=True)
@@ -36,9 +44,10 @@ class Verdict:
     module : ResidualAutoencoder
         The winner, trained; None if PCA won.
     gain : float
-        Share of the variance of the unseen rows that it explains beyond PCA; 0.0 if PCA won.
+        Share of the variance of the unseen rows that it explained beyond PCA in the rehearsal;
+        0.0 if PCA won.
     history : list of dict
-        Epochs of the winner's main training; empty if PCA won.
+        Epochs of the winner's training on all rows; empty if PCA won.
     """
 
     module: ResidualAutoencoder | None
@@ -86,52 +95,55 @@ def fit_residuals(
 
     # In units of the typical row, so that the optimizer meets the same numbers for any data.
     unit = float(np.sqrt(squared_norms.mean()))
-    held = scores_without(rows, scores, unseen, latent_dim).div_(unit).float()
+    held = scores_without(rows, scores, unseen).div_(unit).float()
     scores = scores.div_(unit).float()
     total = squared_norms[unseen].sum() / unit**2
-    held_scale = _compressed_scale(held[fitted])
+    scale = _compressed_scale(held[fitted])
     linear_errors = held[unseen, latent_dim:].double().square().sum(dim=1).cpu().numpy()
     seed = rng.randint(2**31)
+    n_rehearsed = max(min(2, options.max_epochs), round(_REHEARSAL * options.max_epochs))
 
-    def contend(title, max_epochs, encoder):
-        module = build(held_scale, encoder, True)
+    def rehearse(encoder):
+        module = build(scale, encoder, True)
         history = train(
             module,
             RowSet(held.__getitem__, fitted),
-            replace(options, max_epochs=max_epochs),
+            replace(options, max_epochs=n_rehearsed),
             unseen=RowSet(held.__getitem__, unseen),
             seed=seed,
-            title=title,
+            title="rehearsal of both networks" if encoder else "rehearsal of the decoder",
         )
-        return module, linear_errors - _squared_errors(module, held[unseen]), history
+        return linear_errors - _squared_errors(module, held[unseen]), _best_epoch(history)
 
-    pilot_epochs = max(1, round(_PILOT * options.max_epochs))
-    _, decoder_gains, _ = contend("pilot of the decoder", pilot_epochs, False)
-    _, both_gains, _ = contend("pilot of both networks", pilot_epochs, True)
-    encoder = both_gains.sum() - decoder_gains.sum() > _ENCODER_PRICE * total
-    if not _clearly_positive(both_gains if encoder else decoder_gains):
-        return LINEAR
-    module, gains, history = contend("training", options.max_epochs, encoder)
-    if not _clearly_positive(gains):
+    gains, best_epoch = rehearse(encoder=False)
+    encoder = False
+    if latent_dim <= _LONGEST_NONLINEAR_CODE:
+        gains_of_both, best_epoch_of_both = rehearse(encoder=True)
+        encoder = gains_of_both.sum() - gains.sum() > _ENCODER_PRICE * total
+    if encoder:
+        gains, best_epoch = gains_of_both, best_epoch_of_both
+    gain = gains.sum() / total
+    if gain < _WORTHWHILE or not _clearly_positive(gains):
         return LINEAR
 
-    scale = _compressed_scale(scores)
-    final = build(scale, encoder, True)
-    final.load_state_dict({**module.state_dict(), "scale": scale})
-    refinement = replace(
-        options,
-        max_epochs=max(1, round(_REFINE * len(history))),
-        learning_rate=_REFINE * options.learning_rate,
-    )
-    train(
-        final,
+    n_epochs = options.max_epochs
+    if options.early_stopping:
+        stretch = n_epochs / n_rehearsed if gain > _SAFE else 1
+        n_epochs = round(best_epoch * stretch)
+    module = build(_compressed_scale(scores), encoder, True)
+    history = train(
+        module,
         RowSet(scores.__getitem__, np.arange(len(rows))),
-        refinement,
+        replace(options, max_epochs=n_epochs),
         seed=seed,
         title="all rows",
     )
-    final.scale *= unit  # the module is homogeneous: this is all there is to changing the unit
-    return Verdict(final, float(gains.sum() / total), history)
+    module.scale *= unit  # the module is homogeneous: this is all there is to changing the unit
+    return Verdict(module, float(gain), history)
+
+
+def _best_epoch(history):
+    return 1 + int(np.argmin([epoch["valid_loss"] for epoch in history]))
 
 
 def _compressed_scale(scores):

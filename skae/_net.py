@@ -166,7 +166,7 @@ def train(module, rows, options, *, unseen=None, seed=0, title="skae"):
         and with ``options.early_stopping`` training ends when no epoch has been better for
         ``options.n_iter_no_change`` epochs.
     seed : int
-        Of the order of the rows and of dropout.
+        Of the order of the rows.
     title : str
         Opens the lines printed with ``options.verbose``.
 
@@ -196,6 +196,7 @@ def train(module, rows, options, *, unseen=None, seed=0, title="skae"):
         module,
         criterion=options.loss,
         optimizer=torch.optim.AdamW,
+        optimizer__betas=(0.9, 0.95),
         optimizer__weight_decay=options.weight_decay,
         optimizer__fused=True,
         lr=options.learning_rate,

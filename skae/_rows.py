@@ -15,8 +15,15 @@ from torch.nn.functional import embedding_bag
 # One batch of dense rows, or one block of non-zeros, stays near this size.
 _BATCH_BYTES = 64 * 2**20
 
-# Columns of a tall matrix that are gathered at a time: 65,536 rows of 64 float32 stay in the cache.
-_PANEL = 64
+# Columns of a tall matrix that are gathered at a time; and how many of its rows, where many
+# products are worth a rearrangement of X: 2,048 rows of 64 float32 stay in the nearest large cache.
+_PANEL, _PANEL_ROWS = 64, 2048
+
+# From so many columns of the tall matrix on, even a single product is worth it.
+_MANY_COLUMNS = 512
+
+# Fewer non-zeros of a row than these, on average, are not worth a sum of their own.
+_LEAST_PER_SUM = 16
 
 
 def rows_of(X, *, mean=None, dtype=torch.float32, device="cpu"):
@@ -81,6 +88,9 @@ class Rows(ABC):
     @abstractmethod
     def transposed_times(self, Q):
         """``A' Q`` for a tensor Q of shape (n, c): shape (p, c)."""
+
+    def prepare_for_many_products(self):  # noqa: B027, rows may well have nothing to do
+        """Rearrange the rows, if that makes `times` and `transposed_times` faster."""
 
     @abstractmethod
     def squared_norms(self):
@@ -160,6 +170,7 @@ class SparseRows(Rows):
     def __init__(self, X, mean, dtype, device):
         super().__init__(X, mean, dtype, device)
         self._transpose = None
+        self._blocks = [(slice(None), X)]
 
     def _column_mean(self):
         # Not X.sum: that adds float32 up in float32.
@@ -170,42 +181,62 @@ class SparseRows(Rows):
         return torch.from_numpy(self.X[index].astype(numpy_dtype).toarray()).to(self.device)
 
     def times(self, W):
-        return self._product(self.X, W).sub_(self._mean_times(W))
+        if W.shape[1] >= _MANY_COLUMNS:
+            self.prepare_for_many_products()
+        product = W.new_zeros((self.shape[0], W.shape[1]))
+        for columns, block in self._blocks:
+            self._add_product(block, W[columns], product)
+        return product.sub_(self._mean_times(W))
 
     def transposed_times(self, Q):
+        product = Q.new_zeros((self.shape[1], Q.shape[1]))
+        self._add_product(self._transposed(), Q, product)
+        return product.addr_(self._mean, Q.sum(dim=0), alpha=-1)
+
+    def _transposed(self):
         if self._transpose is None:
             self._transpose = self.X.T.tocsr()
-        return self._product(self._transpose, Q).addr_(self._mean, Q.sum(dim=0), alpha=-1)
+        return self._transpose
+
+    def prepare_for_many_products(self):
+        n, p = self.shape
+        most = self.X.nnz // (_LEAST_PER_SUM * n)
+        if len(self._blocks) == 1 and min(most, p // _PANEL_ROWS) > 1:
+            width = max(_PANEL_ROWS, -(-p // most))
+            columns = [slice(start, start + width) for start in range(0, p, width)]
+            transpose = self._transposed()
+            self._blocks = [(part, transpose[part].T.tocsr()) for part in columns]
 
     def _mean_times(self, W):
-        # In float64: summing this many products in float32 would cost three digits.
-        mean = torch.from_numpy(self.mean).to(self.device)
-        parts = zip(mean.split(4096), W.split(4096), strict=True)
-        return sum(part @ block.double() for part, block in parts).to(W.dtype)
+        # Short sums, added up in float64: one float32 sum of all terms would cost three digits.
+        parts = zip(self._mean.split(256), W.split(256), strict=True)
+        return sum((part @ block).double() for part, block in parts).to(W.dtype)
 
-    def _product(self, csr, dense):
-        """``csr @ dense``: for blocks of rows, panel by panel of columns that stay in cache."""
-        product = dense.new_empty((csr.shape[0], dense.shape[1]))
-        panels = [panel.contiguous() for panel in dense.split(_PANEL, dim=1)]
-        row_bytes = 16 * csr.nnz / csr.shape[0]
-        for rows in batch_slices(csr.shape[0], row_bytes):
-            offsets = csr.indptr[rows.start : rows.stop + 1]
-            entries = slice(offsets[0], offsets[-1])
-            indices = tensor_of(csr.indices[entries]).to(self.device)
-            values = tensor_of(csr.data[entries]).to(dense)
-            offsets = tensor_of((offsets - offsets[0]).astype(csr.indices.dtype)).to(self.device)
-            for panel, out in zip(panels, product[rows].split(_PANEL, dim=1), strict=True):
-                out.copy_(
-                    embedding_bag(
-                        indices,
-                        panel,
-                        offsets,
-                        mode="sum",
-                        per_sample_weights=values,
-                        include_last_offset=True,
-                    )
-                )
-        return product
+    def _add_product(self, csr, dense, product):
+        """Add ``csr @ dense`` to product: for blocks of rows, panel by panel of columns."""
+        for columns, sums in zip(
+            dense.split(4 * _PANEL, dim=1), product.split(4 * _PANEL, dim=1), strict=True
+        ):
+            panels = [panel.contiguous() for panel in columns.split(_PANEL, dim=1)]
+            for rows in batch_slices(csr.shape[0], 16 * csr.nnz / csr.shape[0]):
+                self._add_sums(csr, rows, panels, sums[rows].split(_PANEL, dim=1))
+
+    def _add_sums(self, csr, rows, panels, sums):
+        """Add ``csr[rows] @ panel`` for each panel to its part of ``sums``."""
+        offsets = csr.indptr[rows.start : rows.stop + 1]
+        entries = slice(offsets[0], offsets[-1])
+        indices = tensor_of(csr.indices[entries]).to(self.device)
+        values = tensor_of(csr.data[entries]).to(panels[0])
+        offsets = tensor_of((offsets - offsets[0]).astype(csr.indices.dtype)).to(self.device)
+        for panel, out in zip(panels, sums, strict=True):
+            out += embedding_bag(
+                indices,
+                panel,
+                offsets,
+                mode="sum",
+                per_sample_weights=values,
+                include_last_offset=True,
+            )
 
     def covariance(self):
         # (X - 1 m')' (X - 1 m') = X'X - s m' - m s' + n m m', with s = X'1.
@@ -216,7 +247,8 @@ class SparseRows(Rows):
 
     def squared_norms(self):
         # |x - m|^2 = |x|^2 - 2 x'm + |m|^2, in float64 because the terms nearly cancel.
-        X = self.X
-        squares = X.multiply(X) @ np.ones(self.shape[1])
-        norms = squares - 2 * (X @ self.mean) + self.mean @ self.mean
-        return np.maximum(norms, 0.0)
+        norms = np.empty(self.shape[0])
+        for rows in batch_slices(self.shape[0], 16 * self.X.nnz / self.shape[0]):
+            X = self.X[rows]
+            norms[rows] = X.multiply(X) @ np.ones(self.shape[1]) - 2 * (X @ self.mean)
+        return np.maximum(norms + self.mean @ self.mean, 0.0)

@@ -19,34 +19,24 @@ def held_out_runs(n_rows, fraction, rng, longest_run=32):
     return np.flatnonzero(~is_unseen), np.flatnonzero(is_unseen)
 
 
-def scores_without(rows, scores, unseen, latent_dim):
+def scores_without(rows, scores, unseen):
     """The scores all rows would have, had the unseen rows played no part in the basis.
 
     One step of subspace iteration on the fitted rows alone takes out of the basis what only the
-    unseen rows had put there. The new axes are the fitted rows' principal axes, turned (the
-    code's among themselves, the others among themselves, which changes no reconstruction) to lie
-    as near as possible to the old ones, so that networks trained on the new scores suit the old.
+    unseen rows had put there; the new axes are the fitted rows' principal axes.
     """
     fitted = scores.clone()
     fitted[unseen] = 0.0
-    image = rows.transposed_times(fitted)  # (p, r)
-    lengths = torch.linalg.vector_norm(image, dim=0)
-    shrink = torch.where(lengths > 1e-6 * lengths.max(), 1 / lengths, 0.0)
-    image *= shrink
-    orthonormalise = _inverse_root(image.T @ image)  # (r, r)
-    held = rows.times(image) @ orthonormalise  # (n, r)
-    overlap = ((fitted.T @ fitted) * shrink) @ orthonormalise  # old axes' new axes
-
+    squares = fitted.square().sum(dim=0)
+    fitted *= torch.where(squares > 1e-12 * squares.max(), 1 / squares, 0.0)
+    # For these scores S of the fitted rows A, the new directions span A'S, whose columns are about
+    # as long as one. A few at a time: all of them would take as much memory as the basis.
+    image = torch.cat([rows.times(rows.transposed_times(part)) for part in fitted.split(256, 1)], 1)
+    held = image @ _inverse_root(fitted.T @ image)  # the root of S'AA'S
     fitted = held.clone()
     fitted[unseen] = 0.0
     _, axes = torch.linalg.eigh((fitted.T @ fitted).double())
-    axes = axes.flip(1).to(held.dtype)
-    code, others = (held @ axes).tensor_split([latent_dim], dim=1)
-    overlap = overlap @ axes
-    k = latent_dim
-    return torch.cat(
-        [code @ _nearest_rotation(overlap[:k, :k]), others @ _nearest_rotation(overlap[k:, k:])], 1
-    )
+    return held @ axes.flip(1).to(held.dtype)
 
 
 def _inverse_root(gram):
@@ -54,9 +44,3 @@ def _inverse_root(gram):
     values, vectors = torch.linalg.eigh(gram.double())
     roots = torch.where(values > 1e-6 * values[-1], values.rsqrt(), 0.0)
     return (vectors * roots @ vectors.T).to(gram.dtype)
-
-
-def _nearest_rotation(overlap):
-    """The rotation R that brings ``overlap @ R`` nearest to the identity (Procrustes)."""
-    left, _, right = torch.linalg.svd(overlap.T)
-    return left @ right

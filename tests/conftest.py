@@ -23,7 +23,7 @@ def bigrams():
     """Training and test rows of square-root bigrams of this Python's files, with their formats."""
     sys.path.insert(0, str(ROOT))
     try:
-        from benchmarks.datasets import load_corpus
+        from benchmarks.corpus import load_corpus
     finally:
         sys.path.remove(str(ROOT))
     corpus = load_corpus(per_format=100)

@@ -297,7 +297,7 @@ def test_a_refit_forgets_what_the_other_network_had_learnt(digits, quick):
 
 
 def test_history_has_an_entry_an_epoch(digits, quick):
-    autoencoder = quick(8, max_epochs=5).fit(digits[0])
+    autoencoder = quick(8, max_epochs=5, early_stopping=False).fit(digits[0])
     assert [entry["epoch"] for entry in autoencoder.history_] == [1, 2, 3, 4, 5]
     assert autoencoder.n_iter_ == 5
     losses = [entry["train_loss"] for entry in autoencoder.history_]

@@ -65,3 +65,12 @@ def test_nothing_is_trained_where_there_is_nothing_to_gain(k, monkeypatch):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 2)) @ rng.normal(size=(2, 12))  # rank 2
     assert verdict_on(X, k) == LINEAR
+
+
+def test_a_small_gain_is_trained_no_longer_than_rehearsed():
+    t = np.random.default_rng(0).uniform(-1, 1, size=1000)
+    slight = verdict_on(np.stack([3 * t, 0.3 * t**2], axis=1), 1)
+    assert 0 < slight.gain < 0.02
+    assert len(slight.history) <= OPTIONS.max_epochs / 4
+    large = verdict_on(np.stack([3 * t, 3 * t**2], axis=1), 1)
+    assert len(large.history) > OPTIONS.max_epochs / 2

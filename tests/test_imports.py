@@ -6,6 +6,7 @@ import skae
 
 # A file imports only files above it.
 ORDER = [
+    "_defaults",
     "_losses",
     "_modules",
     "_rows",

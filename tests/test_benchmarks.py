@@ -1,0 +1,135 @@
+"""The benchmarks judge everything else, so they are tested too."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from sklearn.decomposition import PCA
+from sklearn.utils import Bunch
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def benchmarks_importable(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+
+
+def write_idx(path, array):
+    header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+    path.write_bytes(gzip.compress(header + array.astype(np.uint8).tobytes()))
+
+
+def test_images_are_read_from_idx_files(tmp_path, digits):
+    from benchmarks.images import load_images
+
+    X_train, X_test, y_train, y_test = digits
+    folder = tmp_path / "mnist"
+    folder.mkdir()
+    for part, images, labels in (("train", X_train, y_train), ("t10k", X_test, y_test)):
+        write_idx(folder / f"{part}-images-idx3-ubyte.gz", images.reshape(-1, 8, 8))
+        write_idx(folder / f"{part}-labels-idx1-ubyte.gz", labels)
+    loaded = load_images("mnist", tmp_path)
+    np.testing.assert_allclose(loaded[0], X_train / 255, rtol=1e-6)
+    np.testing.assert_allclose(loaded[1], X_test / 255, rtol=1e-6)
+    np.testing.assert_array_equal(loaded[2], y_train)
+    np.testing.assert_array_equal(loaded[3], y_test)
+
+
+def test_images_are_asked_of_openml_otherwise(monkeypatch):
+    from benchmarks import images
+
+    asked = []
+
+    def endpoint(name, *, version, return_X_y, as_frame):
+        asked.append((name, version))
+        published = Bunch(data=np.full((70_000, 2), 255.0), target=np.array(["7"] * 70_000))
+        return (published.data, published.target) if return_X_y else published
+
+    monkeypatch.setattr(images, "fetch_openml", endpoint)
+    X_train, X_test, y_train, y_test = images.load_images("mnist")
+    assert asked == [("mnist_784", 1)]
+    assert X_train.shape == (60_000, 2)
+    assert X_test.shape == (10_000, 2)
+    assert X_train.max() == 1
+    assert y_train[0] == y_test[0] == 7
+
+
+def test_colours_come_back_from_luma_and_chroma(tmp_path):
+    from benchmarks.images import load_images
+
+    colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [90, 90, 90]])
+    to_luma = np.array([0.299, 0.587, 0.114])
+    luma = colours @ to_luma
+    chroma = np.stack(
+        [(colours[:, 2] - luma) / 1.772 + 128, (colours[:, 0] - luma) / 1.402 + 128], axis=1
+    )
+    planes = {}
+    for part in ("train", "test"):
+        planes[f"{part}_y"] = np.broadcast_to(luma[:, None, None], (4, 32, 32)).round()
+        planes[f"{part}_c"] = np.broadcast_to(chroma[:, :, None, None], (4, 2, 16, 16)).round()
+        planes[f"{part}_labels"] = np.arange(4)
+    (tmp_path / "cifar10").mkdir()
+    np.savez(tmp_path / "cifar10" / "part.npz", **planes)
+    X_train, *_ = load_images("cifar10", tmp_path)
+    assert X_train.shape == (4, 3072)
+    np.testing.assert_allclose(255 * X_train.reshape(4, -1, 3)[:, 5], colours, atol=2)
+
+
+@pytest.mark.parametrize("convert", [np.asarray, sp.csr_matrix])
+def test_the_exact_pca_of_the_grid_is_scikit_learns(digits, convert, variance_explained):
+    from benchmarks.exact_pca import ExactPCA
+
+    X_train, X_test = digits[:2]
+    exact = ExactPCA(convert(X_train), 20)
+    for k in (3, 20):
+        pca = PCA(k, svd_solver="full").fit(X_train)
+        X_hat = pca.inverse_transform(pca.transform(X_test))
+        share = exact.variance_explained(convert(X_test), k)
+        assert share == pytest.approx(variance_explained(X_test, X_hat, pca.mean_), abs=1e-9)
+        np.testing.assert_allclose(
+            np.abs(exact.codes(convert(X_test), k)), np.abs(pca.transform(X_test)), atol=1e-6
+        )
+
+
+def test_the_grid_fails_when_a_cell_is_behind_pca(capsys):
+    from benchmarks.grid import judge
+
+    cell = {
+        "data": "digits",
+        "latent_dim": 2,
+        "pca": 0.5,
+        "pca_accuracy": 0.9,
+        "accuracy_error": 0.001,
+    }
+    assert judge([{**cell, "autoencoder": 0.5, "autoencoder_accuracy": 0.9}]) == 0
+    assert judge([{**cell, "autoencoder": 0.499, "autoencoder_accuracy": 0.9}]) == 1
+    assert judge([{**cell, "autoencoder": 0.5, "autoencoder_accuracy": 0.89}]) == 1
+    assert capsys.readouterr().out.count("FALSE") == 2
+
+
+def test_a_wanting_model_is_found_wanting(capsys):
+    from benchmarks.mnist import MODELS, judge
+
+    rows = {name: {"error": 0.02, "fit_seconds": 10.0} for name in MODELS}
+    assert judge(rows) == 1
+    for name in ("DenseAutoencoder(12)", "DenseAutoencoder(12), brief", "DenseAutoencoder(30)"):
+        rows[name] = {"error": 0.003, "fit_seconds": 9.0}
+    assert judge(rows) == 0
+    rows["DenseAutoencoder(12), brief"] = {"error": 0.003, "fit_seconds": 11.0}
+    assert judge(rows) == 1
+    assert "FALSE" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["bare PyTorch loop", "skorch by hand", "MLPRegressor(X, X)"])
+def test_the_peers_learn(name, monkeypatch):
+    from benchmarks import peers
+
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 5)).astype(np.float32) @ rng.normal(size=(5, 784)).astype(np.float32)
+    peer = peers.PEERS[name](0).fit(X)
+    X_hat = peer.inverse_transform(peer.transform(X))
+    assert X_hat.shape == X.shape
+    assert np.square(X - X_hat).mean() < 0.6 * X.var()
