@@ -84,6 +84,7 @@ def seconds_by_length(results):
     axes = figure.subplots()
     for model, colour in COLOURS.items():
         found = [row for row in rows if row["model"] == model]
+        found.sort(key=lambda row: row["latent_dim"])
         lengths = [row["latent_dim"] for row in found]
         axes.plot(lengths, [row["fit_seconds"] for row in found], "o-", color=colour, label=model)
     axes.set_xscale("log", base=2)

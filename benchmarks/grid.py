@@ -26,7 +26,7 @@ from tqdm import tqdm
 from benchmarks.datasets import EMBEDDED, NAMES, load_split
 from benchmarks.exact_pca import ExactPCA
 from benchmarks.measure import accuracy, circumstances
-from benchmarks.records import RESULTS, read, write
+from benchmarks.records import RESULTS, write
 from skae import DenseAutoencoder
 
 LENGTHS = (2, 8, 12, 32, 64, 200, 256, 1000)
@@ -44,11 +44,10 @@ def main():
         names = NAMES
     suffix = "quick" if options.quick else "shared" if options.data else "python"
     path = RESULTS / f"grid-{suffix}.jsonl"
-    kept = [row for row in read(path) if row["data"] not in names] if path.exists() else []
     rows = []
     for name in names:
         rows += measure_cells(name, options)
-        write(kept + rows, path)
+        write(rows, path, replacing="data")
     print(table(rows))
     print(f"Figures: {path}")
     try:

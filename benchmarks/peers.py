@@ -118,9 +118,9 @@ def pyod(seed):
 
     @torch.inference_mode()
     def reconstruct(X):
-        scaled = (X - model.X_mean) / model.X_std if model.preprocessing else X
-        X_hat = model.model(torch.as_tensor(scaled, dtype=torch.float32)).numpy()
-        return X_hat * model.X_std + model.X_mean if model.preprocessing else X_hat
+        scaled = (X - model.X_mean) / (model.X_std + 1e-8)  # as its own Dataset does
+        X_hat = model.model.eval()(torch.as_tensor(scaled, dtype=torch.float32)).numpy()
+        return X_hat * model.X_std + model.X_mean
 
     return Peer(model.fit, reconstruct)
 

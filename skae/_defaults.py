@@ -9,18 +9,21 @@ FURTHER_DIRECTIONS = 256
 # More rows than these pay for their networks by narrower layers; fewer than these need dropout.
 _MANY_ROWS, _FEW_ROWS = 20_000, 5_000
 
-# From this length of the code on, one wide layer does better than several.
-_LONG_CODE = 64
+# Up to this length a code is short; from the other on, one wide layer does better than several.
+_SHORT_CODE, _LONG_CODE = 16, 64
 
 
 def hidden_layer_sizes(n, p, k):
-    """Widths of the encoder's hidden layers in the residual form."""
+    """Widths of the encoder's hidden layers in the residual form.
+
+    Depth pays for short codes and where rows outnumber columns, width everywhere else.
+    """
     width = 1024 if n > _MANY_ROWS or p <= 128 else 2048
-    if k >= _LONG_CODE:
+    if k >= _LONG_CODE or (k > _SHORT_CODE and n < p):
         return (2 * width,) if k <= 256 else (1024,)
     if n <= _FEW_ROWS:
         return (width, 256)
-    return (width, 512) if n < p else (width, 512, 256)
+    return (width, 512) if k > _SHORT_CODE or n < p else (width, 512, 256)
 
 
 def dropout(n):

@@ -39,7 +39,7 @@ class DenseAutoencoder(BaseAutoencoder):
         means ``min(32, n_samples, n_features)``.
     hidden_layer_sizes : "auto" or tuple of int, default="auto"
         Widths of the encoder's hidden layers; the decoder mirrors them. "auto" is two or three
-        layers for codes below 64 numbers and one wide layer from there on. ``()`` with the
+        layers for short codes and one wide layer for long ones. ``()`` with the
         linear path is PCA alone, at any size and sparsity.
     activation : {"elu", "gelu", "relu", "sigmoid", "silu", "softplus", "tanh"}, default="gelu"
         Activation of the hidden layers.

@@ -94,6 +94,15 @@ def test_the_exact_pca_of_the_grid_is_scikit_learns(digits, convert, variance_ex
         )
 
 
+def test_a_part_measured_again_replaces_that_part_alone(tmp_path):
+    from benchmarks.records import read, write
+
+    path = tmp_path / "results.jsonl"
+    write([{"k": 1, "x": 0.5}, {"k": 2, "x": 0.25}], path)
+    write([{"k": 2, "x": 0.75}], path, replacing="k")
+    assert read(path) == [{"k": 1, "x": 0.5}, {"k": 2, "x": 0.75}]
+
+
 def test_the_grid_fails_when_a_cell_is_behind_pca(capsys):
     from benchmarks.grid import judge
 
