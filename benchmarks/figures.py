@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 
 COLOURS = {
@@ -63,16 +64,17 @@ def variance_by_length(results):
             shares = [row[key] for row in found]
             axes.plot(lengths, shares, "o-", ms=3, color=COLOURS[model], label=model)
         axes.set_xscale("log", base=2)
-        axes.set_xticks(lengths, lengths, fontsize=7)
+        ticks = [a for a, b in zip(lengths, [*lengths[1:], np.inf], strict=True) if b > 1.45 * a]
+        axes.set_xticks(ticks, ticks, fontsize=7)
         axes.minorticks_off()
         axes.set_title(f"{name} ({found[0]['n_train']:,} rows)", fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in panels[len(names) :]:
         axes.remove()
     figure.supxlabel("latent_dim", fontsize=9)
-    figure.supylabel("share of variance explained, unseen rows", fontsize=9)
+    figure.supylabel("variance explained", fontsize=9)
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower right", ncols=2, frameon=False)
+    figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
     return _saved(figure, results.with_suffix(".png"))
 
 
@@ -95,7 +97,7 @@ def seconds_by_length(results):
     axes.set_xlabel("latent_dim")
     axes.set_ylabel("seconds of fit")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     title = f"{rows[0]['n_train']:,} x 65,536 byte bigrams, {rows[0]['n_cores']} cores"
     axes.set_title(title, fontsize=10)
     return _saved(figure, results.with_name(f"{results.stem}-seconds.png"))

@@ -166,7 +166,7 @@ def train(module, rows, options, *, unseen=None, seed=0, title="skae"):
         and with ``options.early_stopping`` training ends when no epoch has been better for
         ``options.n_iter_no_change`` epochs.
     seed : int
-        Of the order of the rows.
+        Of the order of the rows and of dropout.
     title : str
         Opens the lines printed with ``options.verbose``.
 
