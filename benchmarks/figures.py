@@ -1,10 +1,11 @@
 """Figures drawn from the results of the benchmarks."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+
+from benchmarks.records import read
 
 COLOURS = {
     "PCA": "#7f7f7f",
@@ -17,7 +18,7 @@ COLOURS = {
 def variance_and_accuracy(results):
     """Variance explained and accuracy by length of the code; a PNG beside the results."""
     results = Path(results)
-    rows = [json.loads(line) for line in results.read_text().splitlines()]
+    rows = read(results)
     lengths = sorted({row["latent_dim"] for row in rows})
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     for axes, key, label in zip(
@@ -51,7 +52,7 @@ def variance_and_accuracy(results):
 def variance_by_length(results):
     """Variance explained against the length of the code, a panel for each data set."""
     results = Path(results)
-    rows = [json.loads(line) for line in results.read_text().splitlines()]
+    rows = read(results)
     names = list(dict.fromkeys(row["data"] for row in rows))
     n_columns = min(3, len(names))
     n_rows = -(-len(names) // n_columns)
@@ -81,7 +82,7 @@ def variance_by_length(results):
 def seconds_by_length(results):
     """Seconds of fit against the length of the code; a PNG beside the results."""
     results = Path(results)
-    rows = [json.loads(line) for line in results.read_text().splitlines()]
+    rows = read(results)
     figure = Figure(figsize=(5, 3.4), layout="constrained")
     axes = figure.subplots()
     for model, colour in COLOURS.items():

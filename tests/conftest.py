@@ -4,9 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
-from sklearn.model_selection import StratifiedGroupKFold
 
-from skae import ByteBigrams, DenseAutoencoder
+from skae import DenseAutoencoder
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,14 +22,11 @@ def bigrams():
     """Training and test rows of square-root bigrams of this Python's files, with their formats."""
     sys.path.insert(0, str(ROOT))
     try:
-        from benchmarks.corpus import load_corpus
+        from benchmarks.datasets import load_split
     finally:
         sys.path.remove(str(ROOT))
-    corpus = load_corpus(per_format=100)
-    X = ByteBigrams().fit_transform(corpus.chunks).sqrt()
-    splitter = StratifiedGroupKFold(n_splits=4, shuffle=True, random_state=0)
-    train, test = next(splitter.split(X, corpus.formats, corpus.groups))
-    return X[train], X[test], corpus.formats[train], corpus.formats[test]
+    split = load_split("files-sqrt", per_format=100)
+    return split.X_train, split.X_test, split.y_train, split.y_test
 
 
 @pytest.fixture

@@ -133,7 +133,7 @@ def test_a_wanting_model_is_found_wanting(capsys):
 
 
 @pytest.mark.parametrize("name", ["bare PyTorch loop", "skorch by hand", "MLPRegressor(X, X)"])
-def test_the_peers_learn(name, monkeypatch):
+def test_the_peers_learn(name):
     from benchmarks import peers
 
     rng = np.random.default_rng(0)

@@ -40,7 +40,8 @@ def test_the_plain_autoencoder_stays_in_the_range_of_its_activation():
 
 
 def test_hidden_layers_have_the_sizes_asked_for():
-    network = perceptron([10, 7, 5, 2], "tanh")
+    network = perceptron([10, 7, 5, 2], "tanh", dropout=0.5)
     widths = [layer.out_features for layer in network if isinstance(layer, torch.nn.Linear)]
     assert widths == [7, 5, 2]
     assert sum(isinstance(layer, torch.nn.Tanh) for layer in network) == 2
+    assert sum(isinstance(layer, torch.nn.Dropout) for layer in network) == 2
