@@ -1,6 +1,7 @@
 """What every autoencoder estimator shares: validation, the public methods, the fitted state."""
 
 from abc import ABC, abstractmethod
+from copy import deepcopy
 from numbers import Integral, Real
 
 import numpy as np
@@ -12,7 +13,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from . import _defaults
+from ._basis import is_exact, principal_basis
 from ._losses import LOSSES
+from ._modules import ACTIVATIONS
 from ._net import TrainingOptions
 from ._rows import batch_slices, rows_of, torch_dtype
 
@@ -29,6 +32,9 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
     _parameter_constraints = {
         "latent_dim": [Interval(Integral, 1, None, closed="left"), None],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "linear_path": ["boolean"],
+        "output_activation": [StrOptions(set(ACTIVATIONS)), None],
         "loss": [StrOptions(set(LOSSES))],
         "whiten": ["boolean"],
         "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
@@ -44,6 +50,11 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
+
+    @staticmethod
+    @abstractmethod
+    def _schedule(n_samples, n_features):
+        """Steps, fewest epochs and highest learning rate that "auto" means."""
 
     @abstractmethod
     def _fit_rows(self, X, device, rng):
@@ -213,18 +224,60 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
                 X.sum_duplicates()
         return X
 
+    def _resolve_latent_dim(self, wanted, n_samples, n_features):
+        if wanted is None:
+            return min(32, n_samples, n_features)
+        if self.linear_path and wanted > min(n_samples, n_features):
+            raise ValueError(
+                f"latent_dim={wanted} must be at most min(n_samples={n_samples}, "
+                f"n_features={n_features}) = {min(n_samples, n_features)}, as in PCA, from which "
+                f"the code starts; with linear_path=False it may have any length."
+            )
+        return int(wanted)
+
+    def _resolve_hidden_layer_sizes(self, auto):
+        if isinstance(self.hidden_layer_sizes, str):  # "auto"
+            return auto
+        return positive_integers(self.hidden_layer_sizes, "hidden_layer_sizes")
+
+    def _check_output_activation(self):
+        if self.output_activation is not None and self.linear_path:
+            raise ValueError(
+                f"output_activation={self.output_activation!r} needs linear_path=False: with the "
+                f"linear path the output is a sum that starts from PCA's."
+            )
+
+    def _principal_basis(self, X, n_directions, latent_dim, device, rng):
+        """The rows of X and their principal directions, in the precision that codes will have."""
+        # Krylov iteration has a tolerance of its own; float64 would only make it slower.
+        dtype = output_dtype(X.dtype) if is_exact(X.shape, n_directions) else np.dtype("float32")
+        rows = rows_of(X, dtype=torch_dtype(dtype), device=device)
+        generator = torch.Generator().manual_seed(rng.randint(2**31))
+        return rows, principal_basis(rows, n_directions, n_accurate=latent_dim, generator=generator)
+
+    def _keep(self, module, history, mean, dtype):
+        self.mean_ = mean.astype(dtype)
+        self.module_ = module.to(torch_dtype(dtype)).cpu().eval()
+        self.history_ = history
+        self.n_iter_ = len(history)
+
+    def _module_on_device(self):
+        device = resolve_device(self.device)
+        return self.module_ if device.type == "cpu" else deepcopy(self.module_).to(device)
+
     def _training_options(self, n_samples, n_features, device):
         """The parameters of training, with every "auto" resolved."""
+        n_steps, fewest_epochs, auto_rate = self._schedule(n_samples, n_features)
         n_fitted = max(1, int(n_samples * (1 - self.validation_fraction)))
         batch_size = self.batch_size
         if batch_size == "auto":
             batch_size = _defaults.batch_size(n_fitted)
         max_epochs = self.max_epochs
         if max_epochs == "auto":
-            max_epochs = _defaults.max_epochs(n_fitted, batch_size)
+            max_epochs = _defaults.max_epochs(n_fitted, batch_size, n_steps, fewest_epochs)
         learning_rate = self.learning_rate
         if learning_rate == "auto":
-            learning_rate = _defaults.learning_rate(n_samples, n_features)
+            learning_rate = auto_rate
         return TrainingOptions(
             loss=LOSSES[self.loss],
             max_epochs=max_epochs,
@@ -257,6 +310,14 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         for chunk in batch_slices(X.shape[0], codec.row_bytes, _CHUNK_BYTES):
             errors[chunk] = codec.squared_errors(self._rows(X[chunk])).cpu()
         return errors
+
+
+def positive_integers(sizes, name):
+    """The value of a parameter that takes a tuple of positive integers."""
+    given, sizes = sizes, tuple(np.atleast_1d(np.asarray(sizes, dtype=object)))
+    if not all(isinstance(size, Integral) and size > 0 for size in sizes):
+        raise ValueError(f"{name}={given!r} must be a tuple of positive integers.")
+    return tuple(map(int, sizes))
 
 
 def resolve_device(device):

@@ -43,6 +43,11 @@ class Basis:
     variances: np.ndarray
     total_variance: float
 
+    @property
+    def explained_variance_ratio(self):
+        """Share of the total variance along each direction; zeros if nothing varies."""
+        return self.variances / (self.total_variance or 1.0)
+
 
 def principal_basis(rows, n_directions, *, n_accurate=None, tol=1.5e-3, generator=None):
     """The leading principal directions of ``rows``.

@@ -7,6 +7,9 @@ from abc import ABC, abstractmethod
 
 import torch
 
+# Rows that a plain codec holds at a time.
+_BATCH_BYTES = 8 * 2**20
+
 
 class Codec(ABC):
     """From `Rows` to codes and back.
@@ -80,24 +83,34 @@ class PrincipalCodec(Codec):
 
 
 class PlainCodec(Codec):
-    """A module that works on the rows themselves, made dense a batch at a time."""
+    """A module that works on the rows themselves, made dense a batch at a time.
 
-    def __init__(self, module, latent_dim):
+    Parameters
+    ----------
+    module : Autoencoder
+    latent_dim : int
+    n_features : int
+    """
+
+    def __init__(self, module, latent_dim, n_features):
         self.module = module
         self.row_bytes = 4 * latent_dim
+        # Whatever lies between the layers is several times as large as the batch itself.
+        self._batch_size = max(1, _BATCH_BYTES // (4 * n_features))
 
     @torch.inference_mode()
     def encode(self, rows):
-        return torch.cat([self.module.encode(rows.dense(batch)) for batch in rows.slices()])
+        return torch.cat([self.module.encode(x) for x in self._batches(rows)])
 
     @torch.inference_mode()
     def decode(self, codes):
-        return self.module.decode(codes)
+        return torch.cat([self.module.decode(z) for z in codes.split(self._batch_size)])
 
     @torch.inference_mode()
     def squared_errors(self, rows):
-        errors = []
-        for batch in rows.slices():
-            x = rows.dense(batch)
-            errors.append((x - self.module(x)).double().square().sum(dim=1))
+        errors = [(x - self.module(x)).double().square().sum(dim=1) for x in self._batches(rows)]
         return torch.cat(errors)
+
+    def _batches(self, rows):
+        for start in range(0, len(rows), self._batch_size):
+            yield rows.dense(slice(start, start + self._batch_size))

@@ -3,6 +3,8 @@
 Each was chosen by measurement on files, images and digits; docs/design.md has the tables.
 """
 
+from math import ceil, log2, prod
+
 # How many principal directions the residual networks see and correct, beyond those of the code.
 FURTHER_DIRECTIONS = 256
 
@@ -36,11 +38,37 @@ def batch_size(n):
     return int(min(max(n // 16, 16), 128))
 
 
-def max_epochs(n, batch_size):
-    """About 1,600 steps, in 16 to 40 epochs."""
-    return int(min(max(1600 * batch_size // n, 16), 40))
+def max_epochs(n, batch_size, n_steps, fewest):
+    """About n_steps steps, in ``fewest`` to 40 epochs."""
+    return int(min(max(n_steps * batch_size // n, fewest), 40))
 
 
-def learning_rate(n, p):
-    """Highest rate of the one-cycle schedule: rows with more columns than rows are noisier."""
-    return 0.001 if n < p else 0.0025
+def dense_schedule(n, p):
+    """Steps, fewest epochs and highest learning rate of fully connected networks.
+
+    Rows with more columns than rows are noisier, and want a lower rate.
+    """
+    return 1600, 16, 0.001 if n < p else 0.0025
+
+
+def conv_schedule(n, p):
+    """Steps, fewest epochs and highest learning rate of convolutional networks."""
+    return 1600, 8, 0.004
+
+
+# Stages end where at most so many positions are left along an axis.
+_FEW_POSITIONS = 8
+
+
+def channels(extents):
+    """Channels after each stage of convolutions: 64 after the last, half as many before, >= 16."""
+    n_stages = max(1, ceil(log2(max(extents) / _FEW_POSITIONS)))
+    return tuple(max(64 // 2**stage, 16) for stage in reversed(range(n_stages)))
+
+
+def refiner_width(extents, k):
+    """Channels of the network that corrects PCA's picture; 0 for none.
+
+    At short codes that picture has too little to correct, and on long signals it costs too much.
+    """
+    return 64 if k > _SHORT_CODE and prod(extents) <= 2**14 else 0

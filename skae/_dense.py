@@ -1,21 +1,19 @@
 """DenseAutoencoder: its parameters, and how its modules are built."""
 
-from copy import deepcopy
-from numbers import Integral
-
-import numpy as np
 import torch
 from sklearn.utils._param_validation import StrOptions
+from torch import nn
 
 from . import _defaults
 from ._base import BaseAutoencoder, output_dtype, resolve_device
-from ._basis import is_exact, principal_basis
 from ._codec import PlainCodec, PrincipalCodec
-from ._gate import LINEAR, fit_residuals
-from ._modules import ACTIVATIONS, PlainAutoencoder, ResidualAutoencoder, perceptron
-from ._net import RowSet, forked_random_state, train
-from ._rows import rows_of, tensor_of, torch_dtype
-from ._unseen import held_out_runs
+from ._gate import LINEAR
+from ._memory import available_bytes, bytes_to_train
+from ._modules import PlainAutoencoder, ResidualAutoencoder, perceptron
+from ._net import forked_random_state
+from ._on_rows import fit_plain
+from ._rows import rows_of, tensor_of
+from ._scores import fit_on_scores
 
 
 class DenseAutoencoder(BaseAutoencoder):
@@ -136,12 +134,11 @@ class DenseAutoencoder(BaseAutoencoder):
     True
     """
 
+    _schedule = staticmethod(_defaults.dense_schedule)
+
     _parameter_constraints = {
         **BaseAutoencoder._parameter_constraints,
         "hidden_layer_sizes": ["array-like", StrOptions({"auto"})],
-        "activation": [StrOptions(set(ACTIVATIONS))],
-        "linear_path": ["boolean"],
-        "output_activation": [StrOptions(set(ACTIVATIONS)), None],
     }
 
     def __init__(
@@ -188,13 +185,12 @@ class DenseAutoencoder(BaseAutoencoder):
         self.verbose = verbose
 
     def _fit_rows(self, X, device, rng):
-        latent_dim = self._resolve_latent_dim(*X.shape)
-        hidden = self._resolve_hidden_layer_sizes(*X.shape, latent_dim)
-        if self.output_activation is not None and self.linear_path:
-            raise ValueError(
-                f"output_activation={self.output_activation!r} needs linear_path=False: with the "
-                f"linear path the output is a sum that starts from PCA's."
-            )
+        self._check_output_activation()
+        latent_dim = self._resolve_latent_dim(self.latent_dim, *X.shape)
+        auto = (
+            _defaults.hidden_layer_sizes(*X.shape, latent_dim) if self.linear_path else (512, 256)
+        )
+        hidden = self._resolve_hidden_layer_sizes(auto)
         learn = self._learn_residual if self.linear_path else self._learn_plain
         learn(X, latent_dim, hidden, device, rng)
         self.latent_dim_ = latent_dim
@@ -204,28 +200,20 @@ class DenseAutoencoder(BaseAutoencoder):
         n_directions = latent_dim
         if hidden:
             n_directions = min(*X.shape, latent_dim + _defaults.FURTHER_DIRECTIONS)
-        # Krylov iteration has a tolerance of its own; float64 would only make it slower.
-        dtype = output_dtype(X.dtype) if is_exact(X.shape, n_directions) else np.dtype("float32")
-        rows = rows_of(X, dtype=torch_dtype(dtype), device=device)
-        basis = principal_basis(
-            rows,
-            n_directions,
-            n_accurate=latent_dim,
-            generator=torch.Generator().manual_seed(rng.randint(2**31)),
-        )
+        rows, basis = self._principal_basis(X, n_directions, latent_dim, device, rng)
         network_seed = rng.randint(2**31)
         dropout = _defaults.dropout(X.shape[0])
 
-        def build(scale, encoder, decoder):
+        def build(scale, encoder):
             sizes = [len(scale), *hidden, latent_dim]
             with forked_random_state(network_seed, device):
                 f = perceptron(sizes, self.activation, dropout) if encoder else None
-                g = perceptron(sizes[::-1], self.activation, dropout) if decoder else None
+                g = perceptron(sizes[::-1], self.activation, dropout)
             return ResidualAutoencoder(scale, latent_dim, f, g).to(device)
 
         verdict = LINEAR
         if hidden:
-            verdict = fit_residuals(
+            verdict = fit_on_scores(
                 rows,
                 basis.directions,
                 latent_dim,
@@ -237,82 +225,63 @@ class DenseAutoencoder(BaseAutoencoder):
         module = verdict.module or ResidualAutoencoder(torch.ones(latent_dim), latent_dim)
         n_used = len(module.scale)
         leading, further = basis.directions[:, :n_used].tensor_split([latent_dim], dim=1)
-        self.mean_ = rows.mean.astype(dtype)
         # Transposed, each stays contiguous in the order that products with sparse rows want.
         self.components_ = leading.cpu().contiguous().numpy().T
         self._further_components = further.cpu().contiguous().numpy().T
-        total_variance = basis.total_variance or 1.0
-        self.explained_variance_ratio_ = basis.variances[:latent_dim] / total_variance
+        self.explained_variance_ratio_ = basis.explained_variance_ratio[:latent_dim]
         self.nonlinear_gain_ = verdict.gain
-        self._keep(module.to(torch_dtype(dtype)), verdict.history)
+        self._keep(module, verdict.history, rows.mean, self.components_.dtype)
 
     def _learn_plain(self, X, latent_dim, hidden, device, rng):
         """The mirrored perceptron on X itself."""
         rows = rows_of(X, device=device)
         sizes = [X.shape[1], *hidden, latent_dim]
-        # Without an activation the module is homogeneous, and is trained in the unit of the data.
-        mean, unit = None, 1.0
-        if self.output_activation is None:
-            unit = float(np.sqrt(rows.squared_norms().mean() / X.shape[1])) or 1.0
-            mean = torch.from_numpy(rows.mean / unit).float()
-        with forked_random_state(rng.randint(2**31), device):
-            module = PlainAutoencoder(
-                perceptron(sizes, self.activation),
-                perceptron(sizes[::-1], self.activation),
-                mean=mean,
-                activation=self.output_activation,
-            ).to(device)
+        _refuse_too_large(sizes, device)
+        network_seed = rng.randint(2**31)
 
-        def fetch(numbers):
-            return rows.dense(numbers) / unit
+        def build(mean):
+            with forked_random_state(network_seed, device):
+                f = perceptron(sizes, self.activation)
+                g = perceptron(sizes[::-1], self.activation)
+            return PlainAutoencoder(f, g, mean=mean, activation=self.output_activation).to(device)
 
-        fitted, unseen = held_out_runs(X.shape[0], self.validation_fraction, rng)
-        history = train(
-            module,
-            RowSet(fetch, fitted),
+        module, history = fit_plain(
+            rows,
+            build,
+            self.output_activation is not None,
             self._training_options(*X.shape, device),
-            unseen=RowSet(fetch, unseen) if len(unseen) else None,
-            seed=rng.randint(2**31),
+            self.validation_fraction,
+            rng,
         )
-        module.mean *= unit
-        module.scale *= unit
-        dtype = output_dtype(X.dtype)
-        self.mean_ = rows.mean.astype(dtype)
-        self._keep(module.to(torch_dtype(dtype)), history)
-
-    def _keep(self, module, history):
-        self.module_ = module.cpu().eval()
-        self.history_ = history
-        self.n_iter_ = len(history)
+        self._keep(module, history, rows.mean, output_dtype(X.dtype))
 
     def _codec(self):
-        device = resolve_device(self.device)
-        module = self.module_ if device.type == "cpu" else deepcopy(self.module_).to(device)
+        module = self._module_on_device()
         if not self.linear_path:
-            return PlainCodec(module, self.latent_dim_)
+            return PlainCodec(module, self.latent_dim_, self.n_features_in_)
         arrays = (self.mean_, self.components_, self._further_components)
+        device = resolve_device(self.device)
         return PrincipalCodec(*(tensor_of(array).to(device) for array in arrays), module)
 
-    def _resolve_latent_dim(self, n_samples, n_features):
-        if self.latent_dim is None:
-            return min(32, n_samples, n_features)
-        if self.linear_path and self.latent_dim > min(n_samples, n_features):
-            raise ValueError(
-                f"latent_dim={self.latent_dim} must be at most min(n_samples={n_samples}, "
-                f"n_features={n_features}) = {min(n_samples, n_features)}, as in PCA, from which "
-                f"the code starts; with linear_path=False it may have any length."
-            )
-        return int(self.latent_dim)
 
-    def _resolve_hidden_layer_sizes(self, n_samples, n_features, latent_dim):
-        if isinstance(self.hidden_layer_sizes, str):  # "auto"
-            if not self.linear_path:
-                return (512, 256)
-            return _defaults.hidden_layer_sizes(n_samples, n_features, latent_dim)
-        sizes = tuple(np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=object)))
-        if not all(isinstance(size, Integral) and size > 0 for size in sizes):
-            raise ValueError(
-                f"hidden_layer_sizes={self.hidden_layer_sizes!r} must be 'auto' or a tuple of "
-                f"positive integers."
-            )
-        return tuple(map(int, sizes))
+def _refuse_too_large(sizes, device):
+    """Raise MemoryError, with what would fit, if the plain network of these sizes does not."""
+    n_features, *hidden, latent_dim = sizes
+    needed, available = _bytes_of_layers(sizes), available_bytes(device)
+    if needed <= available:
+        return
+    width = 2048
+    while width > 1 and _bytes_of_layers([n_features, width, latent_dim]) > available:
+        width //= 2
+    fitting = _bytes_of_layers([n_features, width, latent_dim])
+    raise MemoryError(
+        f"hidden_layer_sizes={tuple(hidden)} on {n_features} columns needs {needed / 1e9:.1f} GB "
+        f"to train, but {available / 1e9:.1f} GB are available: hidden_layer_sizes=({width},) "
+        f"needs {fitting / 1e9:.1f} GB, and linear_path=True trains on principal component scores "
+        f"and needs none of it."
+    )
+
+
+def _bytes_of_layers(sizes):
+    """What training a plain network of these sizes, and its mirror image, takes."""
+    return bytes_to_train(lambda: nn.ModuleList([perceptron(sizes, "relu") for _ in range(2)]))

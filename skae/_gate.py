@@ -6,19 +6,22 @@ non-linear pair are compared on them; the simplest that is not clearly beaten wi
 trained afresh on all rows.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
 
-from ._modules import ResidualAutoencoder
-from ._net import RowSet, TrainingOptions, train
-from ._rows import Rows
-from ._unseen import held_out_runs, scores_without
+from ._modules import Autoencoder
+from ._net import Interrupted, RowSet, TrainingOptions, train
 
 # Length of a rehearsal, as a share of the epochs.
 _REHEARSAL = 0.25
+
+# A single epoch is a rehearsal if it has so many steps; else there are two at least.
+_FEWEST_STEPS = 200
 
 # Fewer rows cannot tell a gain from luck.
 _FEWEST_UNSEEN = 8
@@ -34,6 +37,26 @@ _ENCODER_PRICE = 0.003
 # Codes longer than this have never gained from a non-linear encoder: it is not rehearsed.
 _LONGEST_NONLINEAR_CODE = 256
 
+# Rows whose errors are computed at a time.
+_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Rows as networks meet them, in one basis.
+
+    Attributes
+    ----------
+    fetch : callable
+        From an array of row numbers to a dense tensor of those rows.
+    build : callable
+        ``build(encoder)`` makes a fresh module that is PCA until it is trained: a non-linear
+        decoder on the linear code, and with ``encoder`` a non-linear encoder as well.
+    """
+
+    fetch: Callable[[np.ndarray], torch.Tensor]
+    build: Callable[[bool], Autoencoder]
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -41,7 +64,7 @@ class Verdict:
 
     Attributes
     ----------
-    module : ResidualAutoencoder
+    module : Autoencoder
         The winner, trained; None if PCA won.
     gain : float
         Share of the variance of the unseen rows that it explained beyond PCA in the rehearsal;
@@ -50,7 +73,7 @@ class Verdict:
         Epochs of the winner's training on all rows; empty if PCA won.
     """
 
-    module: ResidualAutoencoder | None
+    module: Autoencoder | None
     gain: float
     history: list
 
@@ -59,70 +82,63 @@ LINEAR = Verdict(None, 0.0, [])
 
 
 def fit_residuals(
-    rows: Rows,
-    directions: torch.Tensor,
+    held: Ground,
+    whole: Ground,
+    fitted: np.ndarray,
+    unseen: np.ndarray,
+    variance: float,
     latent_dim: int,
-    build: Callable[[torch.Tensor, bool, bool], ResidualAutoencoder],
     options: TrainingOptions,
-    validation_fraction: float,
-    rng: np.random.RandomState,
+    seed: int,
 ) -> Verdict:
-    """Train residual networks on principal component scores, if they are worth it.
+    """Train residual networks on top of PCA, if they are worth it.
 
     Parameters
     ----------
-    rows : Rows
-        n rows.
-    directions : Tensor of shape (p, r)
-        Their leading principal directions, r at least k.
+    held : Ground
+        In a basis that has not seen the unseen rows: for the rehearsals.
+    whole : Ground
+        In the basis of all rows: for the final training.
+    fitted, unseen : ndarray of int
+        Numbers of the rows to rehearse on, and of those to judge by.
+    variance : float
+        Sum of the squared distances of the unseen rows from the mean, in the units of ``held``.
     latent_dim : int
-        Length k of the code.
-    build : callable
-        ``build(scale, encoder, decoder)`` makes a fresh module, with or without a non-linear
-        encoder and decoder.
+        Length of the code.
     options : TrainingOptions
-    validation_fraction : float
-        Share of the rows to put aside.
-    rng : RandomState
+    seed : int
     """
-    fitted, unseen = held_out_runs(len(rows), validation_fraction, rng)
-    if directions.shape[1] == latent_dim or len(unseen) < _FEWEST_UNSEEN:
+    if len(unseen) < _FEWEST_UNSEEN:
         return LINEAR
-    scores = rows.times(directions)
-    squared_norms = rows.squared_norms()
-    if float(scores[:, latent_dim:].square().sum()) <= 1e-6 * squared_norms.sum():
-        return LINEAR
-
-    # In units of the typical row, so that the optimizer meets the same numbers for any data.
-    unit = float(np.sqrt(squared_norms.mean()))
-    held = scores_without(rows, scores, unseen).div_(unit).float()
-    scores = scores.div_(unit).float()
-    total = squared_norms[unseen].sum() / unit**2
-    scale = _compressed_scale(held[fitted])
-    linear_errors = held[unseen, latent_dim:].double().square().sum(dim=1).cpu().numpy()
-    seed = rng.randint(2**31)
-    n_rehearsed = max(min(2, options.max_epochs), round(_REHEARSAL * options.max_epochs))
+    judges = RowSet(held.fetch, unseen)
+    linear_errors = _squared_errors(held.build(False), judges)
+    fewest = 1 if len(fitted) >= _FEWEST_STEPS * options.batch_size else 2
+    n_rehearsed = max(min(fewest, options.max_epochs), round(_REHEARSAL * options.max_epochs))
 
     def rehearse(encoder):
-        module = build(scale, encoder, True)
+        module = held.build(encoder)
         history = train(
             module,
-            RowSet(held.__getitem__, fitted),
+            RowSet(held.fetch, fitted),
             replace(options, max_epochs=n_rehearsed),
-            unseen=RowSet(held.__getitem__, unseen),
+            unseen=judges,
             seed=seed,
             title="rehearsal of both networks" if encoder else "rehearsal of the decoder",
         )
-        return linear_errors - _squared_errors(module, held[unseen]), _best_epoch(history)
+        return linear_errors - _squared_errors(module, judges), _best_epoch(history)
 
-    gains, best_epoch = rehearse(encoder=False)
     encoder = False
-    if latent_dim <= _LONGEST_NONLINEAR_CODE:
-        gains_of_both, best_epoch_of_both = rehearse(encoder=True)
-        encoder = gains_of_both.sum() - gains.sum() > _ENCODER_PRICE * total
+    try:
+        gains, best_epoch = rehearse(encoder=False)
+        if latent_dim <= _LONGEST_NONLINEAR_CODE:
+            gains_of_both, best_epoch_of_both = rehearse(encoder=True)
+            encoder = gains_of_both.sum() - gains.sum() > _ENCODER_PRICE * variance
+    except Interrupted:
+        _warn("Interrupted before the networks had proved themselves: the model is PCA.")
+        return LINEAR
     if encoder:
         gains, best_epoch = gains_of_both, best_epoch_of_both
-    gain = gains.sum() / total
+    gain = gains.sum() / variance
     if gain < _WORTHWHILE or not _clearly_positive(gains):
         return LINEAR
 
@@ -130,34 +146,45 @@ def fit_residuals(
     if options.early_stopping:
         stretch = n_epochs / n_rehearsed if gain > _SAFE else 1
         n_epochs = round(best_epoch * stretch)
-    module = build(_compressed_scale(scores), encoder, True)
-    history = train(
-        module,
-        RowSet(scores.__getitem__, np.arange(len(rows))),
-        replace(options, max_epochs=n_epochs),
-        seed=seed,
-        title="all rows",
-    )
-    module.scale *= unit  # the module is homogeneous: this is all there is to changing the unit
+    module = whole.build(encoder)
+    try:
+        history = train(
+            module,
+            RowSet(whole.fetch, np.arange(len(fitted) + len(unseen))),
+            replace(options, max_epochs=n_epochs),
+            seed=seed,
+            title="all rows",
+        )
+    except Interrupted as stop:
+        history = stop.history
+        _warn(f"Interrupted after {len(history)} of {n_epochs} epochs: the best is kept.")
+    judges = RowSet(whole.fetch, unseen)
+    if (
+        not _squared_errors(module, judges).sum()
+        < _squared_errors(whole.build(False), judges).sum()
+    ):
+        _warn("Training ended behind PCA: the model is PCA.")
+        return LINEAR
     return Verdict(module, float(gain), history)
 
 
+def _warn(sentence):
+    warnings.warn(sentence, ConvergenceWarning, stacklevel=2)
+
+
 def _best_epoch(history):
-    return 1 + int(np.argmin([epoch["valid_loss"] for epoch in history]))
+    losses = np.array([epoch["valid_loss"] for epoch in history])
+    return 1 + int(np.argmin(np.where(np.isnan(losses), np.inf, losses)))
 
 
-def _compressed_scale(scores):
-    """Geometric mean of each score's own deviation and of their common one."""
-    deviations = scores.std(dim=0)
-    common = deviations.square().mean().sqrt()
-    return (deviations.clamp_min(1e-6 * common) * common).sqrt()
-
-
-def _squared_errors(module, scores):
-    with torch.inference_mode():
-        errors = [
-            (batch - module(batch)).double().square().sum(dim=1) for batch in scores.split(4096)
-        ]
+@torch.inference_mode()
+def _squared_errors(module, rows):
+    """Squared error of each row of a `RowSet`."""
+    module.eval()
+    errors = []
+    for numbers in np.array_split(rows.numbers, -(-len(rows) // _BATCH)):
+        x = rows.fetch(numbers)
+        errors.append((x - module(x)).double().square().sum(dim=1))
     return torch.cat(errors).cpu().numpy()
 
 

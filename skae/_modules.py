@@ -29,9 +29,10 @@ def perceptron(sizes, activation, dropout=0.0):
 
 
 def starting_at_zero(network):
-    """``network`` with its last layer set to zero, so that it returns zero until it learns."""
-    nn.init.zeros_(network[-1].weight)
-    nn.init.zeros_(network[-1].bias)
+    """``network``, its last layer with weights set to zero: it returns zero until it learns."""
+    last = [layer for layer in network if hasattr(layer, "weight")][-1]
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
     return network
 
 

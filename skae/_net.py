@@ -1,16 +1,22 @@
 """Training: a skorch net whose target is its own input."""
 
+import warnings
 from collections.abc import Callable
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EpochTimer, LRScheduler
 from skorch.helper import predefined_split
 from torch.utils.data import Dataset
+
+# A loss so many times the best so far has exploded, unless it is negligible in the unit of the
+# rows; training then goes on at a share of its rate, and gives up when that explodes as well.
+_EXPLODED, _NEGLIGIBLE, _SMALLER, _ATTEMPTS = 100.0, 1e-6, 0.25, 2
 
 
 @dataclass(frozen=True)
@@ -107,35 +113,61 @@ class _ReconstructionNet(NeuralNet):
         self.history.record(f"{prefix}_loss", float(total) / n_rows)
 
 
-class _Stop(KeyboardInterrupt):
-    """Ends skorch's loop; not mistaken for the user's Ctrl-C, which is passed on."""
+class _NoImprovementError(Exception):
+    """Ends skorch's loop: nothing has improved for long enough."""
+
+
+class _DivergenceError(Exception):
+    """Ends skorch's loop: the loss is no number, or has grown beyond reason."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user's Ctrl-C. The module has the weights of the best epoch so far.
+
+    Attributes
+    ----------
+    history : list of dict
+        As `train` would have returned it.
+    """
+
+    def __init__(self, history):
+        super().__init__()
+        self.history = history
 
 
 class _KeepBest(Callback):
-    """Keep the weights of the epoch with the lowest validation loss; stop when it stays behind."""
+    """Keep the weights of the epoch with the lowest loss; stop when it stays behind or explodes.
 
-    def __init__(self, patience, tol):
+    The loss is that of the unseen rows if there are any, else that of training.
+    """
+
+    def __init__(self, monitor, patience, tol):
+        self.monitor = monitor
         self.patience = patience
         self.tol = tol
 
     def on_train_begin(self, net, **kwargs):
         self.best_loss = self.bar = np.inf
-        self.best_weights = None
+        self.best_weights = deepcopy(net.module_.state_dict())
         self.misses = 0
 
     def on_epoch_end(self, net, **kwargs):
-        loss = net.history[-1, "valid_loss"]
+        loss = net.history[-1, self.monitor]
+        if not loss <= _EXPLODED * self.best_loss + _NEGLIGIBLE:  # nor is NaN
+            raise _DivergenceError
         if loss < self.best_loss:
-            self.best_loss, self.best_weights = loss, deepcopy(net.module_.state_dict())
+            self.best_loss = loss
+            # In place: a second copy of a large network might not fit.
+            for name, weight in net.module_.state_dict().items():
+                self.best_weights[name].copy_(weight)
         self.misses += 1
         if loss < self.bar:
             self.bar, self.misses = loss * (1 - self.tol), 0
         if self.misses >= self.patience:
-            raise _Stop
+            raise _NoImprovementError
 
     def on_train_end(self, net, **kwargs):
-        if self.best_weights is not None:
-            net.module_.load_state_dict(self.best_weights)
+        net.module_.load_state_dict(self.best_weights)
 
 
 class _Report(Callback):
@@ -151,9 +183,11 @@ class _Report(Callback):
 
 
 def train(module, rows, options, *, unseen=None, seed=0, title="skae"):
-    """Train ``module`` in place to reconstruct ``rows``.
+    """Train ``module`` in place to reconstruct ``rows``; it ends with its best weights.
 
-    AdamW under a one-cycle schedule, whose gentle start keeps what the module already does well.
+    AdamW under a one-cycle schedule, whose gentle start keeps what the module already does well. If
+    the loss explodes, training goes on from the best weights so far at a quarter of the rate; if
+    it does so again, it ends there.
 
     Parameters
     ----------
@@ -162,8 +196,8 @@ def train(module, rows, options, *, unseen=None, seed=0, title="skae"):
     rows : RowSet
     options : TrainingOptions
     unseen : RowSet, default=None
-        Rows to validate on after each epoch. If given, the weights of the best epoch are kept,
-        and with ``options.early_stopping`` training ends when no epoch has been better for
+        Rows to validate on after each epoch. If given, the best epoch is the one that is best on
+        them, and with ``options.early_stopping`` training ends when none has been better for
         ``options.n_iter_no_change`` epochs.
     seed : int
         Of the order of the rows and of dropout.
@@ -175,7 +209,41 @@ def train(module, rows, options, *, unseen=None, seed=0, title="skae"):
     history : list of dict
         One entry an epoch: "epoch", "train_loss", "valid_loss" if there are unseen rows, "dur"
         (seconds).
+
+    Raises
+    ------
+    Interrupted
+        By the user's Ctrl-C, with the history so far.
     """
+    history = []
+    try:
+        for attempt in range(1, _ATTEMPTS + 1):
+            with forked_random_state(seed, options.device):
+                sound = _train_once(module, rows, options, unseen, seed, title, history)
+            rate, n_left = options.learning_rate, options.max_epochs - len(history)
+            if sound or n_left == 0:
+                break
+            what = f"goes on at {_SMALLER * rate:.3g}" if attempt < _ATTEMPTS else "ends there"
+            warnings.warn(
+                f"The loss exploded in epoch {len(history)} at learning_rate={rate:.3g}: training "
+                f"returns to its best weights and {what}.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+            options = replace(options, learning_rate=_SMALLER * rate, max_epochs=n_left)
+    except KeyboardInterrupt:
+        raise Interrupted(history) from None
+    finally:
+        module.eval()
+    return history
+
+
+def _train_once(module, rows, options, unseen, seed, title, history):
+    """Train until the end, or until the loss explodes: then False. Adds its epochs to history."""
+    monitor = "train_loss" if unseen is None else "valid_loss"
+    patience = options.n_iter_no_change
+    if unseen is None or not options.early_stopping:
+        patience = np.inf
     n_batches = -(-len(rows) // options.batch_size)
     callbacks = [
         LRScheduler(
@@ -185,11 +253,9 @@ def train(module, rows, options, *, unseen=None, seed=0, title="skae"):
             pct_start=0.15,
             step_every="batch",
             event_name=None,
-        )
+        ),
+        _KeepBest(monitor, patience, options.tol),
     ]
-    if unseen is not None:
-        patience = options.n_iter_no_change if options.early_stopping else np.inf
-        callbacks.append(_KeepBest(patience, options.tol))
     if options.verbose:
         callbacks.append(_Report(title))
     net = _ReconstructionNet(
@@ -209,15 +275,22 @@ def train(module, rows, options, *, unseen=None, seed=0, title="skae"):
         generator=torch.Generator().manual_seed(seed),
         bfloat16=options.bfloat16,
     )
-    with forked_random_state(seed, options.device):
-        net.initialize()
-        net.notify("on_train_begin", X=rows, y=None)
-        with suppress(_Stop):
-            net.fit_loop(rows)
+    net.initialize()
+    net.notify("on_train_begin", X=rows, y=None)
+    n_before, sound = len(history), True
+    try:
+        net.fit_loop(rows)
+    except _NoImprovementError:
+        pass
+    except _DivergenceError:
+        sound = False
+    finally:
         net.notify("on_train_end", X=rows, y=None)
-    module.eval()
-    hidden = {"batches", "event_lr"}
-    return [{key: epoch[key] for key in epoch if key not in hidden} for epoch in net.history]
+        for epoch in net.history:
+            if monitor in epoch:  # else it was not finished
+                kept = {key: epoch[key] for key in epoch if key not in ("batches", "event_lr")}
+                history.append({**kept, "epoch": n_before + epoch["epoch"]})
+    return sound
 
 
 @contextmanager

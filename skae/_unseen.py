@@ -25,18 +25,36 @@ def scores_without(rows, scores, unseen):
     One step of subspace iteration on the fitted rows alone takes out of the basis what only the
     unseen rows had put there; the new axes are the fitted rows' principal axes.
     """
-    fitted = scores.clone()
-    fitted[unseen] = 0.0
-    squares = fitted.square().sum(dim=0)
-    fitted *= torch.where(squares > 1e-12 * squares.max(), 1 / squares, 0.0)
-    # For these scores S of the fitted rows A, the new directions span A'S, whose columns are about
-    # as long as one. A few at a time: all of them would take as much memory as the basis.
+    fitted = _inverted(scores, unseen)
+    # A few at a time: all directions would take as much memory as the basis.
     image = torch.cat([rows.times(rows.transposed_times(part)) for part in fitted.split(256, 1)], 1)
     held = image @ _inverse_root(fitted.T @ image)  # the root of S'AA'S
     fitted = held.clone()
     fitted[unseen] = 0.0
     _, axes = torch.linalg.eigh((fitted.T @ fitted).double())
     return held @ axes.flip(1).to(held.dtype)
+
+
+def directions_without(rows, directions, unseen):
+    """The principal directions, had the unseen rows played no part: the same step, for few columns.
+
+    They are orthonormal and close to the old ones; a direction that only the unseen rows had is
+    zero.
+    """
+    images = rows.transposed_times(_inverted(rows.times(directions), unseen))
+    return images @ _inverse_root(images.T @ images)
+
+
+def _inverted(scores, unseen):
+    """Scores S such that, with the fitted rows A, the columns of A'S are about as long as one.
+
+    They span the directions after one step of subspace iteration.
+    """
+    fitted = scores.clone()
+    fitted[unseen] = 0.0
+    squares = fitted.square().sum(dim=0)
+    fitted *= torch.where(squares > 1e-12 * squares.max(), 1 / squares, 0.0)
+    return fitted
 
 
 def _inverse_root(gram):

@@ -99,7 +99,7 @@ def test_a_part_measured_again_replaces_that_part_alone(tmp_path):
 
     path = tmp_path / "results.jsonl"
     write([{"k": 1, "x": 0.5}, {"k": 2, "x": 0.25}], path)
-    write([{"k": 2, "x": 0.75}], path, replacing="k")
+    write([{"k": 2, "x": 0.75}], path, replacing=("k",))
     assert read(path) == [{"k": 1, "x": 0.5}, {"k": 2, "x": 0.75}]
 
 
@@ -142,3 +142,51 @@ def test_the_peers_learn(name):
     X_hat = peer.inverse_transform(peer.transform(X))
     assert X_hat.shape == X.shape
     assert np.square(X - X_hat).mean() < 0.6 * X.var()
+
+
+@pytest.mark.parametrize("name", ["784-128-64-12", "16-32-k strided", "16-16-32-32-64-64"])
+def test_the_networks_of_the_literature_learn(name):
+    from benchmarks.literature import NETWORKS, Literature
+
+    n_features = int(np.prod(NETWORKS[name].shape))
+    rng = np.random.default_rng(0)
+    X = rng.random((640, 2)) @ rng.random((2, n_features)) / 2
+    X = X.astype(np.float32)
+    losses = []
+    model = Literature(name, 2, seconds=4, on_batch=lambda epoch, loss: losses.append(loss)).fit(X)
+    codes = model.transform(X)
+    assert codes.shape == (640, 2)
+    X_hat = model.inverse_transform(codes)
+    assert X_hat.shape == X.shape
+    assert np.square(X - X_hat).mean() < np.square(X - 0.5).mean()
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_pictures_are_found_wanting_where_they_are(capsys):
+    from benchmarks.pictures import judge
+
+    row = {"data": "digits", "latent_dim": 8, "fit_seconds": 1.0}
+    pca = {**row, "model": "PCA", "error": 0.02}
+    assert judge([pca, {**row, "model": "ConvAutoencoder", "error": 0.01}]) == 0
+    assert judge([pca, {**row, "model": "ConvAutoencoder", "error": 0.019}]) == 1
+    assert judge([pca]) == 0
+    assert capsys.readouterr().out.count("FALSE") == 1
+
+
+def test_the_error_of_pca_tells_how_many_numbers_it_needs(digits):
+    from benchmarks.pictures import pca_needs
+
+    X_train, X_test = digits[:2]
+    pca = PCA(7).fit(X_train)
+    error = np.square(X_test - pca.inverse_transform(pca.transform(X_test))).mean()
+    assert pca_needs(X_train, X_test, error) == 7
+    assert pca_needs(X_train, X_test, 0.99 * error) == 8
+
+
+def test_the_grid_of_convolutions_fails_behind_pca_or_the_dense_form():
+    from benchmarks.conv_grid import judge
+
+    cell = {"data": "digits", "latent_dim": 2, "pca": 0.5, "dense": 0.6}
+    assert judge([{**cell, "conv": 0.6}]) == 0
+    assert judge([{**cell, "conv": 0.58}]) == 1
+    assert judge([{**cell, "dense": 0.5, "conv": 0.499}]) == 1

@@ -3,7 +3,7 @@
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skae import DenseAutoencoder
+from skae import ConvAutoencoder, DenseAutoencoder
 
 
 @parametrize_with_checks(
@@ -13,6 +13,9 @@ from skae import DenseAutoencoder
         DenseAutoencoder(2, hidden_layer_sizes=(8,), max_epochs=4, validation_fraction=0.5),
         DenseAutoencoder(linear_path=False, hidden_layer_sizes=(16,), max_epochs=4),
         DenseAutoencoder(whiten=True, hidden_layer_sizes=()),
+        ConvAutoencoder(),
+        ConvAutoencoder(2, channels=(4,), max_epochs=4, validation_fraction=0.5),
+        ConvAutoencoder(linear_path=False, channels=(4,), max_epochs=4),
     ]
 )
 def test_scikit_learn_checks(estimator, check, monkeypatch):
@@ -20,8 +23,9 @@ def test_scikit_learn_checks(estimator, check, monkeypatch):
     check(estimator)
 
 
+@pytest.mark.parametrize("kind", [DenseAutoencoder, ConvAutoencoder])
 @pytest.mark.parametrize("linear_path", [True, False])
-def test_no_check_is_skipped_for_lack_of_a_method(linear_path):
+def test_no_check_is_skipped_for_lack_of_a_method(kind, linear_path):
     methods = {
         "fit",
         "fit_transform",
@@ -32,4 +36,4 @@ def test_no_check_is_skipped_for_lack_of_a_method(linear_path):
         "get_feature_names_out",
         "set_output",
     }
-    assert methods <= set(dir(DenseAutoencoder(linear_path=linear_path)))
+    assert methods <= set(dir(kind(linear_path=linear_path)))

@@ -3,11 +3,12 @@ import pytest
 import torch
 
 from skae._basis import principal_basis
-from skae._gate import LINEAR, fit_residuals
+from skae._gate import LINEAR
 from skae._losses import SquaredError
 from skae._modules import ResidualAutoencoder, perceptron
 from skae._net import TrainingOptions
 from skae._rows import rows_of
+from skae._scores import fit_on_scores
 
 OPTIONS = TrainingOptions(
     loss=SquaredError,
@@ -28,15 +29,15 @@ def verdict_on(X, k):
     rows = rows_of(X)
     directions = principal_basis(rows, X.shape[1]).directions
 
-    def build(scale, encoder, decoder):
+    def build(scale, encoder):
         torch.manual_seed(0)
         sizes = [len(scale), 64, k]
         f = perceptron(sizes, "gelu") if encoder else None
-        g = perceptron(sizes[::-1], "gelu") if decoder else None
+        g = perceptron(sizes[::-1], "gelu")
         return ResidualAutoencoder(scale, k, f, g)
 
     with torch.random.fork_rng(devices=[]):
-        return fit_residuals(rows, directions, k, build, OPTIONS, 0.2, np.random.RandomState(0))
+        return fit_on_scores(rows, directions, k, build, OPTIONS, 0.2, np.random.RandomState(0))
 
 
 def test_a_curve_that_its_first_direction_determines_gets_a_decoder_alone():

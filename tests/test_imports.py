@@ -9,14 +9,19 @@ ORDER = [
     "_defaults",
     "_losses",
     "_modules",
+    "_convolutions",
     "_rows",
     "_basis",
+    "_memory",
     "_net",
     "_unseen",
     "_gate",
+    "_scores",
+    "_on_rows",
     "_codec",
     "_base",
     "_dense",
+    "_conv",
     "_bigrams",
     "__init__",
 ]
@@ -40,11 +45,11 @@ def test_files_import_only_files_above_them():
 
 
 def test_modules_and_losses_need_torch_alone():
-    for name in ("_modules", "_losses"):
+    for name in ("_modules", "_convolutions", "_losses"):
         for node in ast.walk(ast.parse((SOURCE / f"{name}.py").read_text())):
             if isinstance(node, ast.Import):
                 modules = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
+            elif isinstance(node, ast.ImportFrom) and not node.level:
                 modules = [node.module]
             else:
                 continue

@@ -1,7 +1,13 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import scipy.sparse as sp
+import torch
+
+from skae import DenseAutoencoder
+from skae._memory import available_bytes
 
 FIT = """
 import numpy as np
@@ -27,3 +33,25 @@ def test_wide_sparse_rows_are_never_made_dense_whole():
     done = subprocess.run([sys.executable, "-c", FIT], capture_output=True, text=True, check=True)
     peak_gb = int(done.stdout) * 1024 / 1e9
     assert peak_gb < 2.0
+
+
+def test_a_network_that_does_not_fit_is_refused_before_it_is_allocated(monkeypatch):
+    monkeypatch.setattr("skae._dense.available_bytes", lambda device: 16e9)
+    X = sp.random(40, 65_536, density=0.01, format="csr", dtype=np.float32, random_state=0)
+    wide = DenseAutoencoder(
+        1024,
+        linear_path=False,
+        hidden_layer_sizes=(32768, 16384, 8192, 4096, 2048),
+    )
+    sentence = (
+        r"needs 114\.\d GB to train, but 16\.0 GB are available: hidden_layer_sizes=\(2048,\) "
+        r"needs 5\.5 GB, and linear_path=True"
+    )
+    with pytest.raises(MemoryError, match=sentence):
+        wide.fit(X)
+    assert not hasattr(wide, "module_")
+
+
+def test_the_memory_at_hand_is_a_sensible_number():
+    free = available_bytes(torch.device("cpu"))
+    assert 1e8 < free < 1e15

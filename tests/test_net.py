@@ -3,10 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from skae._losses import SquaredError
-from skae._net import RowSet, TrainingOptions, train
+from skae._net import Interrupted, RowSet, TrainingOptions, train
 
 OPTIONS = TrainingOptions(
     loss=SquaredError,
@@ -84,14 +85,59 @@ def test_losses_are_means_over_rows_whatever_the_batch(rows):
     assert losses == pytest.approx([expected, expected], rel=1e-5)
 
 
-def test_ctrl_c_is_passed_on(rows):
+def test_ctrl_c_ends_training_with_the_best_weights(rows):
     fitted, unseen = rows
+    n_fetched = 0
 
-    def interrupt(numbers):
-        raise KeyboardInterrupt
+    def fetch(numbers):
+        nonlocal n_fetched
+        n_fetched += 1
+        if n_fetched == 3 * 35 + 10:  # in the fourth epoch
+            raise KeyboardInterrupt
+        return fitted.fetch(numbers)
 
-    with pytest.raises(KeyboardInterrupt):
-        train(network(), RowSet(interrupt, fitted.numbers), OPTIONS, unseen=unseen)
+    module = network()
+    with pytest.raises(Interrupted) as stop:
+        train(module, RowSet(fetch, fitted.numbers), OPTIONS, unseen=unseen)
+    losses = [epoch["valid_loss"] for epoch in stop.value.history]
+    assert len(losses) == 3
+    assert not module.training
+    assert loss_on(module, unseen) == pytest.approx(min(losses), rel=1e-5)
+
+
+def poisoned(fitted, times):
+    """The rows, but in the third epoch of each attempt a batch is no number."""
+    n_fetched = 0
+
+    def fetch(numbers):
+        nonlocal n_fetched
+        n_fetched += 1
+        batch = fitted.fetch(numbers)
+        return batch * np.nan if n_fetched in times else batch
+
+    return RowSet(fetch, fitted.numbers)
+
+
+def test_a_loss_that_is_no_number_costs_an_epoch_and_rate(rows):
+    fitted, unseen = rows
+    module = network()
+    with pytest.warns(ConvergenceWarning, match=r"exploded in epoch 3 .* goes on at 0.0025"):
+        history = train(module, poisoned(fitted, [2 * 35 + 1]), OPTIONS, unseen=unseen)
+    assert [epoch["epoch"] for epoch in history] == list(range(1, 21))
+    assert loss_on(module, unseen) < 0.5 * loss_on(network(), unseen)
+
+
+def test_training_that_keeps_exploding_ends_with_sound_weights(rows):
+    fitted, unseen = rows
+    module = network()
+    poison = poisoned(fitted, [2 * 35 + 1, 4 * 35 + 1])
+    with pytest.warns(ConvergenceWarning) as warned:
+        history = train(module, poison, OPTIONS, unseen=unseen)
+    assert "goes on" in str(warned[0].message)
+    assert "exploded in epoch 5" in str(warned[1].message)
+    assert "ends there" in str(warned[1].message)
+    assert len(history) == 5
+    assert loss_on(module, unseen) < loss_on(network(), unseen)
 
 
 def test_only_whole_batches_are_fetched(rows):

@@ -1,0 +1,396 @@
+"""ConvAutoencoder: its parameters, and how its modules are built."""
+
+from math import prod
+from numbers import Integral
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from . import _defaults
+from ._base import BaseAutoencoder, output_dtype, positive_integers
+from ._codec import PlainCodec
+from ._convolutions import (
+    Layout,
+    LinearPathAutoencoder,
+    conv_decoder,
+    conv_encoder,
+    conv_refiner,
+    halved,
+)
+from ._modules import PlainAutoencoder
+from ._net import forked_random_state
+from ._on_rows import fit_linear_path, fit_plain
+from ._rows import rows_of
+
+
+class ConvAutoencoder(BaseAutoencoder):
+    """Autoencoder of convolutions, for pictures and signals, that starts from PCA.
+
+    The code is PCA's plus what a convolutional network f adds; the reconstruction is PCA's plus
+    what g draws from the code, plus what h corrects in the picture that PCA draws from it::
+
+        z     = V'(x - mean) + f(x - mean)
+        x_hat = mean + V z + g(z) + h(V z)
+
+    All three start at zero, so training starts at PCA; rows put aside decide whether they stay,
+    f apart from the others, and where they do not help the model remains PCA.
+
+    Convolutions are for columns that have an order. Where columns have none, as in counts of
+    words or of byte pairs, `DenseAutoencoder` is the better tool.
+
+    Parameters
+    ----------
+    latent_dim : int, default=None
+        Length k of the code; at most ``min(n_samples, n_features)`` with the linear path. None
+        means ``min(32, n_samples, n_features)``, or what a "map" has.
+    input_shape : tuple of int, default=None
+        Shape of one picture or signal: ``(28, 28)``, ``(32, 32, 3)``, ``(65536,)``. None takes it
+        from X if that has more than two axes; if not, a row is a signal of n_features numbers.
+    channel_axis : int, default=None
+        Which axis of `input_shape` counts channels, as in scikit-image: 0 for ``(3, 32, 32)`` and
+        for a signal ``(channels, length)``. None means the last of three axes, and one channel
+        otherwise.
+    channels : "auto" or tuple of int, default="auto"
+        Channels after each stage of convolutions; a stage halves the extents. "auto" has stages
+        until at most 8 positions are left along an axis: 64 channels after the last, half as many
+        after the one before, and so on down to 16.
+    kernel_size : int, default=5
+        Extent of the convolutions; odd.
+    n_convs_per_stage : int, default=1
+        Convolutions in a stage; the first of them has stride 2.
+    bottleneck : {"dense", "channels", "map"}, default="dense"
+        From the last stage to the code: fully connected layers; one convolution over all that is
+        left, to k channels; or one to a single channel, whose positions are the code.
+    hidden_layer_sizes : "auto" or tuple of int, default="auto"
+        Widths of the layers between the convolutions and the code, with the dense bottleneck.
+        "auto" is one of 512.
+    activation : {"elu", "gelu", "relu", "sigmoid", "silu", "softplus", "tanh"}, default="gelu"
+        Activation between the layers.
+    linear_path : bool, default=True
+        Whether codes and reconstructions start from PCA's. False gives the plain convolutional
+        autoencoder, which takes any ``latent_dim``.
+    loss : {"mse"}, default="mse"
+        Reconstruction loss: squared error.
+    output_activation : same choice as activation, or None, default=None
+        Last activation of the plain network, for example "sigmoid" for data in [0, 1]. Needs
+        ``linear_path=False``.
+    whiten : bool, default=False
+        Divide each code by its standard deviation over the training rows.
+    max_epochs : int or "auto", default="auto"
+        Most passes over the training rows. "auto" makes about 1,600 steps, in 8 to 40 passes.
+    batch_size : int or "auto", default="auto"
+        Rows in a batch. "auto" is 128, and less where there would be fewer than 16 batches.
+    learning_rate : float or "auto", default="auto"
+        Highest learning rate of AdamW's one-cycle schedule. "auto" is 0.004.
+    weight_decay : float, default=0.3
+        Decoupled weight decay of AdamW.
+    early_stopping : bool, default=True
+        Train no longer than the rows put aside approve of, as in `DenseAutoencoder`.
+    validation_fraction : float, default=0.1
+        Share of the rows to put aside, in runs of neighbouring rows.
+    n_iter_no_change : int, default=10
+        Epochs to wait for an improvement on the rows put aside.
+    tol : float, default=1e-4
+        Share by which the validation loss must fall to count as an improvement.
+    device : str or torch.device, default="auto"
+        Where to compute; "auto" is the first CUDA device if there is one, else the CPU.
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        Of the convolutions in training. "auto" is bfloat16 where the hardware multiplies it
+        faster.
+    random_state : int, RandomState instance or None, default=None
+        Of the rows put aside, the first weights and the order of training. None takes fresh
+        entropy; global random states are neither used nor changed.
+    verbose : int, default=0
+        1 prints a line an epoch.
+
+    Attributes
+    ----------
+    latent_dim_ : int
+        Length of the code.
+    input_shape_ : tuple of int
+        Shape of one picture or signal.
+    mean_ : ndarray of shape (n_features,)
+        Mean of the training rows.
+    components_ : ndarray of shape (latent_dim, n_features)
+        Principal directions, the linear part of the code. Linear path only.
+    explained_variance_ratio_ : ndarray of shape (latent_dim,)
+        Share of the training rows' variance along each direction. Linear path only.
+    nonlinear_gain_ : float
+        Share of the variance of the rows put aside that the networks explained beyond PCA in
+        the rehearsal; 0.0 where PCA was kept. Linear path only.
+    module_ : torch.nn.Module
+        The fitted networks.
+    n_iter_ : int
+        Epochs trained; 0 where PCA was kept.
+    history_ : list of dict
+        Loss and seconds of each of those epochs; the validation loss too with
+        ``linear_path=False``.
+    n_features_in_ : int
+        Numbers in a picture: the columns of flat X in `fit`.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of the columns of X in `fit`, if all were strings.
+
+    See Also
+    --------
+    DenseAutoencoder : For columns without an order, and for wide sparse data.
+
+    Notes
+    -----
+    X may hold pictures as flat rows or as an array of more axes. `inverse_transform` returns what
+    `fit` was given. Integers such as uint8 stay what they are in memory; batches become float32.
+
+    References
+    ----------
+    Masci et al., `Stacked Convolutional Auto-Encoders for Hierarchical Feature Extraction
+    <https://doi.org/10.1007/978-3-642-21735-7_7>`_ (2011). A convolutional network that adds a
+    correction to a picture: Zhang et al., `Beyond a Gaussian Denoiser
+    <https://arxiv.org/abs/1608.03981>`_ (2017).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import ConvAutoencoder
+    >>> images = load_digits().images
+    >>> autoencoder = ConvAutoencoder(8, max_epochs=10, random_state=0).fit(images[:1500])
+    >>> codes = autoencoder.transform(images[1500:])
+    >>> codes.shape, autoencoder.inverse_transform(codes).shape
+    ((297, 8), (297, 8, 8))
+    """
+
+    _schedule = staticmethod(_defaults.conv_schedule)
+
+    _parameter_constraints = {
+        **BaseAutoencoder._parameter_constraints,
+        "input_shape": ["array-like", None],
+        "channel_axis": [Integral, None],
+        "channels": ["array-like", StrOptions({"auto"})],
+        "kernel_size": [Interval(Integral, 1, None, closed="left")],
+        "n_convs_per_stage": [Interval(Integral, 1, None, closed="left")],
+        "bottleneck": [StrOptions({"dense", "channels", "map"})],
+        "hidden_layer_sizes": ["array-like", StrOptions({"auto"})],
+    }
+
+    def __init__(
+        self,
+        latent_dim=None,
+        *,
+        input_shape=None,
+        channel_axis=None,
+        channels="auto",
+        kernel_size=5,
+        n_convs_per_stage=1,
+        bottleneck="dense",
+        hidden_layer_sizes="auto",
+        activation="gelu",
+        linear_path=True,
+        loss="mse",
+        output_activation=None,
+        whiten=False,
+        max_epochs="auto",
+        batch_size="auto",
+        learning_rate="auto",
+        weight_decay=0.3,
+        early_stopping=True,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        tol=1e-4,
+        device="auto",
+        precision="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        self.latent_dim = latent_dim
+        self.input_shape = input_shape
+        self.channel_axis = channel_axis
+        self.channels = channels
+        self.kernel_size = kernel_size
+        self.n_convs_per_stage = n_convs_per_stage
+        self.bottleneck = bottleneck
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.linear_path = linear_path
+        self.loss = loss
+        self.output_activation = output_activation
+        self.whiten = whiten
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.device = device
+        self.precision = precision
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @property
+    def components_(self):
+        """Principal directions, the linear part of the code: (latent_dim, n_features)."""
+        return self.module_.directions.numpy().T
+
+    def inverse_transform(self, X):
+        """Decode codes into pictures.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, latent_dim)
+            Codes as `transform` returns them.
+
+        Returns
+        -------
+        X_hat : ndarray of shape (n_samples, n_features) or (n_samples, *input_shape)
+            Reconstructions, flat if `fit` was given flat rows, with the dtype of X if that is
+            float32 or float64.
+        """
+        X_hat = super().inverse_transform(X)
+        return X_hat if self._fitted_flat else X_hat.reshape(-1, *self.input_shape_)
+
+    def _validate_rows(self, X, *, reset):
+        if isinstance(X, (list, tuple)):
+            X = np.asarray(X)
+        flat = sp.issparse(X) or len(getattr(X, "shape", ())) <= 2
+        if not flat:
+            X = np.asarray(X)
+            expected = self.input_shape if reset else self.input_shape_
+            if expected is not None and X.shape[1:] != tuple(expected):
+                raise ValueError(
+                    f"X holds arrays of shape {X.shape[1:]}, but input_shape is {tuple(expected)}."
+                )
+        if reset:
+            self._fitted_flat = flat
+            self._shape_of_X = None if flat else X.shape[1:]
+        return super()._validate_rows(X if flat else X.reshape(len(X), -1), reset=reset)
+
+    def _fit_rows(self, X, device, rng):
+        self._check_output_activation()
+        layout = self._resolve_layout(X.shape[1])
+        channels = self._resolve_channels(layout)
+        hidden = self._resolve_hidden_layer_sizes((512,) if self.bottleneck == "dense" else ())
+        if hidden and self.bottleneck != "dense":
+            raise ValueError(
+                f"hidden_layer_sizes={self.hidden_layer_sizes!r} needs bottleneck='dense': with "
+                f"bottleneck={self.bottleneck!r} nothing lies between convolutions and code."
+            )
+        if self.kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size={self.kernel_size} must be odd.")
+        wanted = self.latent_dim
+        if self.bottleneck == "map":
+            wanted = self._length_of_map(layout, channels)
+        latent_dim = self._resolve_latent_dim(wanted, *X.shape)
+        architecture = {
+            "channels": channels,
+            "kernel_size": self.kernel_size,
+            "n_convs_per_stage": self.n_convs_per_stage,
+            "bottleneck": self.bottleneck,
+            "hidden_layer_sizes": hidden,
+            "dropout": _defaults.dropout(X.shape[0]) if self.linear_path else 0.0,
+            "activation": self.activation,
+        }
+        learn = self._learn_residual if self.linear_path else self._learn_plain
+        learn(X, layout, latent_dim, architecture, device, rng)
+        self.input_shape_ = layout.shape
+        self.latent_dim_ = latent_dim
+
+    def _learn_residual(self, X, layout, latent_dim, architecture, device, rng):
+        """PCA, and networks on top of it where they help."""
+        rows, basis = self._principal_basis(X, latent_dim, latent_dim, device, rng)
+        network_seed = rng.randint(2**31)
+        width = _defaults.refiner_width(layout.extents, latent_dim)
+
+        def build(mean, directions, scale, encoder):
+            with forked_random_state(network_seed, device):
+                f = conv_encoder(layout, latent_dim, **architecture) if encoder else None
+                g = conv_decoder(layout, latent_dim, **architecture)
+                h = conv_refiner(layout, width, activation=self.activation) if width else None
+            module = LinearPathAutoencoder(mean, directions, scale, f, g, h)
+            return module.to(device=device, memory_format=torch.channels_last)
+
+        verdict = fit_linear_path(
+            rows,
+            basis.directions,
+            build,
+            self._training_options(*X.shape, device),
+            self.validation_fraction,
+            rng,
+        )
+        # The networks knew the directions in float32; the linear path keeps all their digits.
+        module = verdict.module or LinearPathAutoencoder(
+            torch.from_numpy(rows.mean), basis.directions, torch.ones(latent_dim)
+        )
+        module.directions = basis.directions
+        self.explained_variance_ratio_ = basis.explained_variance_ratio[:latent_dim]
+        self.nonlinear_gain_ = verdict.gain
+        dtype = output_dtype(X.dtype)
+        self._keep(module, verdict.history, rows.mean, dtype)
+        module.mean = torch.from_numpy(self.mean_)
+
+    def _learn_plain(self, X, layout, latent_dim, architecture, device, rng):
+        """The plain convolutional autoencoder."""
+        rows = rows_of(X, device=device)
+        network_seed = rng.randint(2**31)
+
+        def build(mean):
+            with forked_random_state(network_seed, device):
+                f = conv_encoder(layout, latent_dim, **architecture)
+                g = conv_decoder(layout, latent_dim, **architecture)
+            module = PlainAutoencoder(f, g, mean=mean, activation=self.output_activation)
+            return module.to(device=device, memory_format=torch.channels_last)
+
+        module, history = fit_plain(
+            rows,
+            build,
+            self.output_activation is not None,
+            self._training_options(*X.shape, device),
+            self.validation_fraction,
+            rng,
+        )
+        self._keep(module, history, rows.mean, output_dtype(X.dtype))
+
+    def _codec(self):
+        return PlainCodec(self._module_on_device(), self.latent_dim_, self.n_features_in_)
+
+    def _resolve_layout(self, n_features):
+        shape = self.input_shape if self.input_shape is not None else self._shape_of_X
+        shape = (n_features,) if shape is None else positive_integers(shape, "input_shape")
+        if len(shape) > 3:
+            raise ValueError(
+                f"input_shape={shape} has {len(shape)} axes, but pictures have at most three: "
+                f"height, width and channels."
+            )
+        axis = self.channel_axis
+        if axis is None:
+            axis = 2 if len(shape) == 3 else None
+        elif len(shape) == 1 or not -len(shape) <= axis < len(shape):
+            raise ValueError(f"channel_axis={axis} is not an axis of channels in {shape}.")
+        else:
+            axis %= len(shape)
+        if prod(shape) != n_features:
+            product = " x ".join(map(str, shape))
+            raise ValueError(
+                f"n_features={n_features} is not {product} = {prod(shape)}, as input_shape={shape} "
+                f"asks for."
+            )
+        return Layout(shape, axis)
+
+    def _resolve_channels(self, layout):
+        if isinstance(self.channels, str):  # "auto"
+            return _defaults.channels(layout.extents)
+        channels = positive_integers(self.channels, "channels")
+        if not channels:
+            raise ValueError("channels=() must be 'auto' or at least one positive integer.")
+        return channels
+
+    def _length_of_map(self, layout, channels):
+        smallest = halved(layout.extents, len(channels))[-1]
+        length = prod(smallest)
+        if self.latent_dim not in (None, length):
+            raise ValueError(
+                f"latent_dim={self.latent_dim} must be {' x '.join(map(str, smallest))} = {length} "
+                f"with bottleneck='map': what {len(channels)} stages of stride 2 leave of "
+                f"{' x '.join(map(str, layout.extents))}. Change channels to have more or fewer."
+            )
+        return length

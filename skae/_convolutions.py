@@ -1,0 +1,279 @@
+"""Convolutional networks from pictures and signals to codes and back, in plain PyTorch.
+
+They take and return flat rows, as everything in skae does; a `Layout` says how a row is a picture.
+Each is an `nn.Sequential`, its last layer with weights the one that `starting_at_zero` sets.
+"""
+
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from ._modules import ACTIVATIONS, Autoencoder, perceptron, starting_at_zero
+
+_CONV = {1: nn.Conv1d, 2: nn.Conv2d}
+_CONV_TRANSPOSE = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a flat row is a picture (two extents) or a signal (one).
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of one picture as its owner keeps it, such as (32, 32, 3).
+    channel_axis : int or None
+        Which axis of ``shape`` counts channels; None if there is but one channel.
+
+    Examples
+    --------
+    >>> layout = Layout((32, 32, 3), 2)
+    >>> layout.n_channels, layout.extents
+    (3, (32, 32))
+    """
+
+    shape: tuple[int, ...]
+    channel_axis: int | None = None
+
+    @property
+    def n_channels(self):
+        return 1 if self.channel_axis is None else self.shape[self.channel_axis]
+
+    @property
+    def extents(self):
+        axes = range(len(self.shape))
+        return tuple(self.shape[axis] for axis in axes if axis != self.channel_axis)
+
+
+class Unfold(nn.Module):
+    """Flat rows as pictures: (n, p) to (n, channels, *extents)."""
+
+    def __init__(self, layout):
+        super().__init__()
+        self.layout = layout
+
+    def forward(self, x: Tensor) -> Tensor:
+        axis = self.layout.channel_axis
+        x = x.unflatten(1, self.layout.shape)
+        x = x.unsqueeze(1) if axis is None else x.movedim(axis + 1, 1)
+        # Channels last in memory is what the fast convolutions of every device want.
+        return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
+class Fold(nn.Module):
+    """Pictures as flat rows: (n, channels, *extents) to (n, p)."""
+
+    def __init__(self, layout):
+        super().__init__()
+        self.layout = layout
+
+    def forward(self, x: Tensor) -> Tensor:
+        axis = self.layout.channel_axis
+        if axis is not None:
+            x = x.movedim(1, axis + 1)
+        return x.flatten(1)
+
+
+def halved(extents, n_stages):
+    """Extents after each of so many convolutions of stride 2, the first entry untouched."""
+    stages = [tuple(extents)]
+    for _ in range(n_stages):
+        stages.append(tuple(-(-extent // 2) for extent in stages[-1]))
+    return stages
+
+
+def conv_encoder(
+    layout,
+    latent_dim,
+    *,
+    channels,
+    kernel_size=3,
+    n_convs_per_stage=1,
+    bottleneck="dense",
+    hidden_layer_sizes=(),
+    dropout=0.0,
+    activation="gelu",
+):
+    """Stages of convolutions, each halving the extents, and a bottleneck.
+
+    Parameters
+    ----------
+    layout : Layout
+    latent_dim : int
+        Length of the code. With a "map", the product of the last extents.
+    channels : tuple of int
+        Channels after each stage.
+    kernel_size : int
+        Odd.
+    n_convs_per_stage : int
+        The first of a stage has stride 2.
+    bottleneck : {"dense", "channels", "map"}
+        Linear layers to the code; one convolution over all that is left, to ``latent_dim``
+        channels; or one to a single channel, whose positions are the code.
+    hidden_layer_sizes : tuple of int
+        Of the linear layers, for the dense bottleneck.
+    dropout : float
+        Between those.
+    activation : str
+
+    Examples
+    --------
+    >>> import torch
+    >>> encoder = conv_encoder(Layout((28, 28)), 12, channels=(16, 32))
+    >>> encoder(torch.rand(5, 784)).shape
+    torch.Size([5, 12])
+    """
+    extents, conv, act = layout.extents, _CONV[len(layout.extents)], ACTIVATIONS[activation]
+    smallest = halved(extents, len(channels))[-1]
+    layers, n_inputs = [Unfold(layout)], layout.n_channels
+    for n_outputs in channels:
+        for stride in (2, *[1] * (n_convs_per_stage - 1)):
+            layers += [conv(n_inputs, n_outputs, kernel_size, stride, kernel_size // 2), act()]
+            n_inputs = n_outputs
+    if bottleneck == "dense":
+        sizes = [n_inputs * prod(smallest), *hidden_layer_sizes, latent_dim]
+        layers += [nn.Flatten(), *perceptron(sizes, activation, dropout)]
+    else:
+        last = _last_convolution(conv, n_inputs, latent_dim, smallest, bottleneck)
+        layers += [last, nn.Flatten()]
+    return nn.Sequential(*layers)
+
+
+def conv_decoder(
+    layout,
+    latent_dim,
+    *,
+    channels,
+    kernel_size=3,
+    n_convs_per_stage=1,
+    bottleneck="dense",
+    hidden_layer_sizes=(),
+    dropout=0.0,
+    activation="gelu",
+):
+    """The mirror image of `conv_encoder`, with the same parameters.
+
+    Examples
+    --------
+    >>> import torch
+    >>> decoder = conv_decoder(Layout((3, 33, 20), 0), 12, channels=(16, 32))
+    >>> decoder(torch.rand(5, 12)).shape
+    torch.Size([5, 1980])
+    """
+    n_dims, act = len(layout.extents), ACTIVATIONS[activation]
+    conv, conv_transpose = _CONV[n_dims], _CONV_TRANSPOSE[n_dims]
+    stages = halved(layout.extents, len(channels))
+    smallest, padding = stages[-1], kernel_size // 2
+    n_inputs = channels[-1]
+    if bottleneck == "dense":
+        sizes = [latent_dim, *hidden_layer_sizes[::-1], n_inputs * prod(smallest)]
+        layers = [*perceptron(sizes, activation, dropout), nn.Unflatten(1, (n_inputs, *smallest))]
+    else:
+        first = _last_convolution(conv_transpose, latent_dim, n_inputs, smallest, bottleneck)
+        shape = (latent_dim, *[1] * n_dims) if bottleneck == "channels" else (1, *smallest)
+        layers = [nn.Unflatten(1, shape), first]
+    outputs = [layout.n_channels, *channels[:-1]]
+    for small, large, n_outputs in zip(stages[:0:-1], stages[-2::-1], outputs[::-1], strict=True):
+        for _ in range(n_convs_per_stage - 1):
+            layers += [act(), conv(n_inputs, n_inputs, kernel_size, 1, padding)]
+        lost = [wide - (2 * narrow - 1) for narrow, wide in zip(small, large, strict=True)]
+        layers += [act(), conv_transpose(n_inputs, n_outputs, kernel_size, 2, padding, lost)]
+        n_inputs = n_outputs
+    return nn.Sequential(*layers, Fold(layout))
+
+
+def _last_convolution(conv, n_inputs, n_outputs, extents, bottleneck):
+    """To or from the code: ``latent_dim`` channels at one position, or one at every position."""
+    if bottleneck == "channels":
+        return conv(n_inputs, n_outputs, extents)
+    if conv in _CONV.values():
+        n_outputs = 1
+    else:
+        n_inputs = 1
+    return conv(n_inputs, n_outputs, 1)
+
+
+def conv_refiner(layout, width, *, n_convs=2, activation="gelu"):
+    """From a picture to a correction of it: convolutions at half its extents.
+
+    Examples
+    --------
+    >>> import torch
+    >>> refiner = conv_refiner(Layout((28, 28)), 64)
+    >>> refiner(torch.rand(5, 784)).shape
+    torch.Size([5, 784])
+    """
+    n_dims, act = len(layout.extents), ACTIVATIONS[activation]
+    conv, conv_transpose = _CONV[n_dims], _CONV_TRANSPOSE[n_dims]
+    lost = [1 - extent % 2 for extent in layout.extents]
+    layers = [Unfold(layout), conv(layout.n_channels, width, 5, 2, 2)]
+    for _ in range(n_convs):
+        layers += [act(), conv(width, width, 3, 1, 1)]
+    layers += [act(), conv_transpose(width, layout.n_channels, 5, 2, 2, lost)]
+    return nn.Sequential(*layers, Fold(layout))
+
+
+class LinearPathAutoencoder(Autoencoder):
+    """What networks on the rows themselves add to PCA::
+
+        z     = V'(x - m) + s f((x - m) / u)
+        x_hat = m + V z + u (g(z / s) + h(V z / u))
+
+    With all three networks at zero this is PCA, exactly. g draws from the code what PCA cannot;
+    h sees the picture that PCA draws from the code, and refines it.
+
+    **Shape**: x and x_hat (n, p); z (n, k).
+
+    Parameters
+    ----------
+    mean : Tensor of shape (p,)
+        m.
+    directions : Tensor of shape (p, k)
+        V, orthonormal columns.
+    scale : Tensor of shape (k,)
+        The fixed s that brings codes of very different variance closer together.
+    encoder, decoder, refiner : nn.Sequential or None
+        f from p to k, g from k to p and h from p to p numbers; their last layers are set to zero
+        here, and None is zero for good.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x, axes = torch.randn(3, 4), torch.eye(4)[:, :2]
+    >>> pca = LinearPathAutoencoder(torch.zeros(4), axes, torch.ones(2))
+    >>> torch.equal(pca.encode(x), x[:, :2])
+    True
+    """
+
+    def __init__(self, mean, directions, scale, encoder=None, decoder=None, refiner=None):
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("directions", directions)
+        self.register_buffer("scale", scale)
+        self.register_buffer("unit", torch.ones(()))
+        for name, network in (("encoder", encoder), ("decoder", decoder), ("refiner", refiner)):
+            setattr(self, name, None if network is None else starting_at_zero(network))
+
+    def encode(self, x: Tensor) -> Tensor:
+        x = x - self.mean
+        z = _exact_product(x, self.directions)
+        if self.encoder is not None:
+            z = z + self.scale * self.encoder(x / self.unit)
+        return z
+
+    def decode(self, z: Tensor) -> Tensor:
+        linear = _exact_product(z, self.directions.T)
+        x_hat = self.mean + linear
+        if self.decoder is not None:
+            x_hat = x_hat + self.unit * self.decoder(z / self.scale)
+        if self.refiner is not None:
+            x_hat = x_hat + self.unit * self.refiner(linear / self.unit)
+        return x_hat
+
+
+def _exact_product(a, b):
+    """``a @ b`` in full precision: in bfloat16 PCA itself would lose its third digit."""
+    with torch.autocast(a.device.type, enabled=False):
+        return a @ b

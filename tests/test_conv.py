@@ -1,0 +1,324 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+from sklearn.model_selection import GridSearchCV
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import Pipeline
+
+from skae import ConvAutoencoder
+
+
+@pytest.fixture
+def small():
+    """A `ConvAutoencoder` whose networks are small and trained briefly, but are trained."""
+
+    def make(latent_dim=4, **parameters):
+        parameters = {
+            "channels": (8,),
+            "hidden_layer_sizes": "auto",
+            "max_epochs": 8,
+            "random_state": 0,
+            **parameters,
+        }
+        return ConvAutoencoder(latent_dim, **parameters)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def images(digits):
+    return digits[0].reshape(-1, 8, 8), digits[1].reshape(-1, 8, 8)
+
+
+# -- Never worse than PCA -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("latent_dim", [2, 8, 32])
+def test_never_below_pca_on_unseen_digits(digits, latent_dim, variance_explained):
+    X_train, X_test, _, _ = digits
+    pca = PCA(latent_dim).fit(X_train)
+    of_pca = variance_explained(X_test, pca.inverse_transform(pca.transform(X_test)), pca.mean_)
+    autoencoder = ConvAutoencoder(latent_dim, input_shape=(8, 8), max_epochs=12, random_state=0)
+    score = autoencoder.fit(X_train).score(X_test)
+    assert score >= of_pca
+    if latent_dim <= 8:
+        assert score >= of_pca + 0.05
+
+
+def test_signals_are_kept_as_well_as_by_pca(small, variance_explained):
+    rng = np.random.default_rng(0)
+    at = rng.uniform(10, 54, size=(800, 1))
+    X = np.exp(-0.5 * ((np.arange(64) - at) / 3) ** 2) + 0.01 * rng.normal(size=(800, 64))
+    pca = PCA(3).fit(X[:600])
+    of_pca = variance_explained(X[600:], pca.inverse_transform(pca.transform(X[600:])), pca.mean_)
+    bump = small(3, channels=(8, 16), max_epochs=20).fit(X[:600])
+    assert bump.score(X[600:]) > of_pca + 0.2
+
+
+def test_noise_leaves_pca(small):
+    X = np.random.default_rng(0).normal(size=(400, 36))
+    autoencoder = small(5, input_shape=(6, 6)).fit(X)
+    assert autoencoder.nonlinear_gain_ == 0.0
+    assert autoencoder.n_iter_ == 0
+    pca = PCA(5, svd_solver="full").fit(X)
+    codes = pca.transform(X)
+    np.testing.assert_allclose(autoencoder.transform(X), codes, atol=1e-8)
+    np.testing.assert_allclose(
+        autoencoder.inverse_transform(codes), pca.inverse_transform(codes), atol=1e-8
+    )
+    np.testing.assert_allclose(autoencoder.components_, pca.components_, atol=1e-8)
+    np.testing.assert_allclose(
+        autoencoder.explained_variance_ratio_, pca.explained_variance_ratio_, rtol=1e-8
+    )
+
+
+# -- Shapes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "channel_axis"),
+    [
+        ((8, 8), None),
+        ((64,), None),
+        ((1, 64), None),
+        ((13, 5), None),
+        ((5, 13, 3), None),
+        ((3, 5, 13), 0),
+        ((2, 33), 0),
+        ((33, 2), -1),
+        ((1, 1), None),
+    ],
+)
+@pytest.mark.parametrize("linear_path", [True, False])
+def test_every_shape_comes_back_as_it_came(digits, small, shape, channel_axis, linear_path):
+    X = np.resize(digits[0][:200], (200, int(np.prod(shape))))
+    autoencoder = small(1, channel_axis=channel_axis, linear_path=linear_path, max_epochs=2)
+    pictures = X.reshape(200, *shape)
+    if len(shape) > 1:
+        codes = autoencoder.fit_transform(pictures)
+        assert autoencoder.inverse_transform(codes).shape == pictures.shape
+        assert autoencoder.input_shape_ == shape
+        assert autoencoder.n_features_in_ == X.shape[1]
+    flat = autoencoder.set_params(input_shape=shape).fit(X)
+    assert flat.inverse_transform(flat.transform(X)).shape == X.shape
+    if len(shape) > 1:
+        np.testing.assert_array_equal(flat.transform(pictures), codes)
+
+
+def test_a_fitted_model_takes_pictures_flat_or_not(images, small):
+    train, test = images
+    autoencoder = small().fit(train)
+    codes = autoencoder.transform(test)
+    np.testing.assert_array_equal(autoencoder.transform(test.reshape(-1, 64)), codes)
+    assert autoencoder.score(test) == autoencoder.score(test.reshape(-1, 64))
+
+
+def test_where_the_channels_are_makes_no_difference(images, small):
+    last = np.stack([images[0], images[0][:, ::-1]], axis=-1)[:400]
+    first = np.ascontiguousarray(np.moveaxis(last, -1, 1))
+    of_last = small(4, precision="float32", linear_path=False, hidden_layer_sizes=(16,)).fit(last)
+    of_first = small(
+        4, precision="float32", linear_path=False, hidden_layer_sizes=(16,), channel_axis=0
+    ).fit(first)
+    assert of_first.score(first) == pytest.approx(of_last.score(last), abs=0.01)
+
+
+def test_a_bare_matrix_is_a_set_of_signals(digits, small):
+    assert small(max_epochs=2).fit(digits[0]).input_shape_ == (64,)
+
+
+# -- Kinds of data --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("linear_path", [True, False])
+def test_bytes_give_what_floats_give(images, small, linear_path, tmp_path):
+    X = images[0].astype(np.uint8)
+    np.save(tmp_path / "X.npy", X)
+    on_disk = np.load(tmp_path / "X.npy", mmap_mode="r")
+    of_bytes = small(linear_path=linear_path).fit(on_disk)
+    codes = of_bytes.transform(X)
+    assert codes.dtype == np.float32
+    assert of_bytes.inverse_transform(codes).dtype == np.float32
+    of_floats = small(linear_path=linear_path).fit(X.astype(np.float32))
+    np.testing.assert_array_equal(of_floats.transform(X.astype(np.float32)), codes)
+
+
+def test_float64_stays_float64(images, small):
+    autoencoder = small().fit(images[0])
+    codes = autoencoder.transform(images[1])
+    assert codes.dtype == np.float64
+    assert autoencoder.inverse_transform(codes).dtype == np.float64
+
+
+@pytest.mark.parametrize("linear_path", [True, False])
+def test_sparse_rows_give_what_dense_rows_give(digits, small, linear_path):
+    from scipy import sparse
+
+    X = digits[0].astype(np.float32)
+    dense, of_sparse = (
+        small(input_shape=(8, 8), linear_path=linear_path, precision="float32").fit(rows)
+        for rows in (X, sparse.csr_array(X))
+    )
+    assert of_sparse.score(X) == pytest.approx(dense.score(X), abs=0.01)
+
+
+# -- Architectures --------------------------------------------------------------------------------
+
+
+def n_weights(network):
+    return sum(weight.numel() for weight in network.parameters())
+
+
+def test_the_strided_network_of_the_tutorials_can_be_asked_for():
+    X = np.random.default_rng(0).random((20, 784), dtype=np.float32)
+    ours = ConvAutoencoder(
+        12,
+        input_shape=(28, 28),
+        channels=(16, 32),
+        kernel_size=3,
+        bottleneck="channels",
+        activation="relu",
+        output_activation="sigmoid",
+        linear_path=False,
+        max_epochs=1,
+    ).fit(X)
+    kernels = [9 * 16 + 16, 9 * 16 * 32 + 32, 49 * 32 * 12 + 12]
+    assert n_weights(ours.module_.encoder) == sum(kernels)
+    X_hat = ours.inverse_transform(ours.transform(X))
+    assert 0 <= X_hat.min() < X_hat.max() <= 1
+
+
+@pytest.mark.parametrize("linear_path", [True, False])
+def test_a_map_is_a_code_of_positions(images, small, linear_path):
+    autoencoder = small(None, bottleneck="map", linear_path=linear_path).fit(images[0])
+    assert autoencoder.latent_dim_ == 16
+    assert autoencoder.transform(images[1]).shape == (len(images[1]), 16)
+
+
+def test_two_convolutions_a_stage(images, small):
+    autoencoder = small(linear_path=False, n_convs_per_stage=2, max_epochs=1).fit(images[0])
+    strides = [
+        layer.stride[0]
+        for layer in autoencoder.module_.encoder
+        if isinstance(layer, torch.nn.Conv2d)
+    ]
+    assert strides == [2, 1]
+
+
+# -- In the place of PCA --------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_search_over_the_length_of_the_code(digits, small):
+    X, _, y, _ = digits
+    pipeline = Pipeline(
+        [("ae", small(input_shape=(8, 8), max_epochs=2)), ("clf", MLPClassifier(max_iter=20))]
+    )
+    search = GridSearchCV(pipeline, {"ae__latent_dim": [2, 10]}, cv=2).fit(X, y)
+    assert search.best_params_ == {"ae__latent_dim": 10}
+
+
+@pytest.mark.parametrize("linear_path", [True, False])
+def test_scores_are_those_of_the_reconstruction(images, small, variance_explained, linear_path):
+    train, test = images
+    autoencoder = small(linear_path=linear_path).fit(train)
+    X_hat = autoencoder.inverse_transform(autoencoder.transform(test))
+    np.testing.assert_allclose(
+        autoencoder.score_samples(test), -np.square(test - X_hat).sum(axis=(1, 2)), rtol=1e-4
+    )
+    expected = variance_explained(test, X_hat, train.mean(axis=0))
+    assert autoencoder.score(test) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("linear_path", [True, False])
+def test_one_random_state_gives_the_same_bits_and_so_does_a_pickle(images, small, linear_path):
+    train, test = images
+    first, second = (small(20, linear_path=linear_path).fit(train) for _ in range(2))
+    codes = first.transform(test)
+    assert first.n_iter_ > 0
+    for same in (second, pickle.loads(pickle.dumps(first))):
+        assert same.transform(test).tobytes() == codes.tobytes()
+        assert same.inverse_transform(codes).tobytes() == first.inverse_transform(codes).tobytes()
+
+
+@pytest.mark.parametrize("linear_path", [True, False])
+def test_nothing_global_changes(images, small, linear_path):
+    def state():
+        return (
+            torch.get_rng_state().numpy().tobytes(),
+            np.random.get_state()[1].tobytes(),
+            torch.get_num_threads(),
+            torch.get_default_dtype(),
+        )
+
+    before = state()
+    small(linear_path=linear_path, random_state=None).fit(images[0])
+    assert state() == before
+
+
+def test_a_fit_that_fails_leaves_the_estimator_as_it_was(images, small):
+    autoencoder = small().fit(images[0])
+    codes = autoencoder.transform(images[1])
+    with pytest.raises(ValueError, match="latent_dim"):
+        autoencoder.set_params(latent_dim=1000).fit(images[0].reshape(-1, 64))
+    assert autoencoder.transform(images[1]).tobytes() == codes.tobytes()
+    assert autoencoder.inverse_transform(codes).shape == images[1].shape
+
+
+# -- Data and parameters that are wrong -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"input_shape": (32, 32, 3)}, r"n_features=64 is not 32 x 32 x 3 = 3072"),
+        ({"input_shape": (8, 0)}, r"input_shape=\(8, 0\) must be .*positive integers"),
+        ({"input_shape": (2, 2, 4, 4)}, r"has 4 axes, but pictures have at most three"),
+        ({"input_shape": "8x8"}, r"'input_shape' parameter .* Got '8x8'"),
+        ({"input_shape": (8, 8), "channel_axis": 2}, r"channel_axis=2 is not an axis of chann"),
+        ({"channel_axis": 0}, r"channel_axis=0 is not an axis of channels in \(64,\)"),
+        ({"kernel_size": 4}, r"kernel_size=4 must be odd"),
+        ({"channels": (4, -1)}, r"channels=\(4, -1\) must be .*positive integers"),
+        ({"channels": ()}, r"channels=\(\) must be .*at least one"),
+        ({"bottleneck": "wide"}, r"'bottleneck' parameter .* Got 'wide'"),
+        (
+            {"bottleneck": "map", "input_shape": (8, 8)},
+            r"latent_dim=4 must be 4 x 4 = 16 with bottleneck='map': what 1 stages .* 8 x 8",
+        ),
+        (
+            {"bottleneck": "channels", "hidden_layer_sizes": (5,)},
+            r"hidden_layer_sizes=\(5,\) needs bottleneck='dense'",
+        ),
+        ({"latent_dim": 100}, r"latent_dim=100 must be at most .* = 30, as in PCA"),
+        ({"output_activation": "sigmoid"}, r"output_activation='sigmoid' needs linear_path=False"),
+    ],
+)
+def test_wrong_parameters_get_a_sentence(digits, small, parameters, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        small(**parameters).fit(digits[0][:30])
+
+
+def test_pictures_of_another_shape_get_a_sentence(images, small):
+    with pytest.raises(ValueError, match=r"shape \(8, 8\), but input_shape is \(4, 16\)"):
+        small(input_shape=(4, 16)).fit(images[0])
+    autoencoder = small(max_epochs=1).fit(images[0])
+    with pytest.raises(ValueError, match=r"shape \(16, 4\), but input_shape is \(8, 8\)"):
+        autoencoder.transform(images[0].reshape(-1, 16, 4))
+    with pytest.raises(ValueError, match=r"X has 63 features.*expecting 64"):
+        autoencoder.transform(np.ones((3, 63)))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_fit_agrees_with_a_cpu_fit(images, small):
+    on_gpu, on_cpu = (
+        small(8, device=device, precision="float32").fit(images[0]) for device in ("cuda", "cpu")
+    )
+    assert on_gpu.score(images[1]) == pytest.approx(on_cpu.score(images[1]), abs=0.02)
+    moved = pickle.loads(pickle.dumps(on_gpu)).set_params(device="cpu")
+    np.testing.assert_allclose(
+        moved.transform(images[1]), on_gpu.transform(images[1]), rtol=1e-3, atol=1e-2
+    )

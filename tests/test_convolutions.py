@@ -1,0 +1,108 @@
+from math import prod
+
+import pytest
+import torch
+
+from skae._convolutions import (
+    Fold,
+    Layout,
+    LinearPathAutoencoder,
+    Unfold,
+    conv_decoder,
+    conv_encoder,
+    conv_refiner,
+    halved,
+)
+
+LAYOUTS = [
+    Layout((28, 28)),
+    Layout((32, 32, 3), 2),
+    Layout((3, 33, 20), 0),
+    Layout((7, 4, 5), 1),
+    Layout((1, 9)),
+    Layout((1,)),
+    Layout((101,)),
+    Layout((2, 50), 0),
+    Layout((50, 2), 1),
+]
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_folding_undoes_unfolding(layout):
+    x = torch.rand(4, prod(layout.shape))
+    pictures = Unfold(layout)(x)
+    assert pictures.shape == (4, layout.n_channels, *layout.extents)
+    assert torch.equal(Fold(layout)(pictures), x)
+
+
+def test_colours_are_the_channels():
+    x = torch.rand(2, 12)
+    pictures = Unfold(Layout((2, 2, 3), 2))(x)
+    assert torch.equal(pictures[:, 1].flatten(1), x[:, 1::3])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize("kernel_size", [1, 3, 5])
+@pytest.mark.parametrize("bottleneck", ["dense", "channels", "map"])
+def test_every_extent_comes_back_whole(layout, kernel_size, bottleneck):
+    channels = (4, 6)
+    length = prod(halved(layout.extents, 2)[-1]) if bottleneck == "map" else 3
+    architecture = {
+        "channels": channels,
+        "kernel_size": kernel_size,
+        "n_convs_per_stage": 2,
+        "bottleneck": bottleneck,
+        "hidden_layer_sizes": (8, 7) if bottleneck == "dense" else (),
+    }
+    x = torch.rand(5, prod(layout.shape))
+    z = conv_encoder(layout, length, **architecture)(x)
+    assert z.shape == (5, length)
+    assert conv_decoder(layout, length, **architecture)(z).shape == x.shape
+    assert conv_refiner(layout, 4)(x).shape == x.shape
+
+
+def autoencoder(k=3):
+    layout = Layout((6, 5))
+    directions = torch.linalg.qr(torch.randn(30, k)).Q
+    return LinearPathAutoencoder(
+        torch.randn(30),
+        directions,
+        torch.rand(k) + 0.5,
+        conv_encoder(layout, k, channels=(4,)),
+        conv_decoder(layout, k, channels=(4,)),
+        conv_refiner(layout, 4),
+    )
+
+
+def test_a_fresh_linear_path_is_pca():
+    module, x = autoencoder(), torch.randn(5, 30)
+    z = (x - module.mean) @ module.directions
+    assert torch.equal(module.encode(x), z)
+    assert torch.equal(module.decode(z), module.mean + z @ module.directions.T)
+
+
+def test_in_bfloat16_the_linear_path_stays_exact():
+    module, x = autoencoder(), torch.randn(5, 30)
+    codes = (x - module.mean) @ module.directions
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(module.encode(x), codes)
+
+
+def test_scaling_data_and_buffers_scales_codes_and_reconstructions():
+    module, x = autoencoder(), torch.randn(5, 30)
+    for network in (module.encoder, module.decoder, module.refiner):
+        last = [layer for layer in network if hasattr(layer, "weight")][-1]
+        torch.nn.init.normal_(last.weight, std=0.1)
+    z, x_hat = module.encode(x), module(x)
+    assert not torch.equal(z, (x - module.mean) @ module.directions)
+    for buffer in (module.mean, module.scale, module.unit):
+        buffer *= 1000
+    torch.testing.assert_close(module.encode(1000 * x), 1000 * z, rtol=1e-4, atol=1e-1)
+    torch.testing.assert_close(module(1000 * x), 1000 * x_hat, rtol=1e-4, atol=1e-1)
