@@ -23,6 +23,7 @@ import numpy as np
 import scipy.sparse as sp
 from tqdm import tqdm
 
+from benchmarks.claims import check
 from benchmarks.corpus import load_corpus
 from benchmarks.datasets import split_bigrams
 from benchmarks.measure import MODELS, measure_apart
@@ -124,7 +125,7 @@ def _table(rows):
 
 def _write(rows, name):
     path = RESULTS / f"{name}.jsonl"
-    write(rows, path, replacing="latent_dim")
+    write(rows, path, replacing=("latent_dim",))
     print(f"Figures: {path}")
     try:
         from benchmarks.figures import seconds_by_length, variance_and_accuracy
@@ -139,10 +140,7 @@ def _write(rows, name):
 def judge(rows):
     """0 if every claim holds, else 1; a sentence for each."""
     by_model = {(row["model"], row["latent_dim"]): row for row in rows}
-    claims = [*_claims_of_variance(by_model), *_claims_of_speed(by_model)]
-    for holds, sentence in claims:
-        print(f"{'holds' if holds else 'FALSE'}: {sentence}")
-    return int(not all(holds for holds, _ in claims))
+    return check([*_claims_of_variance(by_model), *_claims_of_speed(by_model)])
 
 
 def _claims_of_variance(by_model):

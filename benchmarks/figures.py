@@ -104,6 +104,47 @@ def seconds_by_length(results):
     return _saved(figure, results.with_name(f"{results.stem}-seconds.png"))
 
 
+def reconstructions(title, rows, path):
+    """Test pictures and what each model makes of them, a row for each model; a PNG at ``path``.
+
+    ``rows`` maps the name of a model to (originals, reconstructions), each (n, height, width) or
+    (n, height, width, 3) in [0, 1].
+    """
+    originals = next(iter(rows.values()))[0]
+    pictures = {"original": originals, **{name: made for name, (_, made) in rows.items()}}
+    n = len(originals)
+    figure = Figure(figsize=(1.6 + 0.62 * n, 0.3 + 0.66 * len(pictures)), layout="constrained")
+    panels = figure.subplots(len(pictures), n, squeeze=False)
+    for line, (name, images) in zip(panels, pictures.items(), strict=True):
+        for axes, image in zip(line, images, strict=True):
+            axes.imshow(image.clip(0, 1), cmap="gray_r", vmin=0, vmax=1)
+            axes.set_axis_off()
+        line[0].text(
+            -0.15, 0.5, name, ha="right", va="center", fontsize=8, transform=line[0].transAxes
+        )
+    figure.suptitle(title, fontsize=10)
+    return _saved(figure, Path(path))
+
+
+def losses_by_batch(losses, levels, path):
+    """Training and unseen loss of each batch, and the levels of other models; a PNG at ``path``.
+
+    ``losses`` has a row (training, unseen) for each batch, ``levels`` maps names to errors.
+    """
+    figure = Figure(figsize=(7, 3.4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(losses[:, 0], lw=0.4, color="#b8b8b8", label="training, each batch")
+    axes.plot(losses[:, 1], lw=1.0, color="#4e79a7", label="64 unseen pictures")
+    for (name, level), style in zip(levels.items(), ("--", "-"), strict=False):
+        axes.axhline(level, color="#d1495b", lw=1, ls=style, label=name)
+    axes.set_yscale("log")
+    axes.set_xlabel("batch")
+    axes.set_ylabel("squared error per pixel")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
+    return _saved(figure, Path(path))
+
+
 def _saved(figure, path):
     figure.savefig(path, dpi=150)
     return path

@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.decomposition import PCA
 
+from benchmarks.claims import check
 from benchmarks.images import load_images
 from benchmarks.measure import circumstances
 from benchmarks.peers import PEERS
@@ -42,11 +43,19 @@ def brief(seed):
     )
 
 
+def long(seed):
+    """The best one known, in some minutes more."""
+    return DenseAutoencoder(
+        12, hidden_layer_sizes=(2048, 512, 256), max_epochs=30, random_state=seed
+    )
+
+
 MODELS = {
     **PEERS,
     "PCA(12)": lambda seed: PCA(12, random_state=seed),
     "DenseAutoencoder(12), brief": brief,
     "DenseAutoencoder(12)": lambda seed: DenseAutoencoder(12, random_state=seed),
+    "DenseAutoencoder(12), long": long,
     "PCA(30)": lambda seed: PCA(30, random_state=seed),
     "DenseAutoencoder(30)": lambda seed: DenseAutoencoder(30, random_state=seed),
 }
@@ -76,7 +85,7 @@ def main():
         print(f"{name:<32}{error:>13.5f}{N_PIXELS * error:>20.3f}{seconds:>7.1f}", flush=True)
         rows.append({"model": name, "error": error, "fit_seconds": seconds, "seed": options.seed})
     path = RESULTS / "mnist.jsonl"
-    write([{**row, **circumstances()} for row in rows], path, replacing="model")
+    write([{**row, **circumstances()} for row in rows], path, replacing=("model",))
     return judge({row["model"]: row for row in read(path)})
 
 
@@ -91,21 +100,23 @@ def judge(rows):
     ours = rows["DenseAutoencoder(12), brief"]
     slowest = max(peer["fit_seconds"] for peer in peers)
     least = min(peer["error"] for peer in peers)
-    claims = {
-        f"12 numbers keep all but {DEFAULT_ERROR} per pixel": (
-            rows["DenseAutoencoder(12)"]["error"] <= DEFAULT_ERROR
-        ),
-        f"all but {BRIEF_ERROR} in {slowest:.1f} s, the time of the slowest peer": (
-            ours["error"] <= BRIEF_ERROR and ours["fit_seconds"] <= slowest
-        ),
-        f"less error than any peer (the best: {least:.4f})": ours["error"] < least,
-        f"30 numbers keep all but {SUMMED_ERROR}, summed over the pixels": (
-            N_PIXELS * rows["DenseAutoencoder(30)"]["error"] <= SUMMED_ERROR
-        ),
-    }
-    for claim, holds in claims.items():
-        print(f"{'holds' if holds else 'FALSE'}: {claim}")
-    return int(not all(claims.values()))
+    return check(
+        [
+            (
+                rows["DenseAutoencoder(12)"]["error"] <= DEFAULT_ERROR,
+                f"12 numbers keep all but {DEFAULT_ERROR} per pixel",
+            ),
+            (
+                ours["error"] <= BRIEF_ERROR and ours["fit_seconds"] <= slowest,
+                f"all but {BRIEF_ERROR} in {slowest:.1f} s, the time of the slowest peer",
+            ),
+            (ours["error"] < least, f"less error than any peer (the best: {least:.4f})"),
+            (
+                N_PIXELS * rows["DenseAutoencoder(30)"]["error"] <= SUMMED_ERROR,
+                f"30 numbers keep all but {SUMMED_ERROR}, summed over the pixels",
+            ),
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,9 @@
+"""A benchmark claims something and fails when it is false: how that is said."""
+
+
+def check(claims):
+    """Print a sentence for each (holds, sentence) pair; 0 if all hold, else 1."""
+    claims = list(claims)
+    for holds, sentence in claims:
+        print(f"{'holds' if holds else 'FALSE'}: {sentence}")
+    return int(not all(holds for holds, _ in claims))
