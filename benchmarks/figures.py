@@ -52,7 +52,7 @@ def variance_and_accuracy(results):
 def variance_by_length(results):
     """Variance explained against the length of the code, a panel for each data set."""
     results = Path(results)
-    rows = read(results)
+    rows = sorted(read(results), key=lambda row: row["latent_dim"])
     names = list(dict.fromkeys(row["data"] for row in rows))
     n_columns = min(3, len(names))
     n_rows = -(-len(names) // n_columns)

@@ -5,6 +5,7 @@ or Xavier draws them. They know nothing of PCA, schedules or unseen rows; they a
 beside `ConvAutoencoder` in `benchmarks.pictures`.
 """
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -108,7 +109,7 @@ class Literature:
     latent_dim : int
     seed : int
     seconds : float, default=inf
-        Stop in the epoch in which so many have passed.
+        If given, train for so many instead of the epochs of its authors.
     on_batch : callable, default=None
         Called with (epoch, loss) after every batch, for curves.
     on_epoch : callable, default=None
@@ -132,7 +133,8 @@ class Literature:
         optimizer = torch.optim.Adam(parameters, lr=RATE)
         generator = torch.Generator().manual_seed(self.seed)
         start = time.perf_counter()
-        for epoch in range(1, self.network.epochs + 1):
+        n_epochs = self.network.epochs if self.seconds == np.inf else sys.maxsize
+        for epoch in range(1, n_epochs + 1):
             for numbers in torch.randperm(len(X), generator=generator).split(BATCH):
                 x = self._pictures(X[numbers.numpy()])
                 loss = nn.functional.mse_loss(self.decoder(self.encoder(x)), x)

@@ -3,7 +3,8 @@
 Test error per pixel in [0, 1], everything in one run, each model in a process of its own:
 
 - MNIST, 12 numbers: at most 0.80 of the strided 16-32-12 network's, in the same seconds; and at
-  most 0.0080 within five minutes.
+  most 0.0080 within five minutes. At 30 numbers at most 2.5, summed over the pixels (Hinton and
+  Salakhutdinov, 2006, published 3.00).
 - Fashion-MNIST, 64 numbers: at most 0.85 of PCA's.
 - CIFAR-10: at most 0.90 of PCA's at 200 numbers; below PCA's and the tutorial network's best at
   32; not above PCA's at 1,000.
@@ -69,7 +70,9 @@ MODELS = {
     "TruncatedSVD": lambda job, seed: TruncatedSVD(job.latent_dim, random_state=seed),
     "DenseAutoencoder": lambda job, seed: DenseAutoencoder(job.latent_dim, random_state=seed),
     "ConvAutoencoder": conv,
-    "ConvAutoencoder, brief": lambda job, seed: conv(job, seed, channels=(16, 32), max_epochs=4),
+    "ConvAutoencoder, brief": lambda job, seed: conv(
+        job, seed, channels=(16, 32), max_epochs=4, learning_rate=0.008
+    ),
 }
 LITERATURE = ("784-128-64-12", "16-32-k strided", "16-16-32-32-64-64")
 
@@ -218,7 +221,7 @@ SHARES = [
     ("cifar10", 32, "ConvAutoencoder", "16-16-32-32-64-64", 0.99),
     ("cifar10", 1000, "ConvAutoencoder", "PCA", 1.0),
 ]
-MNIST_ERROR, MNIST_SECONDS = 0.0080, 300
+MNIST_ERROR, MNIST_SECONDS, SUMMED_ERROR = 0.0080, 300, 2.5
 
 
 def _claims(by_cell):
@@ -240,6 +243,13 @@ def _claims(by_cell):
             best["error"] <= MNIST_ERROR and best["fit_seconds"] <= MNIST_SECONDS,
             f"mnist at 12 numbers: {best['error']:.5f} in {best['fit_seconds']:.0f} s "
             f"(claimed: {MNIST_ERROR} in {MNIST_SECONDS})",
+        )
+    thirty = by_cell.get(("mnist", 30, "ConvAutoencoder"))
+    if thirty is not None:
+        summed = 784 * thirty["error"]
+        yield (
+            summed <= SUMMED_ERROR,
+            f"mnist at 30 numbers: {summed:.2f} summed over the pixels (claimed: {SUMMED_ERROR})",
         )
 
 

@@ -28,7 +28,7 @@ from benchmarks.records import RESULTS, write
 from skae import ConvAutoencoder, DenseAutoencoder
 
 LENGTH, LATENT_DIM = 128, 32
-LONG, LONG_CODE = 65_536, 1024
+LONG, LONG_CODE, ROWS_SEEN = 65_536, 1024, 3300
 # Six stages of stride 2 leave 1,024 positions of 65,536, eight leave 256.
 BOTTLENECKS = {
     "dense": {"channels": (8, 8, 16, 16, 32, 32, 64, 64), "hidden_layer_sizes": ()},
@@ -42,9 +42,8 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=10, help="of the long networks")
     options = parser.parse_args()
-    rows = [*_short(options.seed), *_long(options.seed, options.epochs)]
+    rows = [*_short(options.seed), *_long(options.seed)]
     path = RESULTS / "signals.jsonl"
     write([{**row, "seed": options.seed, **circumstances()} for row in rows], path)
     print(f"Figures: {path}")
@@ -73,7 +72,7 @@ def _short(seed):
         yield _row("photograph rows", type(model).__name__, model, X_train, X_test)
 
 
-def _long(seed, epochs):
+def _long(seed):
     scan = luminance().reshape(2, -1)
     starts = np.arange(0, scan.shape[1] - LONG + 1, 640)
     unseen = starts >= 0.7 * starts[-1]
@@ -84,17 +83,23 @@ def _long(seed, epochs):
     )
     for bottleneck in BOTTLENECKS:
         yield _row(
-            "photograph scans", bottleneck, _plain(bottleneck, seed, epochs), X_train, X_test
+            "photograph scans",
+            bottleneck,
+            _plain(bottleneck, seed, X_train.shape[0]),
+            X_train,
+            X_test,
         )
     split = load_split("files-sqrt", per_format=500, seed=seed)
-    X_train, X_test = (X[:1200].astype(np.float32) for X in (split.X_train, split.X_test))
+    X_train, X_test = (X[:1100].astype(np.float32) for X in (split.X_train, split.X_test))
     dense = DenseAutoencoder(LONG_CODE, random_state=seed)
     yield _row("byte bigrams", "DenseAutoencoder", dense, X_train, X_test)
     for bottleneck in BOTTLENECKS:
-        yield _row("byte bigrams", bottleneck, _plain(bottleneck, seed, epochs), X_train, X_test)
+        yield _row(
+            "byte bigrams", bottleneck, _plain(bottleneck, seed, X_train.shape[0]), X_train, X_test
+        )
 
 
-def _plain(bottleneck, seed, epochs):
+def _plain(bottleneck, seed, n_rows):
     return ConvAutoencoder(
         LONG_CODE,
         bottleneck=bottleneck,
@@ -102,7 +107,7 @@ def _plain(bottleneck, seed, epochs):
         linear_path=False,
         learning_rate=0.001,
         batch_size=16,
-        max_epochs=epochs,
+        max_epochs=round(ROWS_SEEN / n_rows),
         random_state=seed,
     )
 

@@ -13,13 +13,12 @@ from ._base import BaseAutoencoder, output_dtype, positive_integers
 from ._codec import PlainCodec
 from ._convolutions import (
     Layout,
-    LinearPathAutoencoder,
     conv_decoder,
     conv_encoder,
     conv_refiner,
     halved,
 )
-from ._modules import PlainAutoencoder
+from ._modules import LinearPathAutoencoder, PlainAutoencoder
 from ._net import forked_random_state
 from ._on_rows import fit_linear_path, fit_plain
 from ._rows import rows_of

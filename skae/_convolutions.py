@@ -10,7 +10,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from ._modules import ACTIVATIONS, Autoencoder, perceptron, starting_at_zero
+from ._modules import ACTIVATIONS, perceptron
 
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d}
 _CONV_TRANSPOSE = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d}
@@ -213,67 +213,3 @@ def conv_refiner(layout, width, *, n_convs=2, activation="gelu"):
         layers += [act(), conv(width, width, 3, 1, 1)]
     layers += [act(), conv_transpose(width, layout.n_channels, 5, 2, 2, lost)]
     return nn.Sequential(*layers, Fold(layout))
-
-
-class LinearPathAutoencoder(Autoencoder):
-    """What networks on the rows themselves add to PCA::
-
-        z     = V'(x - m) + s f((x - m) / u)
-        x_hat = m + V z + u (g(z / s) + h(V z / u))
-
-    With all three networks at zero this is PCA, exactly. g draws from the code what PCA cannot;
-    h sees the picture that PCA draws from the code, and refines it.
-
-    **Shape**: x and x_hat (n, p); z (n, k).
-
-    Parameters
-    ----------
-    mean : Tensor of shape (p,)
-        m.
-    directions : Tensor of shape (p, k)
-        V, orthonormal columns.
-    scale : Tensor of shape (k,)
-        The fixed s that brings codes of very different variance closer together.
-    encoder, decoder, refiner : nn.Sequential or None
-        f from p to k, g from k to p and h from p to p numbers; their last layers are set to zero
-        here, and None is zero for good.
-
-    Examples
-    --------
-    >>> import torch
-    >>> x, axes = torch.randn(3, 4), torch.eye(4)[:, :2]
-    >>> pca = LinearPathAutoencoder(torch.zeros(4), axes, torch.ones(2))
-    >>> torch.equal(pca.encode(x), x[:, :2])
-    True
-    """
-
-    def __init__(self, mean, directions, scale, encoder=None, decoder=None, refiner=None):
-        super().__init__()
-        self.register_buffer("mean", mean)
-        self.register_buffer("directions", directions)
-        self.register_buffer("scale", scale)
-        self.register_buffer("unit", torch.ones(()))
-        for name, network in (("encoder", encoder), ("decoder", decoder), ("refiner", refiner)):
-            setattr(self, name, None if network is None else starting_at_zero(network))
-
-    def encode(self, x: Tensor) -> Tensor:
-        x = x - self.mean
-        z = _exact_product(x, self.directions)
-        if self.encoder is not None:
-            z = z + self.scale * self.encoder(x / self.unit)
-        return z
-
-    def decode(self, z: Tensor) -> Tensor:
-        linear = _exact_product(z, self.directions.T)
-        x_hat = self.mean + linear
-        if self.decoder is not None:
-            x_hat = x_hat + self.unit * self.decoder(z / self.scale)
-        if self.refiner is not None:
-            x_hat = x_hat + self.unit * self.refiner(linear / self.unit)
-        return x_hat
-
-
-def _exact_product(a, b):
-    """``a @ b`` in full precision: in bfloat16 PCA itself would lose its third digit."""
-    with torch.autocast(a.device.type, enabled=False):
-        return a @ b

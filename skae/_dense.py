@@ -5,8 +5,9 @@ from sklearn.utils._param_validation import StrOptions
 from torch import nn
 
 from . import _defaults
-from ._base import BaseAutoencoder, output_dtype, resolve_device
+from ._base import BaseAutoencoder, output_dtype
 from ._codec import PlainCodec, PrincipalCodec
+from ._device import resolve_device
 from ._gate import LINEAR
 from ._memory import available_bytes, bytes_to_train
 from ._modules import PlainAutoencoder, ResidualAutoencoder, perceptron

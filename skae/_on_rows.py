@@ -7,9 +7,8 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from ._convolutions import LinearPathAutoencoder
 from ._gate import LINEAR, Ground, Verdict, fit_residuals
-from ._modules import PlainAutoencoder
+from ._modules import LinearPathAutoencoder, PlainAutoencoder
 from ._net import Interrupted, RowSet, TrainingOptions, train
 from ._rows import Rows
 from ._scores import compressed_scale

@@ -6,13 +6,13 @@ import torch
 from skae._convolutions import (
     Fold,
     Layout,
-    LinearPathAutoencoder,
     Unfold,
     conv_decoder,
     conv_encoder,
     conv_refiner,
     halved,
 )
+from skae._modules import LinearPathAutoencoder
 
 LAYOUTS = [
     Layout((28, 28)),

@@ -7,6 +7,7 @@ import skae
 # A file imports only files above it.
 ORDER = [
     "_defaults",
+    "_device",
     "_losses",
     "_modules",
     "_convolutions",

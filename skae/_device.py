@@ -1,0 +1,36 @@
+"""Where to compute."""
+
+import torch
+
+
+def resolve_device(device):
+    """``device`` as a `torch.device` that this machine has."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError:
+        raise ValueError(
+            f"device={device!r} must be 'auto' or a device that PyTorch knows, such as 'cpu', "
+            f"'cuda' or 'cuda:1'."
+        ) from None
+    if resolved.type == "cuda":
+        n_devices = torch.cuda.device_count()
+        if not torch.cuda.is_available():
+            raise ValueError(
+                f"device={device!r} needs a CUDA device, but this PyTorch ({torch.__version__}) "
+                f"finds none: use device='cpu' or 'auto'."
+            )
+        if (resolved.index or 0) >= n_devices:
+            raise ValueError(f"device={device!r} must be one of the {n_devices} CUDA devices.")
+    elif resolved.type != "cpu":
+        raise ValueError(f"device={device!r} must be 'auto', 'cpu' or a CUDA device.")
+    return resolved
+
+
+def multiplies_bfloat16(device):
+    """Whether the device has instructions for bfloat16, so that it is the faster type there."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return supported is not None and supported()
