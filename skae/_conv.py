@@ -241,9 +241,9 @@ class ConvAutoencoder(BaseAutoencoder):
 
         Returns
         -------
-        X_hat : ndarray of shape (n_samples, n_features) or (n_samples, *input_shape)
-            Reconstructions, flat if `fit` was given flat rows, with the dtype of X if that is
-            float32 or float64.
+        X_hat : ndarray of shape (n_samples, n_features) or (n_samples, height, width, channels)
+            Reconstructions, flat if `fit` was given flat rows, else of the shape of its pictures,
+            with the dtype of X if that is float32 or float64.
         """
         X_hat = super().inverse_transform(X)
         return X_hat if self._fitted_flat else X_hat.reshape(-1, *self.input_shape_)
