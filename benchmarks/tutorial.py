@@ -57,7 +57,8 @@ def main():
 
     tutorial = Literature(
         NETWORK, options.latent_dim, options.seed, on_batch=on_batch, on_epoch=on_epoch
-    ).fit(X_train)
+    )
+    tutorial.fit(X_train)
     for model in (
         PCA(options.latent_dim, random_state=options.seed),
         ConvAutoencoder(options.latent_dim, input_shape=SHAPE, random_state=options.seed),
