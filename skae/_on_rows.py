@@ -45,7 +45,7 @@ def fit_plain(
     """
     mean, unit = None, 1.0
     if not bounded:
-        unit = _typical_entry(rows)
+        unit = _typical_entry(rows.squared_norms(), rows.shape[1])
         mean = torch.from_numpy(rows.mean / unit).float()
     module = build(mean)
     fetch = _fetch(rows, unit)
@@ -98,20 +98,22 @@ def fit_linear_path(
     fitted, unseen = held_out_runs(len(rows), validation_fraction, rng)
     seed = rng.randint(2**31)
     squared_norms = rows.squared_norms()
-    captured = float(rows.times(directions).double().square().sum())
+    scores = rows.times(directions)
+    captured = float(scores.double().square().sum())
     if len(unseen) == 0 or squared_norms.sum() - captured <= 1e-6 * squared_norms.sum():
         return LINEAR
-    unit = _typical_entry(rows)
+    unit = _typical_entry(squared_norms, rows.shape[1])
     mean = torch.from_numpy(rows.mean / unit).float()
 
-    def ground(directions, known):
-        scale = compressed_scale(rows.times(directions)[known] / unit)
+    def ground(directions, scores):
+        scale = compressed_scale(scores / unit)
         axes = directions.float()
         return Ground(_fetch(rows, unit), lambda encoder: build(mean, axes, scale.float(), encoder))
 
+    held = directions_without(rows, scores, unseen)
     verdict = fit_residuals(
-        ground(directions_without(rows, directions, unseen), fitted),
-        ground(directions, slice(None)),
+        ground(held, rows.times(held)[fitted]),
+        ground(directions, scores),
         fitted,
         unseen,
         squared_norms[unseen].sum() / unit**2,
@@ -126,9 +128,9 @@ def fit_linear_path(
     return verdict
 
 
-def _typical_entry(rows):
+def _typical_entry(squared_norms, n_features):
     """Root of the mean square of the centred entries; 1.0 if all are zero."""
-    return float(np.sqrt(rows.squared_norms().mean() / rows.shape[1])) or 1.0
+    return float(np.sqrt(squared_norms.mean() / n_features)) or 1.0
 
 
 def _fetch(rows, unit):

@@ -35,13 +35,13 @@ def scores_without(rows, scores, unseen):
     return held @ axes.flip(1).to(held.dtype)
 
 
-def directions_without(rows, directions, unseen):
+def directions_without(rows, scores, unseen):
     """The principal directions, had the unseen rows played no part: the same step, for few columns.
 
     They are orthonormal and close to the old ones; a direction that only the unseen rows had is
     zero.
     """
-    images = rows.transposed_times(_inverted(rows.times(directions), unseen))
+    images = rows.transposed_times(_inverted(scores, unseen))
     return images @ _inverse_root(images.T @ images)
 
 
