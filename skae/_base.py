@@ -2,55 +2,39 @@
 
 from abc import ABC, abstractmethod
 from copy import deepcopy
-from numbers import Integral, Real
+from dataclasses import replace
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from . import _defaults
-from ._basis import is_exact, principal_basis
-from ._device import multiplies_bfloat16, resolve_device
-from ._losses import LOSSES
-from ._modules import ACTIVATIONS
-from ._net import TrainingOptions
-from ._rows import batch_slices, rows_of, torch_dtype
+from ._basis import Basis, is_exact, principal_basis
+from ._callbacks import CallbackSupportMixin, callback_context, with_callbacks
+from ._checkpoint import Checkpoint, digest
+from ._device import resolve_device, survive_fork
+from ._gate import most_epochs
+from ._parameters import CONSTRAINTS, check_combinations, resolve_latent_dim, training_options
+from ._reports import Reports, Tasks, report_of
+from ._rows import batch_slices, rows_of, torch_dtype, weights_of
+from ._weights import counting, deviations_of, weighed
 
 # Codes, scores and reconstructions are computed for about this many bytes of rows at a time.
 _CHUNK_BYTES = 256 * 2**20
 
 
-class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
+class BaseAutoencoder(
+    CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC
+):
     """The scikit-learn face of an autoencoder.
 
     A subclass stores its parameters, and in `_fit_rows` sets the learnt attributes that its
     `_codec` works from.
     """
 
-    _parameter_constraints = {
-        "latent_dim": [Interval(Integral, 1, None, closed="left"), None],
-        "activation": [StrOptions(set(ACTIVATIONS))],
-        "linear_path": ["boolean"],
-        "output_activation": [StrOptions(set(ACTIVATIONS)), None],
-        "loss": [StrOptions(set(LOSSES))],
-        "whiten": ["boolean"],
-        "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "learning_rate": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "device": [str, torch.device],
-        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
-    }
+    _parameter_constraints = CONSTRAINTS
 
     @staticmethod
     @abstractmethod
@@ -58,14 +42,17 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         """Steps, fewest epochs and highest learning rate that "auto" means."""
 
     @abstractmethod
-    def _fit_rows(self, X, device, rng):
-        """Learn from validated X; set ``mean_``, ``latent_dim_`` and what `_codec` needs."""
+    def _fit_rows(self, X, weights, options, rng):
+        """Learn from validated X, and the weights of its rows or None.
+
+        Sets ``mean_``, ``latent_dim_`` and what `_codec` needs.
+        """
 
     @abstractmethod
     def _codec(self):
         """The fitted attributes as a `Codec`."""
 
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, sample_weight=None):
         """Learn to encode and decode the rows of X.
 
         Parameters
@@ -74,6 +61,9 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             Training rows, at least two. Sparse data of any format is never made dense whole.
         y : None
             Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts, in the principal directions and in every loss; not
+            negative. A weight of zero leaves the row out.
 
         Returns
         -------
@@ -82,27 +72,62 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         """
         before = dict(vars(self))
         try:
-            self._fit(X)
+            self._fit(X, y, sample_weight)
         except BaseException:
             vars(self).clear()
             vars(self).update(before)
             raise
         return self
 
-    def _fit(self, X):
+    @with_callbacks
+    def _fit(self, X, y, sample_weight):
         self._validate_params()
+        check_combinations(self)
         device = resolve_device(self.device)
         X = self._validate_rows(X, reset=True)
+        X, weights = weighed(X, sample_weight)
+        if X.shape[0] < 2:
+            raise ValueError("sample_weight leaves one row that counts: fit needs two at least.")
         validated = {"n_features_in_", "feature_names_in_"}
         for name in [name for name in vars(self) if name.endswith("_") and name not in validated]:
             delattr(self, name)
+        options = training_options(self, self._schedule(*X.shape), X.shape[0], device)
+        if self.checkpoint is not None:
+            checkpoint = Checkpoint(self.checkpoint, self._identity(X, weights))
+            options = replace(options, checkpoint=checkpoint)
         # scikit-learn would take None as NumPy's global generator, and so advance it.
         seed = np.random.RandomState() if self.random_state is None else self.random_state
         self._code_scale = None
-        self._fit_rows(X, device, check_random_state(seed))
+        context = callback_context(self, self._most_epochs(options, *X.shape))
+        if context is not None:
+            context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        with report_of(self.verbose) as report:
+            if context is not None:
+                report = Reports([report, Tasks(self, context)])
+            self._fit_rows(X, weights, replace(options, report=report), check_random_state(seed))
         if self.whiten:
-            deviations = self._encode(X).std(axis=0, ddof=1)
+            deviations = deviations_of(self._encode(X), weights, sample_weight)
             self._code_scale = np.where(deviations > 0, deviations, 1).astype(self.mean_.dtype)
+        if context is not None:
+            context.call_on_fit_task_end(estimator=self, X=X, y=y)
+
+    def _most_epochs(self, options, n_samples, n_features):
+        if not self.linear_path:
+            return options.max_epochs
+        latent_dim = resolve_latent_dim(self.latent_dim, True, n_samples, n_features)
+        return most_epochs(latent_dim, options)
+
+    def _identity(self, X, weights):
+        """What makes this call of `fit` the same as another."""
+        silent = {"verbose", "callbacks", "checkpoint"}
+        parameters = {k: repr(v) for k, v in self.get_params().items() if k not in silent}
+        return {
+            "estimator": type(self).__name__,
+            **parameters,
+            "X": digest(X),
+            "sample_weight": "None" if weights is None else digest(weights),
+            "torch": str(torch.__version__),
+        }
 
     def transform(self, X):
         """Encode the rows of X.
@@ -138,6 +163,7 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             decode wide data a few thousand rows at a time.
         """
         check_is_fitted(self)
+        survive_fork()
         Z = check_array(X, dtype=[np.float64, np.float32], input_name="X")
         if Z.shape[1] != self.latent_dim_:
             raise ValueError(
@@ -171,7 +197,7 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         check_is_fitted(self)
         return -self._squared_errors(self._validate_rows(X, reset=False))
 
-    def score(self, X, y=None):
+    def score(self, X, y=None, sample_weight=None):
         """Return the share of the variance of X that the reconstruction explains.
 
         ``1 - |X - X_hat|^2 / |X - mean_|^2``, where ``mean_`` is the mean of the rows that were
@@ -182,6 +208,8 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
         y : None
             Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts; not negative.
 
         Returns
         -------
@@ -189,9 +217,10 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             At most 1.0. If X does not vary at all, 1.0 for a perfect reconstruction, else 0.0.
         """
         check_is_fitted(self)
-        X = self._validate_rows(X, reset=False)
-        error = self._squared_errors(X).sum()
-        total = rows_of(X, mean=self.mean_).squared_norms().sum()
+        X, weights = weighed(self._validate_rows(X, reset=False), sample_weight)
+        rows = rows_of(X, mean=self.mean_, weights=weights)
+        error = weights_of(rows) @ self._squared_errors(X)
+        total = weights_of(rows) @ rows.squared_norms()
         if total == 0:
             return float(error == 0)
         return float(1 - error / total)
@@ -210,6 +239,7 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         return tags
 
     def _validate_rows(self, X, *, reset):
+        survive_fork()
         X = validate_data(
             self,
             X,
@@ -225,74 +255,32 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
                 X.sum_duplicates()
         return X
 
-    def _resolve_latent_dim(self, wanted, n_samples, n_features):
-        if wanted is None:
-            return min(32, n_samples, n_features)
-        if self.linear_path and wanted > min(n_samples, n_features):
-            raise ValueError(
-                f"latent_dim={wanted} must be at most min(n_samples={n_samples}, "
-                f"n_features={n_features}) = {min(n_samples, n_features)}, as in PCA, from which "
-                f"the code starts; with linear_path=False it may have any length."
-            )
-        return int(wanted)
-
-    def _resolve_hidden_layer_sizes(self, auto):
-        if isinstance(self.hidden_layer_sizes, str):  # "auto"
-            return auto
-        return positive_integers(self.hidden_layer_sizes, "hidden_layer_sizes")
-
-    def _check_output_activation(self):
-        if self.output_activation is not None and self.linear_path:
-            raise ValueError(
-                f"output_activation={self.output_activation!r} needs linear_path=False: with the "
-                f"linear path the output is a sum that starts from PCA's."
-            )
-
-    def _principal_basis(self, X, n_directions, latent_dim, device, rng):
+    def _principal_basis(self, X, weights, n_directions, latent_dim, options, rng):
         """The rows of X and their principal directions, in the precision that codes will have."""
         # Krylov iteration has a tolerance of its own; float64 would only make it slower.
         dtype = output_dtype(X.dtype) if is_exact(X.shape, n_directions) else np.dtype("float32")
-        rows = rows_of(X, dtype=torch_dtype(dtype), device=device)
+        rows = rows_of(X, weights=weights, dtype=torch_dtype(dtype), device=options.device)
         generator = torch.Generator().manual_seed(rng.randint(2**31))
-        return rows, principal_basis(rows, n_directions, n_accurate=latent_dim, generator=generator)
 
-    def _keep(self, module, history, mean, dtype):
+        def compute():
+            basis = principal_basis(
+                counting(rows), n_directions, n_accurate=latent_dim, generator=generator
+            )
+            return {**vars(basis), "variances": torch.from_numpy(basis.variances)}
+
+        found = options.checkpoint.recall("basis", compute)
+        directions = found["directions"].to(options.device)
+        return rows, Basis(directions, found["variances"].numpy(), found["total_variance"])
+
+    def _keep(self, module, mean, dtype, n_epochs, history):
         self.mean_ = mean.astype(dtype)
         self.module_ = module.to(torch_dtype(dtype)).cpu().eval()
+        self.n_iter_ = n_epochs
         self.history_ = history
-        self.n_iter_ = len(history)
 
     def _module_on_device(self):
         device = resolve_device(self.device)
         return self.module_ if device.type == "cpu" else deepcopy(self.module_).to(device)
-
-    def _training_options(self, n_samples, n_features, device):
-        """The parameters of training, with every "auto" resolved."""
-        n_steps, fewest_epochs, auto_rate = self._schedule(n_samples, n_features)
-        n_fitted = max(1, int(n_samples * (1 - self.validation_fraction)))
-        batch_size = self.batch_size
-        if batch_size == "auto":
-            batch_size = _defaults.batch_size(n_fitted)
-        max_epochs = self.max_epochs
-        if max_epochs == "auto":
-            max_epochs = _defaults.max_epochs(n_fitted, batch_size, n_steps, fewest_epochs)
-        learning_rate = self.learning_rate
-        if learning_rate == "auto":
-            learning_rate = auto_rate
-        return TrainingOptions(
-            loss=LOSSES[self.loss],
-            max_epochs=max_epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            weight_decay=self.weight_decay,
-            early_stopping=self.early_stopping,
-            n_iter_no_change=self.n_iter_no_change,
-            tol=self.tol,
-            bfloat16=self.precision == "bfloat16"
-            or (self.precision == "auto" and multiplies_bfloat16(device)),
-            device=device,
-            verbose=self.verbose,
-        )
 
     def _rows(self, X):
         dtype, device = torch_dtype(self.mean_.dtype), resolve_device(self.device)
@@ -311,14 +299,6 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         for chunk in batch_slices(X.shape[0], codec.row_bytes, _CHUNK_BYTES):
             errors[chunk] = codec.squared_errors(self._rows(X[chunk])).cpu()
         return errors
-
-
-def positive_integers(sizes, name):
-    """The value of a parameter that takes a tuple of positive integers."""
-    given, sizes = sizes, tuple(np.atleast_1d(np.asarray(sizes, dtype=object)))
-    if not all(isinstance(size, Integral) and size > 0 for size in sizes):
-        raise ValueError(f"{name}={given!r} must be a tuple of positive integers.")
-    return tuple(map(int, sizes))
 
 
 def output_dtype(dtype):

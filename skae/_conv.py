@@ -9,19 +9,19 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from . import _defaults
-from ._base import BaseAutoencoder, output_dtype, positive_integers
+from ._base import BaseAutoencoder, output_dtype
 from ._codec import PlainCodec
-from ._convolutions import (
-    Layout,
-    conv_decoder,
-    conv_encoder,
-    conv_refiner,
-    halved,
-)
+from ._convolutions import Layout, conv_decoder, conv_encoder, conv_refiner, halved
 from ._modules import LinearPathAutoencoder, PlainAutoencoder
-from ._net import forked_random_state
 from ._on_rows import fit_linear_path, fit_plain
+from ._parameters import (
+    CONSTRAINTS,
+    positive_integers,
+    resolve_hidden_layer_sizes,
+    resolve_latent_dim,
+)
 from ._rows import rows_of
+from ._training import forked_random_state
 
 
 class ConvAutoencoder(BaseAutoencoder):
@@ -98,11 +98,19 @@ class ConvAutoencoder(BaseAutoencoder):
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Of the convolutions in training. "auto" is bfloat16 where the hardware multiplies it
         faster.
+    checkpoint : str or path-like, default=None
+        Folder to keep the state of `fit` in, after every epoch and other long step. If it is
+        killed, the same call goes on from there, to the same codes bit for bit. Needs an integer
+        `random_state`. The folder is not removed.
+    callbacks : list of skorch callbacks, default=None
+        Told of every stage of training: the rehearsals, then the training on all rows. One that
+        asks for an end, such as `skorch.callbacks.EarlyStopping`, ends that stage. Callbacks of
+        scikit-learn 1.9 go to `set_callbacks`.
     random_state : int, RandomState instance or None, default=None
         Of the rows put aside, the first weights and the order of training. None takes fresh
         entropy; global random states are neither used nor changed.
     verbose : int, default=0
-        1 prints a line an epoch.
+        1 shows one progress bar (in a file, ten lines), 2 prints a line an epoch.
 
     Attributes
     ----------
@@ -122,10 +130,12 @@ class ConvAutoencoder(BaseAutoencoder):
     module_ : torch.nn.Module
         The fitted networks.
     n_iter_ : int
-        Epochs trained; 0 where PCA was kept.
+        Epochs of the last training, on all rows; 0 where PCA was kept.
     history_ : list of dict
-        Loss and seconds of each of those epochs; the validation loss too with
-        ``linear_path=False``.
+        One entry for each epoch of each stage: "stage", "epoch", "train_loss" and, but for the
+        training on all rows, "valid_loss" (mean squared error of a row, as in `score_samples`),
+        "variance_explained" (of the rows put aside where there is a "valid_loss") and "dur"
+        (seconds).
     n_features_in_ : int
         Numbers in a picture: the columns of flat X in `fit`.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -161,7 +171,7 @@ class ConvAutoencoder(BaseAutoencoder):
     _schedule = staticmethod(_defaults.conv_schedule)
 
     _parameter_constraints = {
-        **BaseAutoencoder._parameter_constraints,
+        **CONSTRAINTS,
         "input_shape": ["array-like", None],
         "channel_axis": [Integral, None],
         "channels": ["array-like", StrOptions({"auto"})],
@@ -197,6 +207,8 @@ class ConvAutoencoder(BaseAutoencoder):
         tol=1e-4,
         device="auto",
         precision="auto",
+        checkpoint=None,
+        callbacks=None,
         random_state=None,
         verbose=0,
     ):
@@ -223,6 +235,8 @@ class ConvAutoencoder(BaseAutoencoder):
         self.tol = tol
         self.device = device
         self.precision = precision
+        self.checkpoint = checkpoint
+        self.callbacks = callbacks
         self.random_state = random_state
         self.verbose = verbose
 
@@ -264,11 +278,15 @@ class ConvAutoencoder(BaseAutoencoder):
             self._shape_of_X = None if flat else X.shape[1:]
         return super()._validate_rows(X if flat else X.reshape(len(X), -1), reset=reset)
 
-    def _fit_rows(self, X, device, rng):
-        self._check_output_activation()
+    def _identity(self, X, weights):
+        return {**super()._identity(X, weights), "shape of X": str(self._shape_of_X)}
+
+    def _fit_rows(self, X, weights, options, rng):
         layout = self._resolve_layout(X.shape[1])
         channels = self._resolve_channels(layout)
-        hidden = self._resolve_hidden_layer_sizes((512,) if self.bottleneck == "dense" else ())
+        hidden = resolve_hidden_layer_sizes(
+            self.hidden_layer_sizes, (512,) if self.bottleneck == "dense" else ()
+        )
         if hidden and self.bottleneck != "dense":
             raise ValueError(
                 f"hidden_layer_sizes={self.hidden_layer_sizes!r} needs bottleneck='dense': with "
@@ -279,7 +297,7 @@ class ConvAutoencoder(BaseAutoencoder):
         wanted = self.latent_dim
         if self.bottleneck == "map":
             wanted = self._length_of_map(layout, channels)
-        latent_dim = self._resolve_latent_dim(wanted, *X.shape)
+        latent_dim = resolve_latent_dim(wanted, self.linear_path, *X.shape)
         architecture = {
             "channels": channels,
             "kernel_size": self.kernel_size,
@@ -290,29 +308,29 @@ class ConvAutoencoder(BaseAutoencoder):
             "activation": self.activation,
         }
         learn = self._learn_residual if self.linear_path else self._learn_plain
-        learn(X, layout, latent_dim, architecture, device, rng)
+        learn(X, weights, layout, latent_dim, architecture, options, rng)
         self.input_shape_ = layout.shape
         self.latent_dim_ = latent_dim
 
-    def _learn_residual(self, X, layout, latent_dim, architecture, device, rng):
+    def _learn_residual(self, X, weights, layout, latent_dim, architecture, options, rng):
         """PCA, and networks on top of it where they help."""
-        rows, basis = self._principal_basis(X, latent_dim, latent_dim, device, rng)
+        rows, basis = self._principal_basis(X, weights, latent_dim, latent_dim, options, rng)
         network_seed = rng.randint(2**31)
         width = _defaults.refiner_width(layout.extents, latent_dim)
 
         def build(mean, directions, scale, encoder):
-            with forked_random_state(network_seed, device):
+            with forked_random_state(network_seed, options.device):
                 f = conv_encoder(layout, latent_dim, **architecture) if encoder else None
                 g = conv_decoder(layout, latent_dim, **architecture)
                 h = conv_refiner(layout, width, activation=self.activation) if width else None
             module = LinearPathAutoencoder(mean, directions, scale, f, g, h)
-            return module.to(device=device, memory_format=torch.channels_last)
+            return module.to(device=options.device, memory_format=torch.channels_last)
 
         verdict = fit_linear_path(
             rows,
             basis.directions,
             build,
-            self._training_options(*X.shape, device),
+            options,
             self.validation_fraction,
             rng,
         )
@@ -324,30 +342,30 @@ class ConvAutoencoder(BaseAutoencoder):
         self.explained_variance_ratio_ = basis.explained_variance_ratio[:latent_dim]
         self.nonlinear_gain_ = verdict.gain
         dtype = output_dtype(X.dtype)
-        self._keep(module, verdict.history, rows.mean, dtype)
+        self._keep(module, rows.mean, dtype, verdict.n_epochs, verdict.history)
         module.mean = torch.from_numpy(self.mean_)
 
-    def _learn_plain(self, X, layout, latent_dim, architecture, device, rng):
+    def _learn_plain(self, X, weights, layout, latent_dim, architecture, options, rng):
         """The plain convolutional autoencoder."""
-        rows = rows_of(X, device=device)
+        rows = rows_of(X, weights=weights, device=options.device)
         network_seed = rng.randint(2**31)
 
         def build(mean):
-            with forked_random_state(network_seed, device):
+            with forked_random_state(network_seed, options.device):
                 f = conv_encoder(layout, latent_dim, **architecture)
                 g = conv_decoder(layout, latent_dim, **architecture)
             module = PlainAutoencoder(f, g, mean=mean, activation=self.output_activation)
-            return module.to(device=device, memory_format=torch.channels_last)
+            return module.to(device=options.device, memory_format=torch.channels_last)
 
         module, history = fit_plain(
             rows,
             build,
             self.output_activation is not None,
-            self._training_options(*X.shape, device),
+            options,
             self.validation_fraction,
             rng,
         )
-        self._keep(module, history, rows.mean, output_dtype(X.dtype))
+        self._keep(module, rows.mean, output_dtype(X.dtype), len(history), history)
 
     def _codec(self):
         return PlainCodec(self._module_on_device(), self.latent_dim_, self.n_features_in_)

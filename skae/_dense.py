@@ -8,13 +8,14 @@ from . import _defaults
 from ._base import BaseAutoencoder, output_dtype
 from ._codec import PlainCodec, PrincipalCodec
 from ._device import resolve_device
-from ._gate import LINEAR
+from ._gate import Verdict
 from ._memory import available_bytes, bytes_to_train
 from ._modules import PlainAutoencoder, ResidualAutoencoder, perceptron
-from ._net import forked_random_state
 from ._on_rows import fit_plain
+from ._parameters import CONSTRAINTS, resolve_hidden_layer_sizes, resolve_latent_dim
 from ._rows import rows_of, tensor_of
 from ._scores import fit_on_scores
+from ._training import forked_random_state
 
 
 class DenseAutoencoder(BaseAutoencoder):
@@ -78,11 +79,19 @@ class DenseAutoencoder(BaseAutoencoder):
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Of the matrix products in training. "auto" is bfloat16 where the hardware multiplies it
         faster.
+    checkpoint : str or path-like, default=None
+        Folder to keep the state of `fit` in, after every epoch and other long step. If it is
+        killed, the same call goes on from there, to the same codes bit for bit. Needs an integer
+        `random_state`. The folder is not removed.
+    callbacks : list of skorch callbacks, default=None
+        Told of every stage of training: the rehearsals, then the training on all rows. One that
+        asks for an end, such as `skorch.callbacks.EarlyStopping`, ends that stage. Callbacks of
+        scikit-learn 1.9 go to `set_callbacks`.
     random_state : int, RandomState instance or None, default=None
         Of the rows put aside, the first weights and the order of training. None takes fresh
         entropy; global random states are neither used nor changed.
     verbose : int, default=0
-        1 prints a line an epoch.
+        1 shows one progress bar (in a file, ten lines), 2 prints a line an epoch.
 
     Attributes
     ----------
@@ -100,10 +109,12 @@ class DenseAutoencoder(BaseAutoencoder):
     module_ : torch.nn.Module
         The fitted networks.
     n_iter_ : int
-        Epochs trained; 0 where PCA was kept.
+        Epochs of the last training, on all rows; 0 where PCA was kept.
     history_ : list of dict
-        Loss and seconds of each of those epochs; the validation loss too with
-        ``linear_path=False``.
+        One entry for each epoch of each stage: "stage", "epoch", "train_loss" and, but for the
+        training on all rows, "valid_loss" (mean squared error of a row, as in `score_samples`),
+        "variance_explained" (of the rows put aside where there is a "valid_loss") and "dur"
+        (seconds).
     n_features_in_ : int
         Number of columns of X in `fit`.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -138,7 +149,7 @@ class DenseAutoencoder(BaseAutoencoder):
     _schedule = staticmethod(_defaults.dense_schedule)
 
     _parameter_constraints = {
-        **BaseAutoencoder._parameter_constraints,
+        **CONSTRAINTS,
         "hidden_layer_sizes": ["array-like", StrOptions({"auto"})],
     }
 
@@ -162,6 +173,8 @@ class DenseAutoencoder(BaseAutoencoder):
         tol=1e-4,
         device="auto",
         precision="auto",
+        checkpoint=None,
+        callbacks=None,
         random_state=None,
         verbose=0,
     ):
@@ -182,44 +195,45 @@ class DenseAutoencoder(BaseAutoencoder):
         self.tol = tol
         self.device = device
         self.precision = precision
+        self.checkpoint = checkpoint
+        self.callbacks = callbacks
         self.random_state = random_state
         self.verbose = verbose
 
-    def _fit_rows(self, X, device, rng):
-        self._check_output_activation()
-        latent_dim = self._resolve_latent_dim(self.latent_dim, *X.shape)
+    def _fit_rows(self, X, weights, options, rng):
+        latent_dim = resolve_latent_dim(self.latent_dim, self.linear_path, *X.shape)
         auto = (
             _defaults.hidden_layer_sizes(*X.shape, latent_dim) if self.linear_path else (512, 256)
         )
-        hidden = self._resolve_hidden_layer_sizes(auto)
+        hidden = resolve_hidden_layer_sizes(self.hidden_layer_sizes, auto)
         learn = self._learn_residual if self.linear_path else self._learn_plain
-        learn(X, latent_dim, hidden, device, rng)
+        learn(X, weights, latent_dim, hidden, options, rng)
         self.latent_dim_ = latent_dim
 
-    def _learn_residual(self, X, latent_dim, hidden, device, rng):
+    def _learn_residual(self, X, weights, latent_dim, hidden, options, rng):
         """PCA, and networks on its scores where they help."""
         n_directions = latent_dim
         if hidden:
             n_directions = min(*X.shape, latent_dim + _defaults.FURTHER_DIRECTIONS)
-        rows, basis = self._principal_basis(X, n_directions, latent_dim, device, rng)
+        rows, basis = self._principal_basis(X, weights, n_directions, latent_dim, options, rng)
         network_seed = rng.randint(2**31)
         dropout = _defaults.dropout(X.shape[0])
 
         def build(scale, encoder):
             sizes = [len(scale), *hidden, latent_dim]
-            with forked_random_state(network_seed, device):
+            with forked_random_state(network_seed, options.device):
                 f = perceptron(sizes, self.activation, dropout) if encoder else None
                 g = perceptron(sizes[::-1], self.activation, dropout)
-            return ResidualAutoencoder(scale, latent_dim, f, g).to(device)
+            return ResidualAutoencoder(scale, latent_dim, f, g).to(options.device)
 
-        verdict = LINEAR
+        verdict = Verdict()
         if hidden:
             verdict = fit_on_scores(
                 rows,
                 basis.directions,
                 latent_dim,
                 build,
-                self._training_options(*X.shape, device),
+                options,
                 self.validation_fraction,
                 rng,
             )
@@ -231,30 +245,31 @@ class DenseAutoencoder(BaseAutoencoder):
         self._further_components = further.cpu().contiguous().numpy().T
         self.explained_variance_ratio_ = basis.explained_variance_ratio[:latent_dim]
         self.nonlinear_gain_ = verdict.gain
-        self._keep(module, verdict.history, rows.mean, self.components_.dtype)
+        self._keep(module, rows.mean, self.components_.dtype, verdict.n_epochs, verdict.history)
 
-    def _learn_plain(self, X, latent_dim, hidden, device, rng):
+    def _learn_plain(self, X, weights, latent_dim, hidden, options, rng):
         """The mirrored perceptron on X itself."""
-        rows = rows_of(X, device=device)
+        rows = rows_of(X, weights=weights, device=options.device)
         sizes = [X.shape[1], *hidden, latent_dim]
-        _refuse_too_large(sizes, device)
+        _refuse_too_large(sizes, options.device)
         network_seed = rng.randint(2**31)
 
         def build(mean):
-            with forked_random_state(network_seed, device):
+            with forked_random_state(network_seed, options.device):
                 f = perceptron(sizes, self.activation)
                 g = perceptron(sizes[::-1], self.activation)
-            return PlainAutoencoder(f, g, mean=mean, activation=self.output_activation).to(device)
+            module = PlainAutoencoder(f, g, mean=mean, activation=self.output_activation)
+            return module.to(options.device)
 
         module, history = fit_plain(
             rows,
             build,
             self.output_activation is not None,
-            self._training_options(*X.shape, device),
+            options,
             self.validation_fraction,
             rng,
         )
-        self._keep(module, history, rows.mean, output_dtype(X.dtype))
+        self._keep(module, rows.mean, output_dtype(X.dtype), len(history), history)
 
     def _codec(self):
         module = self._module_on_device()

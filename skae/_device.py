@@ -1,6 +1,11 @@
 """Where to compute."""
 
+import os
+
 import torch
+
+# The process that imported skae; a fork of it has another number.
+_PROCESS = os.getpid()
 
 
 def resolve_device(device):
@@ -34,3 +39,12 @@ def multiplies_bfloat16(device):
         return torch.cuda.is_bf16_supported(including_emulation=False)
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return supported is not None and supported()
+
+
+def survive_fork():
+    """In a forked process, compute in one thread.
+
+    The parent's threads are not there, and GNU OpenMP would wait for them forever.
+    """
+    if os.getpid() != _PROCESS:
+        torch.set_num_threads(1)

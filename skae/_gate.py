@@ -8,14 +8,15 @@ trained afresh on all rows.
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from ._modules import Autoencoder
-from ._net import Interrupted, RowSet, TrainingOptions, train
+from ._net import row_set
+from ._training import Interrupted, Stage, TrainingOptions, train, warn_if_cut_short
 
 # Length of a rehearsal, as a share of the epochs.
 _REHEARSAL = 0.25
@@ -24,7 +25,7 @@ _REHEARSAL = 0.25
 _FEWEST_STEPS = 200
 
 # Fewer rows cannot tell a gain from luck.
-_FEWEST_UNSEEN = 8
+FEWEST_UNSEEN = 8
 
 # What a rehearsal must gain for the rest to be worth its time, and for training to be longer than
 # was rehearsed: a small gain could be lost again. Shares of the variance.
@@ -43,7 +44,7 @@ _BATCH = 1024
 
 @dataclass(frozen=True)
 class Ground:
-    """Rows as networks meet them, in one basis.
+    """Rows as networks meet them, in one basis. Squares are in squared units of X.
 
     Attributes
     ----------
@@ -52,10 +53,50 @@ class Ground:
     build : callable
         ``build(encoder)`` makes a fresh module that is PCA until it is trained: a non-linear
         decoder on the linear code, and with ``encoder`` a non-linear encoder as well.
+    unit : float
+        What a distance of 1 between fetched rows is in X.
+    squared_norms : ndarray of shape (n,)
+        Squared distance of each row from the mean.
+    linear_errors : ndarray of shape (n,)
+        Squared error of PCA on each row.
+    outside : ndarray of shape (n,)
+        What part of it no network can mend, because it is not fetched.
+    weights : ndarray of shape (n,)
+        How often each row counts.
     """
 
     fetch: Callable[[np.ndarray], torch.Tensor]
     build: Callable[[bool], Autoencoder]
+    unit: float
+    squared_norms: np.ndarray
+    linear_errors: np.ndarray
+    outside: np.ndarray
+    weights: np.ndarray
+
+    def rows(self, numbers):
+        """Some of the rows as a `RowSet`."""
+        return row_set(
+            self.fetch, numbers, self.unit, self.squared_norms, self.outside, self.weights
+        )
+
+    def explained_by_pca(self, numbers):
+        """Share of the variance of some of the rows that PCA explains."""
+        weights = self.weights[numbers]
+        error, variance = (
+            weights @ self.linear_errors[numbers],
+            weights @ self.squared_norms[numbers],
+        )
+        return 1 - float(error / variance)
+
+    @torch.inference_mode()
+    def errors(self, module, numbers):
+        """Squared error of a module on each of some rows."""
+        module.eval()
+        errors = []
+        for batch in np.array_split(numbers, -(-len(numbers) // _BATCH)):
+            x = self.fetch(batch)
+            errors.append((x - module(x)).double().square().sum(dim=1))
+        return self.unit**2 * torch.cat(errors).cpu().numpy() + self.outside[numbers]
 
 
 @dataclass(frozen=True)
@@ -69,16 +110,16 @@ class Verdict:
     gain : float
         Share of the variance of the unseen rows that it explained beyond PCA in the rehearsal;
         0.0 if PCA won.
+    n_epochs : int
+        Length of the winner's training on all rows; 0 if PCA won.
     history : list of dict
-        Epochs of the winner's training on all rows; empty if PCA won.
+        Every epoch of every stage.
     """
 
-    module: Autoencoder | None
-    gain: float
-    history: list
-
-
-LINEAR = Verdict(None, 0.0, [])
+    module: Autoencoder | None = None
+    gain: float = 0.0
+    n_epochs: int = 0
+    history: list = field(default_factory=list)
 
 
 def fit_residuals(
@@ -86,7 +127,6 @@ def fit_residuals(
     whole: Ground,
     fitted: np.ndarray,
     unseen: np.ndarray,
-    variance: float,
     latent_dim: int,
     options: TrainingOptions,
     seed: int,
@@ -100,72 +140,77 @@ def fit_residuals(
     whole : Ground
         In the basis of all rows: for the final training.
     fitted, unseen : ndarray of int
-        Numbers of the rows to rehearse on, and of those to judge by.
-    variance : float
-        Sum of the squared distances of the unseen rows from the mean, in the units of ``held``.
+        Numbers of the rows to rehearse on, and of those to judge by, at least `FEWEST_UNSEEN`.
     latent_dim : int
         Length of the code.
     options : TrainingOptions
     seed : int
     """
-    if len(unseen) < _FEWEST_UNSEEN:
-        return LINEAR
-    judges = RowSet(held.fetch, unseen)
-    linear_errors = _squared_errors(held.build(False), judges)
-    fewest = 1 if len(fitted) >= _FEWEST_STEPS * options.batch_size else 2
-    n_rehearsed = max(min(fewest, options.max_epochs), round(_REHEARSAL * options.max_epochs))
-
-    def rehearse(encoder):
-        module = held.build(encoder)
-        history = train(
-            module,
-            RowSet(held.fetch, fitted),
-            replace(options, max_epochs=n_rehearsed),
-            unseen=judges,
-            seed=seed,
-            title="rehearsal of both networks" if encoder else "rehearsal of the decoder",
-        )
-        return linear_errors - _squared_errors(module, judges), _best_epoch(history)
-
-    encoder = False
+    n_rehearsed = _length_of_rehearsal(len(fitted), options)
+    candidates = [False, True] if latent_dim <= _LONGEST_NONLINEAR_CODE else [False]
+    options.report.plan(len(candidates) * n_rehearsed + options.max_epochs)
+    weights = held.weights[unseen]
+    variance = weights @ held.squared_norms[unseen]
+    history, gains, best_epochs = [], [], []
     try:
-        gains, best_epoch = rehearse(encoder=False)
-        if latent_dim <= _LONGEST_NONLINEAR_CODE:
-            gains_of_both, best_epoch_of_both = rehearse(encoder=True)
-            encoder = gains_of_both.sum() - gains.sum() > _ENCODER_PRICE * variance
-    except Interrupted:
+        for encoder in candidates:
+            module = held.build(encoder)
+            name = "rehearsal of both networks" if encoder else "rehearsal of the decoder"
+            rehearsal = train(
+                module,
+                held.rows(fitted),
+                replace(options, max_epochs=n_rehearsed),
+                unseen=held.rows(unseen),
+                seed=seed,
+                stage=Stage(name, held.explained_by_pca(unseen)),
+            )
+            history += rehearsal
+            gains.append(weights * (held.linear_errors[unseen] - held.errors(module, unseen)))
+            best_epochs.append(_best_epoch(rehearsal))
+    except Interrupted as stop:
         _warn("Interrupted before the networks had proved themselves: the model is PCA.")
-        return LINEAR
-    if encoder:
-        gains, best_epoch = gains_of_both, best_epoch_of_both
-    gain = gains.sum() / variance
-    if gain < _WORTHWHILE or not _clearly_positive(gains):
-        return LINEAR
+        return Verdict(history=history + stop.history)
+    encoder = bool(gains[-1].sum() - gains[0].sum() > _ENCODER_PRICE * variance)
+    gain = float(gains[encoder].sum() / variance)
+    if gain < _WORTHWHILE or not _clearly_positive(gains[encoder]):
+        options.report.plan(len(history))
+        return Verdict(history=history)
 
     n_epochs = options.max_epochs
     if options.early_stopping:
         stretch = n_epochs / n_rehearsed if gain > _SAFE else 1
-        n_epochs = round(best_epoch * stretch)
+        n_epochs = round(best_epochs[encoder] * stretch)
+    options.report.plan(len(history) + n_epochs)
     module = whole.build(encoder)
+    everything = np.arange(len(fitted) + len(unseen))
     try:
-        history = train(
+        training = train(
             module,
-            RowSet(whole.fetch, np.arange(len(fitted) + len(unseen))),
+            whole.rows(everything),
             replace(options, max_epochs=n_epochs),
             seed=seed,
-            title="all rows",
+            stage=Stage("training on all rows", whole.explained_by_pca(everything)),
         )
     except Interrupted as stop:
-        history = stop.history
-        _warn(f"Interrupted after {len(history)} of {n_epochs} epochs: the best is kept.")
-    judges = RowSet(whole.fetch, unseen)
-    if (
-        not _squared_errors(module, judges).sum()
-        < _squared_errors(whole.build(False), judges).sum()
-    ):
+        training = stop.history
+        _warn(f"Interrupted after {len(training)} of {n_epochs} epochs: the best is kept.")
+    history += training
+    if not weights @ whole.errors(module, unseen) < weights @ whole.linear_errors[unseen]:
         _warn("Training ended behind PCA: the model is PCA.")
-        return LINEAR
-    return Verdict(module, float(gain), history)
+        return Verdict(history=history)
+    warn_if_cut_short(training, options)
+    return Verdict(module, gain, len(training), history)
+
+
+def most_epochs(latent_dim, options):
+    """How many epochs `fit_residuals` makes at most."""
+    n_rehearsals = 2 if latent_dim <= _LONGEST_NONLINEAR_CODE else 1
+    return n_rehearsals * _length_of_rehearsal(0, options) + options.max_epochs
+
+
+def _length_of_rehearsal(n_rows, options):
+    fewest = 1 if n_rows >= _FEWEST_STEPS * options.batch_size else 2
+    return max(min(fewest, options.max_epochs), round(_REHEARSAL * options.max_epochs))
 
 
 def _warn(sentence):
@@ -175,17 +220,6 @@ def _warn(sentence):
 def _best_epoch(history):
     losses = np.array([epoch["valid_loss"] for epoch in history])
     return 1 + int(np.argmin(np.where(np.isnan(losses), np.inf, losses)))
-
-
-@torch.inference_mode()
-def _squared_errors(module, rows):
-    """Squared error of each row of a `RowSet`."""
-    module.eval()
-    errors = []
-    for numbers in np.array_split(rows.numbers, -(-len(rows) // _BATCH)):
-        x = rows.fetch(numbers)
-        errors.append((x - module(x)).double().square().sum(dim=1))
-    return torch.cat(errors).cpu().numpy()
 
 
 def _clearly_positive(gains):

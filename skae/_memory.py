@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-# Training holds each weight in float32, its gradient, two moments of AdamW and its best value.
-_BYTES_PER_WEIGHT = 5 * 4
+# Training holds each weight in float32, its gradient and two moments of AdamW.
+_BYTES_PER_WEIGHT = 4 * 4
 
 
 def bytes_to_train(build: Callable[[], nn.Module]) -> int:

@@ -7,12 +7,14 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from ._gate import LINEAR, Ground, Verdict, fit_residuals
+from ._gate import FEWEST_UNSEEN, Ground, Verdict, fit_residuals
 from ._modules import LinearPathAutoencoder, PlainAutoencoder
-from ._net import Interrupted, RowSet, TrainingOptions, train
-from ._rows import Rows
-from ._scores import compressed_scale
+from ._net import row_set
+from ._rows import Rows, weights_of
+from ._scores import compressed_scale, squared_lengths
+from ._training import Interrupted, TrainingOptions, train, warn_if_cut_short
 from ._unseen import directions_without, held_out_runs
+from ._weights import counted, counting
 
 
 def fit_plain(
@@ -43,21 +45,29 @@ def fit_plain(
     module : PlainAutoencoder
     history : list of dict
     """
+    squared_norms, weights = rows.squared_norms(), weights_of(rows)
     mean, unit = None, 1.0
     if not bounded:
-        unit = _typical_entry(rows.squared_norms(), rows.shape[1])
+        unit = _typical_entry(squared_norms, weights, rows.shape[1])
         mean = torch.from_numpy(rows.mean / unit).float()
     module = build(mean)
     fetch = _fetch(rows, unit)
     fitted, unseen = held_out_runs(len(rows), validation_fraction, rng)
+
+    def rows_at(numbers):
+        outside = np.zeros(len(rows))
+        return row_set(fetch, numbers, unit, squared_norms, outside, weights)
+
+    options.report.plan(options.max_epochs)
     try:
         history = train(
             module,
-            RowSet(fetch, fitted),
+            rows_at(fitted),
             options,
-            unseen=RowSet(fetch, unseen) if len(unseen) else None,
+            unseen=rows_at(unseen) if len(unseen) else None,
             seed=rng.randint(2**31),
         )
+        warn_if_cut_short(history, options)
     except Interrupted as stop:
         history = stop.history
         if not history:
@@ -97,26 +107,33 @@ def fit_linear_path(
     """
     fitted, unseen = held_out_runs(len(rows), validation_fraction, rng)
     seed = rng.randint(2**31)
-    squared_norms = rows.squared_norms()
+    squared_norms, weights = rows.squared_norms(), weights_of(rows)
     scores = rows.times(directions)
-    captured = float(scores.double().square().sum())
-    if len(unseen) == 0 or squared_norms.sum() - captured <= 1e-6 * squared_norms.sum():
-        return LINEAR
-    unit = _typical_entry(squared_norms, rows.shape[1])
+    nothing_left = squared_norms.sum() - squared_lengths(scores).sum() <= 1e-6 * squared_norms.sum()
+    if len(unseen) < FEWEST_UNSEEN or nothing_left:
+        return Verdict()
+    unit = _typical_entry(squared_norms, weights, rows.shape[1])
     mean = torch.from_numpy(rows.mean / unit).float()
 
-    def ground(directions, scores):
-        scale = compressed_scale(scores / unit)
+    def ground(directions, scores, known):
+        scale = compressed_scale(scores[known] / unit)
         axes = directions.float()
-        return Ground(_fetch(rows, unit), lambda encoder: build(mean, axes, scale.float(), encoder))
+        return Ground(
+            _fetch(rows, unit),
+            lambda encoder: build(mean, axes, scale.float(), encoder),
+            unit,
+            squared_norms,
+            np.maximum(squared_norms - squared_lengths(scores), 0.0),
+            np.zeros(len(rows)),
+            weights,
+        )
 
-    held = directions_without(rows, scores, unseen)
+    directions_held = directions_without(counting(rows), counted(scores, rows), unseen)
     verdict = fit_residuals(
-        ground(held, rows.times(held)[fitted]),
-        ground(directions, scores),
+        ground(directions_held, rows.times(directions_held), fitted),
+        ground(directions, scores, slice(None)),
         fitted,
         unseen,
-        squared_norms[unseen].sum() / unit**2,
         directions.shape[1],
         options,
         seed,
@@ -128,9 +145,9 @@ def fit_linear_path(
     return verdict
 
 
-def _typical_entry(squared_norms, n_features):
+def _typical_entry(squared_norms, weights, n_features):
     """Root of the mean square of the centred entries; 1.0 if all are zero."""
-    return float(np.sqrt(squared_norms.mean() / n_features)) or 1.0
+    return float(np.sqrt(np.average(squared_norms, weights=weights) / n_features)) or 1.0
 
 
 def _fetch(rows, unit):

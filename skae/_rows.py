@@ -26,27 +26,34 @@ _MANY_COLUMNS = 512
 _LEAST_PER_SUM = 16
 
 
-def rows_of(X, *, mean=None, dtype=torch.float32, device="cpu"):
+def rows_of(X, *, mean=None, weights=None, dtype=torch.float32, device="cpu"):
     """Wrap X, a 2-D array or CSR matrix, as `Rows`.
 
     Parameters
     ----------
     X : ndarray or CSR matrix or array of shape (n, p)
     mean : ndarray of shape (p,), default=None
-        What is subtracted from each row; the mean of the rows if None.
+        What is subtracted from each row; the (weighted) mean of the rows if None.
+    weights : ndarray of shape (n,), default=None
+        How often each row counts in the mean and the covariance, of mean one; once if None.
     dtype : torch.dtype
         Precision of batches and products.
     device : str or torch.device
         Where batches and products live.
     """
     kind = SparseRows if sp.issparse(X) else DenseRows
-    return kind(X, mean, dtype, torch.device(device))
+    return kind(X, mean, weights, dtype, torch.device(device))
 
 
 def batch_slices(n_rows, row_bytes, batch_bytes=_BATCH_BYTES):
     """Slices that cut n_rows into batches of about batch_bytes each."""
     step = max(1, int(batch_bytes // max(1, row_bytes)))
     return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
+
+
+def weights_of(rows):
+    """How often each row counts, in float64: shape (n,)."""
+    return np.ones(len(rows)) if rows.weights is None else rows.weights
 
 
 def tensor_of(array):
@@ -62,8 +69,9 @@ def torch_dtype(dtype):
 class Rows(ABC):
     """The centred rows of X: ``A = X - 1 mean'`` of shape (n, p)."""
 
-    def __init__(self, X, mean, dtype, device):
+    def __init__(self, X, mean, weights, dtype, device):
         self.X = X
+        self.weights = weights
         self.shape = X.shape
         self.dtype = dtype
         self.device = device
@@ -98,7 +106,7 @@ class Rows(ABC):
 
     @abstractmethod
     def covariance(self):
-        """``A' A`` in float64, shape (p, p)."""
+        """``A' W A`` in float64, shape (p, p)."""
 
     def gram(self):
         """``A A'`` in float64, shape (n, n)."""
@@ -123,7 +131,10 @@ class DenseRows(Rows):
     def _column_mean(self):
         total = np.zeros(self.shape[1])
         for rows in batch_slices(self.shape[0], self.shape[1] * 8):
-            total += self.X[rows].sum(axis=0, dtype=np.float64)
+            if self.weights is None:
+                total += self.X[rows].sum(axis=0, dtype=np.float64)
+            else:
+                total += self.weights[rows] @ self.X[rows]
         return total / self.shape[0]
 
     def dense(self, index):
@@ -148,7 +159,10 @@ class DenseRows(Rows):
         covariance = torch.zeros(p, p, dtype=torch.float64, device=self.device)
         for rows in self.slices():
             batch = self.centred(rows).double()
-            covariance.addmm_(batch.T, batch)
+            weighted = batch
+            if self.weights is not None:
+                weighted = torch.from_numpy(self.weights[rows, None]).to(batch) * batch
+            covariance.addmm_(batch.T, weighted)
         return covariance
 
     def squared_norms(self):
@@ -167,14 +181,14 @@ class SparseRows(Rows):
     made once, when first asked for.
     """
 
-    def __init__(self, X, mean, dtype, device):
-        super().__init__(X, mean, dtype, device)
+    def __init__(self, X, mean, weights, dtype, device):
+        super().__init__(X, mean, weights, dtype, device)
         self._transpose = None
         self._blocks = [(slice(None), X)]
 
     def _column_mean(self):
         # Not X.sum: that adds float32 up in float32.
-        return self.X.T @ np.ones(self.shape[0]) / self.shape[0]
+        return self.X.T @ weights_of(self) / self.shape[0]
 
     def dense(self, index):
         numpy_dtype = np.float64 if self.dtype == torch.float64 else np.float32
@@ -239,11 +253,12 @@ class SparseRows(Rows):
             )
 
     def covariance(self):
-        # (X - 1 m')' (X - 1 m') = X'X - s m' - m s' + n m m', with s = X'1.
+        # (X - 1 m')' W (X - 1 m') = X'W X - s m' - m s' + n m m', with s = X'W 1 and sum W = n.
         X = self.X.astype(np.float64)
-        cross = np.outer(X.T @ np.ones(len(self)), self.mean)
+        weighted = X if self.weights is None else sp.diags(self.weights) @ X
+        cross = np.outer(weighted.T @ np.ones(len(self)), self.mean)
         centring = cross + cross.T - len(self) * np.outer(self.mean, self.mean)
-        return torch.from_numpy((X.T @ X).toarray() - centring).to(self.device)
+        return torch.from_numpy((X.T @ weighted).toarray() - centring).to(self.device)
 
     def squared_norms(self):
         # |x - m|^2 = |x|^2 - 2 x'm + |m|^2, in float64 because the terms nearly cancel.

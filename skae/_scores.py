@@ -5,11 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ._gate import LINEAR, Ground, Verdict, fit_residuals
+from ._gate import FEWEST_UNSEEN, Ground, Verdict, fit_residuals
 from ._modules import ResidualAutoencoder
-from ._net import TrainingOptions
-from ._rows import Rows
+from ._rows import Rows, weights_of
+from ._training import TrainingOptions
 from ._unseen import held_out_runs, scores_without
+from ._weights import counted, counting, uncounted
 
 
 def fit_on_scores(
@@ -40,36 +41,46 @@ def fit_on_scores(
     """
     fitted, unseen = held_out_runs(len(rows), validation_fraction, rng)
     seed = rng.randint(2**31)
-    if directions.shape[1] == latent_dim or len(unseen) == 0:
-        return LINEAR
+    if directions.shape[1] == latent_dim or len(unseen) < FEWEST_UNSEEN:
+        return Verdict()
     scores = rows.times(directions)
     squared_norms = rows.squared_norms()
     if float(scores[:, latent_dim:].square().sum()) <= 1e-6 * squared_norms.sum():
-        return LINEAR
+        return Verdict()
 
     # In units of the typical row, so that the optimizer meets the same numbers for any data.
-    unit = float(np.sqrt(squared_norms.mean()))
-    held = scores_without(rows, scores, unseen).div_(unit).float()
-    scores = scores.div_(unit).float()
+    weights = weights_of(rows)
+    unit = float(np.sqrt(np.average(squared_norms, weights=weights)))
 
     def ground(scores, known):
+        outside = np.maximum(squared_norms - squared_lengths(scores), 0.0)
+        beyond = squared_lengths(scores[:, latent_dim:])
+        scores = scores.div_(unit).float()
         scale = compressed_scale(scores[known])
-        return Ground(scores.__getitem__, lambda encoder: build(scale, encoder))
+        return Ground(
+            scores.__getitem__,
+            lambda encoder: build(scale, encoder),
+            unit,
+            squared_norms,
+            outside + beyond,
+            outside,
+            weights,
+        )
 
+    held = scores_without(counting(rows), counted(scores, rows), unseen)
+    held = ground(uncounted(held, rows), fitted)
     verdict = fit_residuals(
-        ground(held, fitted),
-        ground(scores, slice(None)),
-        fitted,
-        unseen,
-        squared_norms[unseen].sum() / unit**2,
-        latent_dim,
-        options,
-        seed,
+        held, ground(scores, slice(None)), fitted, unseen, latent_dim, options, seed
     )
     if verdict.module is not None:
         # The module is homogeneous: this is all there is to changing the unit.
         verdict.module.scale *= unit
     return verdict
+
+
+def squared_lengths(scores):
+    """Squared length of each row, in float64: shape (n,)."""
+    return torch.linalg.vector_norm(scores, dim=1, dtype=torch.float64).square().cpu().numpy()
 
 
 def compressed_scale(scores):

@@ -5,6 +5,20 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skae import ConvAutoencoder, DenseAutoencoder
 
+EQUIVALENCE = (
+    "check_sample_weight_equivalence_on_dense_data",
+    "check_sample_weight_equivalence_on_sparse_data",
+)
+
+
+def expected_failures(estimator):
+    """Where a row that is repeated and one that weighs as much cannot be the same."""
+    if not estimator.linear_path:
+        return dict.fromkeys(EQUIVALENCE, "repeated rows meet the network in other batches")
+    if estimator.latent_dim is None:
+        return dict.fromkeys(EQUIVALENCE, "latent_dim=None depends on the number of rows")
+    return {}
+
 
 @parametrize_with_checks(
     [
@@ -13,10 +27,12 @@ from skae import ConvAutoencoder, DenseAutoencoder
         DenseAutoencoder(2, hidden_layer_sizes=(8,), max_epochs=4, validation_fraction=0.5),
         DenseAutoencoder(linear_path=False, hidden_layer_sizes=(16,), max_epochs=4),
         DenseAutoencoder(whiten=True, hidden_layer_sizes=()),
+        DenseAutoencoder(2, whiten=True, hidden_layer_sizes=()),
         ConvAutoencoder(),
         ConvAutoencoder(2, channels=(4,), max_epochs=4, validation_fraction=0.5),
         ConvAutoencoder(linear_path=False, channels=(4,), max_epochs=4),
-    ]
+    ],
+    expected_failed_checks=expected_failures,
 )
 def test_scikit_learn_checks(estimator, check, monkeypatch):
     monkeypatch.setenv("SCIPY_ARRAY_API", "1")  # else the check of array API input is skipped

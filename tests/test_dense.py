@@ -13,7 +13,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skae import DenseAutoencoder
-from skae._net import _ReconstructionNet
+from skae._net import ReconstructionNet
 
 # -- Never worse than PCA -------------------------------------------------------------------------
 
@@ -297,27 +297,12 @@ def test_a_refit_forgets_what_the_other_network_had_learnt(digits, quick):
     assert not hasattr(autoencoder, "nonlinear_gain_")
 
 
-def test_history_has_an_entry_an_epoch(digits, quick):
-    autoencoder = quick(8, max_epochs=5, early_stopping=False).fit(digits[0])
-    assert [entry["epoch"] for entry in autoencoder.history_] == [1, 2, 3, 4, 5]
-    assert autoencoder.n_iter_ == 5
-    losses = [entry["train_loss"] for entry in autoencoder.history_]
-    assert losses[-1] < losses[0]
-
-
-def test_verbose_prints_a_line_an_epoch(digits, quick, capsys):
-    quick(linear_path=False, max_epochs=3, verbose=1).fit(digits[0])
-    assert len(capsys.readouterr().out.splitlines()) == 3
-    quick(linear_path=False, max_epochs=3).fit(digits[0])
-    assert capsys.readouterr().out == ""
-
-
 @pytest.fixture
 def interrupt_after(monkeypatch):
     """Makes the user press Ctrl-C in the n-th batch of training."""
 
     def press(n_batches):
-        train_step = _ReconstructionNet.train_step
+        train_step = ReconstructionNet.train_step
         seen = []
 
         def step(net, *args, **kwargs):
@@ -326,7 +311,7 @@ def interrupt_after(monkeypatch):
                 raise KeyboardInterrupt
             return train_step(net, *args, **kwargs)
 
-        monkeypatch.setattr(_ReconstructionNet, "train_step", step)
+        monkeypatch.setattr(ReconstructionNet, "train_step", step)
 
     return press
 

@@ -7,7 +7,8 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from skae._losses import SquaredError
-from skae._net import Interrupted, RowSet, TrainingOptions, train
+from skae._net import RowSet
+from skae._training import Interrupted, TrainingOptions, train
 
 OPTIONS = TrainingOptions(
     loss=SquaredError,
@@ -20,7 +21,6 @@ OPTIONS = TrainingOptions(
     tol=1e-4,
     bfloat16=False,
     device=torch.device("cpu"),
-    verbose=0,
 )
 
 

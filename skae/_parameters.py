@@ -1,0 +1,114 @@
+"""The parameters that every autoencoder has: what they may be, and what "auto" and None mean."""
+
+from numbers import Integral, Real
+from os import PathLike
+
+import numpy as np
+import torch
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from . import _defaults
+from ._device import multiplies_bfloat16
+from ._losses import LOSSES
+from ._modules import ACTIVATIONS
+from ._training import TrainingOptions
+
+CONSTRAINTS = {
+    "latent_dim": [Interval(Integral, 1, None, closed="left"), None],
+    "activation": [StrOptions(set(ACTIVATIONS))],
+    "linear_path": ["boolean"],
+    "output_activation": [StrOptions(set(ACTIVATIONS)), None],
+    "loss": [StrOptions(set(LOSSES))],
+    "whiten": ["boolean"],
+    "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+    "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+    "learning_rate": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
+    "weight_decay": [Interval(Real, 0, None, closed="left")],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+    "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "device": [str, torch.device],
+    "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+    "checkpoint": [str, PathLike, None],
+    "callbacks": [list, tuple, None],
+    "random_state": ["random_state"],
+    "verbose": ["verbose"],
+}
+
+
+def resolve_latent_dim(wanted, linear_path, n_samples, n_features):
+    """The length of the code."""
+    if wanted is None:
+        return min(32, n_samples, n_features)
+    if linear_path and wanted > min(n_samples, n_features):
+        raise ValueError(
+            f"latent_dim={wanted} must be at most min(n_samples={n_samples}, "
+            f"n_features={n_features}) = {min(n_samples, n_features)}, as in PCA, from which "
+            f"the code starts; with linear_path=False it may have any length."
+        )
+    return int(wanted)
+
+
+def resolve_hidden_layer_sizes(sizes, auto):
+    """A tuple of integers; ``auto`` for "auto"."""
+    if isinstance(sizes, str):  # "auto"
+        return auto
+    return positive_integers(sizes, "hidden_layer_sizes")
+
+
+def positive_integers(sizes, name):
+    """The value of a parameter that takes a tuple of positive integers."""
+    given, sizes = sizes, tuple(np.atleast_1d(np.asarray(sizes, dtype=object)))
+    if not all(isinstance(size, Integral) and size > 0 for size in sizes):
+        raise ValueError(f"{name}={given!r} must be a tuple of positive integers.")
+    return tuple(map(int, sizes))
+
+
+def check_combinations(estimator):
+    """Refuse parameters that are sound alone and not together."""
+    if estimator.output_activation is not None and estimator.linear_path:
+        raise ValueError(
+            f"output_activation={estimator.output_activation!r} needs linear_path=False: with the "
+            f"linear path the output is a sum that starts from PCA's."
+        )
+    if estimator.checkpoint is not None and not isinstance(estimator.random_state, Integral):
+        raise ValueError(
+            f"checkpoint={str(estimator.checkpoint)!r} needs an integer random_state, not "
+            f"{estimator.random_state!r}: only then does the same call do the same again."
+        )
+
+
+def training_options(estimator, schedule, n_samples, device):
+    """The parameters of training, with every "auto" resolved.
+
+    Parameters
+    ----------
+    estimator : BaseAutoencoder
+    schedule : tuple
+        Steps, fewest epochs and highest learning rate that "auto" means.
+    n_samples : int
+    device : torch.device
+    """
+    n_steps, fewest_epochs, auto_rate = schedule
+    n_fitted = max(1, int(n_samples * (1 - estimator.validation_fraction)))
+    batch_size, max_epochs = estimator.batch_size, estimator.max_epochs
+    learning_rate, precision = estimator.learning_rate, estimator.precision
+    if batch_size == "auto":
+        batch_size = _defaults.batch_size(n_fitted)
+    if max_epochs == "auto":
+        max_epochs = _defaults.max_epochs(n_fitted, batch_size, n_steps, fewest_epochs)
+    return TrainingOptions(
+        loss=LOSSES[estimator.loss],
+        max_epochs=max_epochs,
+        batch_size=batch_size,
+        learning_rate=auto_rate if learning_rate == "auto" else learning_rate,
+        weight_decay=estimator.weight_decay,
+        early_stopping=estimator.early_stopping,
+        n_iter_no_change=estimator.n_iter_no_change,
+        tol=estimator.tol,
+        bfloat16=precision == "bfloat16" or (precision == "auto" and multiplies_bfloat16(device)),
+        device=device,
+        callbacks=tuple(estimator.callbacks or ()),
+        limited=estimator.max_epochs != "auto",
+    )

@@ -1,0 +1,318 @@
+"""Training: from a module, rows and options to the module with its best weights."""
+
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import inf, nan
+
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from skorch.callbacks import Callback, LRScheduler
+from skorch.helper import predefined_split
+
+from ._best import BestSoFar
+from ._checkpoint import NOWHERE, Checkpoint, NoCheckpoint
+from ._net import EndOfTraining, ReconstructionNet
+from ._reports import SILENCE, Report
+
+# After an explosion training goes on at a share of its rate, and gives up after another.
+_SMALLER, _ATTEMPTS = 0.25, 2
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How a module is trained; most names are those of the estimators' parameters.
+
+    ``limited`` is whether ``max_epochs`` was asked for: then training that was still improving
+    when it ran out is worth a warning.
+    """
+
+    loss: type[torch.nn.Module]
+    max_epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    early_stopping: bool
+    n_iter_no_change: int
+    tol: float
+    bfloat16: bool
+    device: torch.device
+    callbacks: tuple = ()
+    limited: bool = False
+    report: Report = SILENCE
+    checkpoint: Checkpoint | NoCheckpoint = NOWHERE
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training among those of a fit.
+
+    Attributes
+    ----------
+    name : str
+        What reports and the history call it, and the checkpoint its files.
+    of_pca : float
+        Share of the variance that PCA explains of the rows by which training is judged.
+    """
+
+    name: str = "training"
+    of_pca: float = nan
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user's Ctrl-C. The module has the weights of the best epoch so far.
+
+    Attributes
+    ----------
+    history : list of dict
+        As `train` would have returned it.
+    """
+
+    def __init__(self, history):
+        super().__init__()
+        self.history = history
+
+
+def train(module, rows, options, *, unseen=None, seed=0, stage=Stage()):
+    """Train ``module`` in place to reconstruct ``rows``; it ends with its best weights.
+
+    AdamW under a one-cycle schedule, whose gentle start keeps what the module already does well. If
+    the loss explodes, training goes on from the best weights so far at a quarter of the rate; if
+    it does so again, it ends there.
+
+    Parameters
+    ----------
+    module : Module
+        From a batch of rows to their reconstructions.
+    rows : RowSet
+    options : TrainingOptions
+    unseen : RowSet, default=None
+        Rows to validate on after each epoch. If given, the best epoch is the one that is best on
+        them, and with ``options.early_stopping`` training ends when none has been better for
+        ``options.n_iter_no_change`` epochs.
+    seed : int
+        Of the order of the rows and of dropout.
+    stage : Stage
+
+    Returns
+    -------
+    history : list of dict
+        One entry an epoch: "stage", "epoch", "train_loss", "valid_loss" if there are unseen rows,
+        both in squared units of X, "variance_explained", of the unseen rows if there are any, and
+        "dur" (seconds).
+
+    Raises
+    ------
+    Interrupted
+        By the user's Ctrl-C, with the history so far.
+    """
+    saved = options.checkpoint.load(stage.name)
+    if saved is None:
+        saved = {"attempt": 1, "n_before": 0, "history": []}
+    history = saved["history"]
+    try:
+        if "weights" in saved:  # it was trained to its end
+            module.load_state_dict(saved["weights"])
+            return history
+        while True:
+            supervisor = _Supervisor(rows, unseen, options, stage, saved)
+            with forked_random_state(seed, options.device):
+                sound = _attempt(module, rows, options, unseen, seed, supervisor)
+            if sound or len(history) == options.max_epochs:
+                break
+            given_up = saved["attempt"] == _ATTEMPTS
+            rate = supervisor.learning_rate
+            what = "ends there" if given_up else f"goes on at {_SMALLER * rate:.3g}"
+            warnings.warn(
+                f"The loss exploded in epoch {len(history)} at learning_rate={rate:.3g}: training "
+                f"returns to its best weights and {what}.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+            if given_up:
+                break
+            saved = {
+                "attempt": saved["attempt"] + 1,
+                "n_before": len(history),
+                "history": history,
+            }
+    except KeyboardInterrupt:
+        raise Interrupted(history) from None
+    finally:
+        module.eval()
+    options.checkpoint.save(stage.name, {"weights": module.state_dict(), "history": history})
+    return history
+
+
+def warn_if_cut_short(history, options):
+    """Warn if ``max_epochs`` was asked for and ended a training that was still improving."""
+    if not options.limited or len(history) < max(2, options.max_epochs):
+        return
+    key = "valid_loss" if "valid_loss" in history[-1] else "train_loss"
+    *before, last = (epoch[key] for epoch in history)
+    if last < (1 - options.tol) * min(before):
+        warnings.warn(
+            f"Training was still improving when max_epochs={options.max_epochs} ended it.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+
+
+def _attempt(module, rows, options, unseen, seed, supervisor):
+    """Train until the end, or until the loss explodes: then False."""
+    n_batches = -(-len(rows) // options.batch_size)
+    schedule = LRScheduler(
+        torch.optim.lr_scheduler.OneCycleLR,
+        max_lr=supervisor.learning_rate,
+        total_steps=max(2, supervisor.n_epochs * n_batches),
+        pct_start=0.15,
+        step_every="batch",
+        event_name=None,
+    )
+    net = ReconstructionNet(
+        module,
+        criterion=options.loss,
+        optimizer=torch.optim.AdamW,
+        optimizer__betas=(0.9, 0.95),
+        optimizer__weight_decay=options.weight_decay,
+        optimizer__fused=True,
+        lr=supervisor.learning_rate,
+        max_epochs=supervisor.n_epochs,
+        batch_size=options.batch_size,
+        train_split=None if unseen is None else predefined_split(unseen),
+        callbacks=[schedule, supervisor, *options.callbacks],
+        device=options.device,
+        verbose=0,
+        generator=torch.Generator().manual_seed(seed),
+        bfloat16=options.bfloat16,
+        has_guests=bool(options.callbacks),
+    )
+    net.initialize()
+    supervisor.schedule = schedule
+    net.notify("on_train_begin", X=rows, y=None)
+    sound = True
+    try:
+        net.fit_loop(rows, epochs=supervisor.n_epochs_left)
+    except EndOfTraining as end:
+        sound = end.sound
+    finally:
+        net.notify("on_train_end", X=rows, y=None)
+    return sound
+
+
+class _Supervisor(Callback):
+    """After each epoch: tells of it, keeps its weights if they are the best, ends it, saves it.
+
+    Parameters
+    ----------
+    rows, unseen : RowSet
+    options : TrainingOptions
+    stage : Stage
+    saved : dict
+        What was saved of this attempt, at least its number ("attempt"), the epochs of those before
+        it ("n_before") and the history, which grows.
+    """
+
+    def __init__(self, rows, unseen, options, stage, saved):
+        self.rows = rows
+        self.unseen = unseen
+        self.options = options
+        self.stage = stage
+        self.saved = saved
+        self.history = saved["history"]
+
+    @property
+    def learning_rate(self):
+        return self.options.learning_rate * _SMALLER ** (self.saved["attempt"] - 1)
+
+    @property
+    def n_epochs(self):
+        return self.options.max_epochs - self.saved["n_before"]
+
+    @property
+    def n_epochs_left(self):
+        return self.options.max_epochs - len(self.history)
+
+    def on_train_begin(self, net, **kwargs):
+        stops = self.unseen is not None and self.options.early_stopping
+        patience = self.options.n_iter_no_change if stops else inf
+        self.best = BestSoFar(net.module_, patience, self.options.tol)
+        if "net" in self.saved:
+            self._restore(net)
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.options.report.epoch_begins()
+
+    def on_epoch_end(self, net, **kwargs):
+        epoch = net.history[-1]
+        self._tell(net, epoch)
+        is_best = self.best.meet(
+            epoch["train_loss" if self.unseen is None else "valid_loss"], net.module_
+        )
+        if self.best.stalled or self.best.exploded:
+            net.ending = EndOfTraining(sound=not self.best.exploded)
+        if net.ending is None:
+            self._save(net, is_best)
+
+    def on_train_end(self, net, **kwargs):
+        net.optimizer_.zero_grad()  # makes room
+        self.best.give_to(net.module_)
+
+    def _tell(self, net, epoch):
+        entry = {"stage": self.stage.name, "epoch": len(self.history) + 1}
+        for key, row_set in (("train_loss", self.rows), ("valid_loss", self.unseen)):
+            if row_set is not None:
+                entry[key] = row_set.measure.squared_error(epoch[key])
+                entry["variance_explained"] = row_set.measure.explained(epoch[key])
+        entry["dur"] = epoch["dur"]
+        self.history.append(entry)
+        best = max(entry["variance_explained"] for entry in self.history)
+        if self.options.report.epoch_ends(entry, best, self.stage.of_pca):
+            net.ending = EndOfTraining(sound=True)
+
+    def _save(self, net, is_best):
+        checkpoint = self.options.checkpoint
+        if checkpoint is NOWHERE:
+            return
+        # Killed between the two, training goes on from the epoch before, and comes here again.
+        if is_best:
+            checkpoint.save(f"{self.stage.name} best", net.module_.state_dict())
+        state = {
+            "net": net.module_.state_dict(),
+            "optimizer": net.optimizer_.state_dict(),
+            "schedule": self.schedule.lr_scheduler_.state_dict(),
+            "best": self.best.state(),
+            "order": net.generator.get_state(),
+            "random_state": torch.get_rng_state(),
+            "random_state_of_device": _random_state_of(self.options.device),
+            **{key: self.saved[key] for key in ("attempt", "n_before", "history")},
+        }
+        checkpoint.save(self.stage.name, state)
+
+    def _restore(self, net):
+        saved, best = self.saved, self.options.checkpoint.load(f"{self.stage.name} best")
+        net.module_.load_state_dict(best)
+        self.best.restore(saved["best"], net.module_)
+        net.module_.load_state_dict(saved["net"])
+        net.optimizer_.load_state_dict(saved["optimizer"])
+        self.schedule.lr_scheduler_.load_state_dict(saved["schedule"])
+        net.generator.set_state(saved["order"])
+        torch.set_rng_state(saved["random_state"])
+        if saved["random_state_of_device"] is not None:
+            torch.cuda.set_rng_state(saved["random_state_of_device"], self.options.device)
+
+
+def _random_state_of(device):
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+
+@contextmanager
+def forked_random_state(seed, device):
+    """Seed torch inside the block; outside, its random state is as if nothing had happened."""
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.default_generator.manual_seed(seed)
+        if cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
