@@ -1,0 +1,71 @@
+"""Fits and transforms side by side: in threads, in processes, in forks, under a search."""
+
+import multiprocessing
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from joblib import Parallel, delayed, parallel_config
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+
+from skae import ConvAutoencoder
+
+
+def test_eight_threads_may_transform_at_once(digits, quick):
+    X_train, X_test, _, _ = digits
+    autoencoder = quick().fit(X_train)
+    expected = autoencoder.transform(X_test)
+    with ThreadPoolExecutor(8) as pool:
+        codes = list(pool.map(lambda _: autoencoder.transform(X_test), range(32)))
+    for one in codes:
+        np.testing.assert_array_equal(one, expected)
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_fits_side_by_side_do_not_touch_each_other(digits, quick, backend):
+    X = digits[0][:500]
+    autoencoders = [quick(k, max_epochs=4) for k in (2, 3, 2, 3)]
+    alone = [clone(autoencoder).fit(X).transform(X) for autoencoder in autoencoders]
+    with parallel_config(backend, n_jobs=2):
+        together = Parallel()(
+            delayed(autoencoder.fit)(X) for autoencoder in map(clone, autoencoders)
+        )
+    for fitted, expected in zip(together, alone, strict=True):
+        # A worker may have fewer threads, and so another order of summation.
+        np.testing.assert_allclose(fitted.transform(X), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_search_in_parallel_finds_the_longest_code(digits, quick):
+    search = GridSearchCV(quick(max_epochs=4), {"latent_dim": [2, 8]}, cv=2, n_jobs=2)
+    assert search.fit(digits[0]).best_params_ == {"latent_dim": 8}
+
+
+def _transform_in_child(autoencoder, X, queue):
+    queue.put(autoencoder.transform(X))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+# Python warns of any fork of a process with threads.
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_worker_can_transform(digits, quick):
+    X_train, X_test, _, _ = digits
+    autoencoder = quick().fit(X_train)
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    child = context.Process(target=_transform_in_child, args=(autoencoder, X_test, queue))
+    child.start()
+    child.join(timeout=60)
+    assert child.exitcode == 0
+    np.testing.assert_allclose(queue.get(), autoencoder.transform(X_test), rtol=1e-6, atol=1e-6)
+
+
+def test_what_ran_before_changes_no_bit(digits, quick):
+    X = digits[0]
+    first = quick().fit_transform(X)
+    ConvAutoencoder(2, input_shape=(8, 8), channels=(4,), max_epochs=2).fit(X)
+    torch.rand(3)
+    np.random.rand(3)
+    np.testing.assert_array_equal(quick().fit_transform(X), first)
