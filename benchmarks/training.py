@@ -13,12 +13,14 @@ Exits with status 1 if a claim is false.
 import argparse
 import sys
 import time
+import warnings
 from copy import deepcopy
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
 from skorch.dataset import Dataset
 from torch.utils.data import DataLoader
 
@@ -26,6 +28,7 @@ from benchmarks.claims import check
 from benchmarks.measure import circumstances
 from benchmarks.records import RESULTS, write
 from skae import ConvAutoencoder, DenseAutoencoder
+from skae._device import multiplies_bfloat16
 
 MOST_OF_BARE, MOST_OF_PRODUCTS, LEAST_OVER_SKORCH = 1.10, 1.25, 5.0
 N_EPOCHS = 3
@@ -72,6 +75,7 @@ def main():
     )
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
+    warnings.simplefilter("ignore", ConvergenceWarning)
     rows = []
     for name, (make, autoencoder) in CASES.items():
         X = make(np.random.default_rng(0))
@@ -107,12 +111,12 @@ def bare_epochs(module, X, autoencoder):
     module.mean /= unit
     module.scale /= unit
     dense = None if sp.issparse(X) else torch.from_numpy(X / np.float32(unit))
-    sparse = X / np.float32(unit) if sp.issparse(X) else None
+    sparse = (X / unit).astype(np.float32) if sp.issparse(X) else None
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, betas=(0.9, 0.95), fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, 1e-3, total_steps=N_EPOCHS * -(-n_fitted // batch_size)
     )
-    bfloat16 = uses_bfloat16()
+    bfloat16 = multiplies_bfloat16(torch.device("cpu"))  # as precision="auto" has it
 
     def batch_of(numbers):
         if dense is not None:
@@ -143,13 +147,6 @@ def bare_epochs(module, X, autoencoder):
         float(total)
         seconds.append(time.perf_counter() - start)
     return seconds
-
-
-def uses_bfloat16():
-    """Whether ``precision="auto"`` trains in bfloat16 here."""
-    from skae._device import multiplies_bfloat16
-
-    return multiplies_bfloat16(torch.device("cpu"))
 
 
 def fetching(X, batch_size):

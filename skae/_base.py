@@ -10,6 +10,7 @@ import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import nn
 
 from ._basis import Basis, is_exact, principal_basis
 from ._callbacks import CallbackSupportMixin, callback_context, with_callbacks
@@ -70,9 +71,13 @@ class BaseAutoencoder(
         self : object
             The fitted estimator. If fitting fails it is left as it was before.
         """
+        return self._or_as_before(self._fit, X, y, sample_weight)
+
+    def _or_as_before(self, learn, *arguments):
+        """Learn; if that fails, leave the estimator as it was."""
         before = dict(vars(self))
         try:
-            self._fit(X, y, sample_weight)
+            learn(*arguments)
         except BaseException:
             vars(self).clear()
             vars(self).update(before)
@@ -88,7 +93,9 @@ class BaseAutoencoder(
         X, weights = weighed(X, sample_weight)
         if X.shape[0] < 2:
             raise ValueError("sample_weight leaves one row that counts: fit needs two at least.")
+        self._previous = getattr(self, "module_", None) if self.warm_start else None
         validated = {"n_features_in_", "feature_names_in_"}
+        vars(self).pop("_stream", None)
         for name in [name for name in vars(self) if name.endswith("_") and name not in validated]:
             delattr(self, name)
         options = training_options(self, self._schedule(*X.shape), X.shape[0], device)
@@ -105,6 +112,7 @@ class BaseAutoencoder(
             if context is not None:
                 report = Reports([report, Tasks(self, context)])
             self._fit_rows(X, weights, replace(options, report=report), check_random_state(seed))
+        del self._previous
         if self.whiten:
             deviations = deviations_of(self._encode(X), weights, sample_weight)
             self._code_scale = np.where(deviations > 0, deviations, 1).astype(self.mean_.dtype)
@@ -271,6 +279,18 @@ class BaseAutoencoder(
         found = options.checkpoint.recall("basis", compute)
         directions = found["directions"].to(options.device)
         return rows, Basis(directions, found["variances"].numpy(), found["total_variance"])
+
+    def _warmed(self, module):
+        """The module, with ``warm_start`` its networks as the previous `fit` left them.
+
+        Those of another shape, or that PCA had won over, start anew.
+        """
+        fresh, previous = dict(module.named_children()), self._previous
+        for name, network in (previous or nn.Module()).named_children():
+            shapes = [weight.shape for weight in network.parameters()]
+            if name in fresh and shapes == [weight.shape for weight in fresh[name].parameters()]:
+                fresh[name].load_state_dict(network.state_dict())
+        return module
 
     def _keep(self, module, mean, dtype, n_epochs, history):
         self.mean_ = mean.astype(dtype)

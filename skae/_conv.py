@@ -64,7 +64,7 @@ class ConvAutoencoder(BaseAutoencoder):
         left, to k channels; or one to a single channel, whose positions are the code.
     hidden_layer_sizes : "auto" or tuple of int, default="auto"
         Widths of the layers between the convolutions and the code, with the dense bottleneck.
-        "auto" is one of 512.
+        "auto" is one of 512, followed by one of 256 up to four numbers.
     activation : {"elu", "gelu", "relu", "sigmoid", "silu", "softplus", "tanh"}, default="gelu"
         Activation between the layers.
     linear_path : bool, default=True
@@ -98,6 +98,9 @@ class ConvAutoencoder(BaseAutoencoder):
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Of the convolutions in training. "auto" is bfloat16 where the hardware multiplies it
         faster.
+    warm_start : bool, default=False
+        Start the networks from those of the previous `fit`, where their shapes agree. The
+        principal directions are found anew, and the rows put aside decide anew.
     checkpoint : str or path-like, default=None
         Folder to keep the state of `fit` in, after every epoch and other long step. If it is
         killed, the same call goes on from there, to the same codes bit for bit. Needs an integer
@@ -207,6 +210,7 @@ class ConvAutoencoder(BaseAutoencoder):
         tol=1e-4,
         device="auto",
         precision="auto",
+        warm_start=False,
         checkpoint=None,
         callbacks=None,
         random_state=None,
@@ -235,6 +239,7 @@ class ConvAutoencoder(BaseAutoencoder):
         self.tol = tol
         self.device = device
         self.precision = precision
+        self.warm_start = warm_start
         self.checkpoint = checkpoint
         self.callbacks = callbacks
         self.random_state = random_state
@@ -284,20 +289,23 @@ class ConvAutoencoder(BaseAutoencoder):
     def _fit_rows(self, X, weights, options, rng):
         layout = self._resolve_layout(X.shape[1])
         channels = self._resolve_channels(layout)
-        hidden = resolve_hidden_layer_sizes(
-            self.hidden_layer_sizes, (512,) if self.bottleneck == "dense" else ()
-        )
-        if hidden and self.bottleneck != "dense":
-            raise ValueError(
-                f"hidden_layer_sizes={self.hidden_layer_sizes!r} needs bottleneck='dense': with "
-                f"bottleneck={self.bottleneck!r} nothing lies between convolutions and code."
-            )
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size={self.kernel_size} must be odd.")
         wanted = self.latent_dim
         if self.bottleneck == "map":
             wanted = self._length_of_map(layout, channels)
         latent_dim = resolve_latent_dim(wanted, self.linear_path, *X.shape)
+        hidden = resolve_hidden_layer_sizes(
+            self.hidden_layer_sizes,
+            _defaults.hidden_layer_sizes_after_convolutions(latent_dim)
+            if self.bottleneck == "dense"
+            else (),
+        )
+        if hidden and self.bottleneck != "dense":
+            raise ValueError(
+                f"hidden_layer_sizes={self.hidden_layer_sizes!r} needs bottleneck='dense': with "
+                f"bottleneck={self.bottleneck!r} nothing lies between convolutions and code."
+            )
         architecture = {
             "channels": channels,
             "kernel_size": self.kernel_size,
@@ -324,7 +332,7 @@ class ConvAutoencoder(BaseAutoencoder):
                 g = conv_decoder(layout, latent_dim, **architecture)
                 h = conv_refiner(layout, width, activation=self.activation) if width else None
             module = LinearPathAutoencoder(mean, directions, scale, f, g, h)
-            return module.to(device=options.device, memory_format=torch.channels_last)
+            return self._warmed(module).to(device=options.device, memory_format=torch.channels_last)
 
         verdict = fit_linear_path(
             rows,
@@ -355,7 +363,7 @@ class ConvAutoencoder(BaseAutoencoder):
                 f = conv_encoder(layout, latent_dim, **architecture)
                 g = conv_decoder(layout, latent_dim, **architecture)
             module = PlainAutoencoder(f, g, mean=mean, activation=self.output_activation)
-            return module.to(device=options.device, memory_format=torch.channels_last)
+            return self._warmed(module).to(device=options.device, memory_format=torch.channels_last)
 
         module, history = fit_plain(
             rows,

@@ -8,11 +8,15 @@ from math import ceil, log2, prod
 # How many principal directions the residual networks see and correct, beyond those of the code.
 FURTHER_DIRECTIONS = 256
 
+# A stream of batches is taken for so many rows.
+ROWS_OF_STREAM = 20_000
+
 # More rows than these pay for their networks by narrower layers; fewer than these need dropout.
 _MANY_ROWS, _FEW_ROWS = 20_000, 5_000
 
-# Up to this length a code is short; from the other on, one wide layer does better than several.
-_SHORT_CODE, _LONG_CODE = 16, 64
+# Up to these lengths a code is very short or short; from the other on, one wide layer does better
+# than several.
+_VERY_SHORT_CODE, _SHORT_CODE, _LONG_CODE = 4, 16, 64
 
 
 def hidden_layer_sizes(n, p, k):
@@ -64,6 +68,11 @@ def channels(extents):
     """Channels after each stage of convolutions: 64 after the last, half as many before, >= 16."""
     n_stages = max(1, ceil(log2(max(extents) / _FEW_POSITIONS)))
     return tuple(max(64 // 2**stage, 16) for stage in reversed(range(n_stages)))
+
+
+def hidden_layer_sizes_after_convolutions(k):
+    """Widths of the layers between convolutions and code: two numbers want one layer more."""
+    return (512, 256) if k <= _VERY_SHORT_CODE else (512,)
 
 
 def refiner_width(extents, k):

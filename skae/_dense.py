@@ -1,20 +1,35 @@
 """DenseAutoencoder: its parameters, and how its modules are built."""
 
+import time
+from copy import deepcopy
+
+import numpy as np
 import torch
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.metaestimators import available_if
 from torch import nn
 
 from . import _defaults
 from ._base import BaseAutoencoder, output_dtype
 from ._codec import PlainCodec, PrincipalCodec
 from ._device import resolve_device
-from ._gate import Verdict
+from ._follower import Follower
+from ._gate import LONGEST_NONLINEAR_CODE, Verdict
 from ._memory import available_bytes, bytes_to_train
 from ._modules import PlainAutoencoder, ResidualAutoencoder, perceptron
 from ._on_rows import fit_plain
-from ._parameters import CONSTRAINTS, resolve_hidden_layer_sizes, resolve_latent_dim
-from ._rows import rows_of, tensor_of
+from ._parameters import (
+    CONSTRAINTS,
+    check_combinations,
+    resolve_hidden_layer_sizes,
+    resolve_latent_dim,
+    training_options,
+)
+from ._rows import rows_of, tensor_of, torch_dtype
+from ._running_basis import RunningBasis
 from ._scores import fit_on_scores
+from ._stream import Stream
 from ._training import forked_random_state
 
 
@@ -79,6 +94,9 @@ class DenseAutoencoder(BaseAutoencoder):
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Of the matrix products in training. "auto" is bfloat16 where the hardware multiplies it
         faster.
+    warm_start : bool, default=False
+        Start the networks from those of the previous `fit`, where their shapes agree. The
+        principal directions are found anew, and the rows put aside decide anew.
     checkpoint : str or path-like, default=None
         Folder to keep the state of `fit` in, after every epoch and other long step. If it is
         killed, the same call goes on from there, to the same codes bit for bit. Needs an integer
@@ -173,6 +191,7 @@ class DenseAutoencoder(BaseAutoencoder):
         tol=1e-4,
         device="auto",
         precision="auto",
+        warm_start=False,
         checkpoint=None,
         callbacks=None,
         random_state=None,
@@ -195,6 +214,7 @@ class DenseAutoencoder(BaseAutoencoder):
         self.tol = tol
         self.device = device
         self.precision = precision
+        self.warm_start = warm_start
         self.checkpoint = checkpoint
         self.callbacks = callbacks
         self.random_state = random_state
@@ -206,9 +226,9 @@ class DenseAutoencoder(BaseAutoencoder):
             _defaults.hidden_layer_sizes(*X.shape, latent_dim) if self.linear_path else (512, 256)
         )
         hidden = resolve_hidden_layer_sizes(self.hidden_layer_sizes, auto)
+        self.latent_dim_ = latent_dim
         learn = self._learn_residual if self.linear_path else self._learn_plain
         learn(X, weights, latent_dim, hidden, options, rng)
-        self.latent_dim_ = latent_dim
 
     def _learn_residual(self, X, weights, latent_dim, hidden, options, rng):
         """PCA, and networks on its scores where they help."""
@@ -220,11 +240,9 @@ class DenseAutoencoder(BaseAutoencoder):
         dropout = _defaults.dropout(X.shape[0])
 
         def build(scale, encoder):
-            sizes = [len(scale), *hidden, latent_dim]
             with forked_random_state(network_seed, options.device):
-                f = perceptron(sizes, self.activation, dropout) if encoder else None
-                g = perceptron(sizes[::-1], self.activation, dropout)
-            return ResidualAutoencoder(scale, latent_dim, f, g).to(options.device)
+                module = self._build(scale, hidden, dropout, encoder)
+            return self._warmed(module).to(options.device)
 
         verdict = Verdict()
         if hidden:
@@ -237,15 +255,113 @@ class DenseAutoencoder(BaseAutoencoder):
                 self.validation_fraction,
                 rng,
             )
-        module = verdict.module or ResidualAutoencoder(torch.ones(latent_dim), latent_dim)
+        module = verdict.module or self._linear_module()
         n_used = len(module.scale)
-        leading, further = basis.directions[:, :n_used].tensor_split([latent_dim], dim=1)
-        # Transposed, each stays contiguous in the order that products with sparse rows want.
-        self.components_ = leading.cpu().contiguous().numpy().T
-        self._further_components = further.cpu().contiguous().numpy().T
+        self._keep_directions(basis.directions[:, :n_used])
         self.explained_variance_ratio_ = basis.explained_variance_ratio[:latent_dim]
         self.nonlinear_gain_ = verdict.gain
+        self._seen = (len(rows), basis.variances[:n_used], basis.total_variance)
         self._keep(module, rows.mean, self.components_.dtype, verdict.n_epochs, verdict.history)
+
+    @available_if(lambda self: self.linear_path and not self.whiten)
+    def partial_fit(self, X, y=None):
+        """Go on learning from a batch of rows, as `IncrementalPCA` does.
+
+        The principal directions are those of all rows so far; the networks take one pass over the
+        batch, and are used while they explain more of each new batch than PCA does. The components
+        span the leading directions, turned within that span so that the networks' coordinates
+        stay where they are. Needs ``linear_path=True`` and ``whiten=False``; may follow `fit`.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
+            A batch. The first must have at least ``latent_dim`` rows; some hundreds are best.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator. If it fails it is left as it was before.
+        """
+        return self._or_as_before(self._follow, X)
+
+    def _follow(self, X):
+        start = time.perf_counter()
+        self._validate_params()
+        check_combinations(self)
+        device = resolve_device(self.device)
+        first = not hasattr(self, "components_")
+        X = self._validate_rows(X, reset=first)
+        if first:
+            self.latent_dim_ = resolve_latent_dim(self.latent_dim, True, *X.shape)
+            self.mean_ = np.zeros(X.shape[1], dtype=output_dtype(X.dtype))
+            self.history_ = []
+        # A copy, since a failure must leave no trace.
+        stream = deepcopy(getattr(self, "_stream", None)) or self._new_stream(device)
+        stream.to(device)
+        error, explained = stream.take(X)
+        stream.to("cpu")
+
+        n_used = len(stream.basis.squares) if stream.gain else self.latent_dim_
+        self._keep_directions(stream.directions[:, :n_used])
+        self.explained_variance_ratio_ = stream.explained_variance_ratio
+        self.nonlinear_gain_ = stream.gain
+        self._stream = stream
+        self._code_scale = None
+        epoch = {
+            "stage": "batch",
+            "epoch": 1 + sum(entry["stage"] == "batch" for entry in self.history_),
+            "train_loss": error,
+            "variance_explained": explained,
+            "dur": time.perf_counter() - start,
+        }
+        module = self._linear_module()
+        if stream.gain:
+            module = deepcopy(stream.follower.average)
+        mean, history = stream.basis.mean, [*self.history_, epoch]
+        self._keep(module, mean, self.mean_.dtype, epoch["epoch"], history)
+
+    def _new_stream(self, device):
+        """A stream that starts from what is fitted, if anything is."""
+        n, p, k = _defaults.ROWS_OF_STREAM, len(self.mean_), self.latent_dim_
+        n_directions = min(p, k + _defaults.FURTHER_DIRECTIONS)
+        basis = RunningBasis(p, n_directions, torch_dtype(self.mean_.dtype))
+        rng = check_random_state(self.random_state)
+        module = None
+        if hasattr(self, "_seen"):
+            n_seen, variances, total = self._seen
+            directions = np.concatenate([self.components_, self._further_components]).T
+            basis.start_from(n_seen, self.mean_, directions, variances, total)
+            module = deepcopy(self.module_).float()
+        hidden = resolve_hidden_layer_sizes(
+            self.hidden_layer_sizes, _defaults.hidden_layer_sizes(n, p, k)
+        )
+        if not hidden or n_directions == k:
+            return Stream(basis, k, None)
+        trained = module is not None and module.decoder is not None
+        if not trained:
+            with forked_random_state(rng.randint(2**31), device):
+                encoder = k <= LONGEST_NONLINEAR_CODE
+                module = self._build(torch.ones(n_directions), hidden, 0.0, encoder)
+        options = training_options(self, self._schedule(n, p), n, device)
+        follower = Follower(module, options, rng.randint(2**31), trained=trained)
+        return Stream(basis, k, follower)
+
+    def _build(self, scale, hidden, dropout, encoder):
+        sizes = [len(scale), *hidden, self.latent_dim_]
+        f = perceptron(sizes, self.activation, dropout) if encoder else None
+        g = perceptron(sizes[::-1], self.activation, dropout)
+        return ResidualAutoencoder(scale, self.latent_dim_, f, g)
+
+    def _linear_module(self):
+        return ResidualAutoencoder(torch.ones(self.latent_dim_), self.latent_dim_)
+
+    def _keep_directions(self, directions):
+        leading, further = directions.cpu().tensor_split([self.latent_dim_], dim=1)
+        # Transposed, each stays contiguous in the order that products with sparse rows want.
+        self.components_ = leading.contiguous().numpy().T
+        self._further_components = further.contiguous().numpy().T
 
     def _learn_plain(self, X, weights, latent_dim, hidden, options, rng):
         """The mirrored perceptron on X itself."""
@@ -259,7 +375,7 @@ class DenseAutoencoder(BaseAutoencoder):
                 f = perceptron(sizes, self.activation)
                 g = perceptron(sizes[::-1], self.activation)
             module = PlainAutoencoder(f, g, mean=mean, activation=self.output_activation)
-            return module.to(options.device)
+            return self._warmed(module).to(options.device)
 
         module, history = fit_plain(
             rows,

@@ -36,7 +36,7 @@ _WORTHWHILE, _SAFE = 0.001, 0.02
 _ENCODER_PRICE = 0.003
 
 # Codes longer than this have never gained from a non-linear encoder: it is not rehearsed.
-_LONGEST_NONLINEAR_CODE = 256
+LONGEST_NONLINEAR_CODE = 256
 
 # Rows whose errors are computed at a time.
 _BATCH = 1024
@@ -147,7 +147,7 @@ def fit_residuals(
     seed : int
     """
     n_rehearsed = _length_of_rehearsal(len(fitted), options)
-    candidates = [False, True] if latent_dim <= _LONGEST_NONLINEAR_CODE else [False]
+    candidates = [False, True] if latent_dim <= LONGEST_NONLINEAR_CODE else [False]
     options.report.plan(len(candidates) * n_rehearsed + options.max_epochs)
     weights = held.weights[unseen]
     variance = weights @ held.squared_norms[unseen]
@@ -204,7 +204,7 @@ def fit_residuals(
 
 def most_epochs(latent_dim, options):
     """How many epochs `fit_residuals` makes at most."""
-    n_rehearsals = 2 if latent_dim <= _LONGEST_NONLINEAR_CODE else 1
+    n_rehearsals = 2 if latent_dim <= LONGEST_NONLINEAR_CODE else 1
     return n_rehearsals * _length_of_rehearsal(0, options) + options.max_epochs
 
 

@@ -1,5 +1,6 @@
 """A skorch net whose target is its own input, fed with whole batches."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import nan
@@ -128,6 +129,9 @@ class ReconstructionNet(NeuralNet):
 
     ending = None
 
+    # Batches are cut into so many parts, more where a device has no room for them.
+    n_parts = 1
+
     def __init__(self, *args, generator, bfloat16=False, has_guests=False, **kwargs):
         super().__init__(*args, **kwargs)
         self.generator = generator
@@ -145,6 +149,38 @@ class ReconstructionNet(NeuralNet):
         device_type = torch.device(self.device).type
         with torch.autocast(device_type, torch.bfloat16, enabled=self.bfloat16):
             return super().infer(x, **fit_params)
+
+    def train_step_single(self, batch, **fit_params):
+        while True:
+            try:
+                return self._train_on_parts(batch, **fit_params)
+            except torch.OutOfMemoryError:
+                if self.n_parts >= len(batch[0]):
+                    raise
+            # Outside of the except clause, whose traceback would hold on to the tensors.
+            self.n_parts *= 2
+            self._zero_grad_optimizer()
+            torch.cuda.empty_cache()
+            warnings.warn(
+                f"The device has no room for a batch of {len(batch[0])} rows: training goes on "
+                f"with their gradients added up in {self.n_parts} parts.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def _train_on_parts(self, batch, **fit_params):
+        """The gradients of a batch, added up over its parts: the same, in less memory."""
+        if self.n_parts == 1:
+            return super().train_step_single(batch, **fit_params)
+        self._set_training(True)
+        x, (_, weights) = batch
+        total = 0.0
+        for part in torch.arange(len(x), device=x.device).tensor_split(self.n_parts):
+            target = (x[part], None if weights is None else weights[part])
+            loss = self.get_loss(self.infer(x[part]), target) * (len(part) / len(x))
+            loss.backward()
+            total = total + loss.detach()
+        return {"loss": total, "y_pred": None}
 
     def get_loss(self, y_pred, y_true, *args, **kwargs):
         x, weights = y_true

@@ -30,6 +30,7 @@ CONSTRAINTS = {
     "tol": [Interval(Real, 0, None, closed="left")],
     "device": [str, torch.device],
     "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+    "warm_start": ["boolean"],
     "checkpoint": [str, PathLike, None],
     "callbacks": [list, tuple, None],
     "random_state": ["random_state"],
@@ -71,6 +72,11 @@ def check_combinations(estimator):
         raise ValueError(
             f"output_activation={estimator.output_activation!r} needs linear_path=False: with the "
             f"linear path the output is a sum that starts from PCA's."
+        )
+    if estimator.checkpoint is not None and estimator.warm_start:
+        raise ValueError(
+            f"checkpoint={str(estimator.checkpoint)!r} needs warm_start=False: a call that "
+            f"starts from fitted weights is not the same call again."
         )
     if estimator.checkpoint is not None and not isinstance(estimator.random_state, Integral):
         raise ValueError(

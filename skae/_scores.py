@@ -84,7 +84,11 @@ def squared_lengths(scores):
 
 
 def compressed_scale(scores):
+    """The `compressed` deviations of scores."""
+    return compressed(scores.std(dim=0))
+
+
+def compressed(deviations):
     """Geometric mean of each score's own deviation and of their common one."""
-    deviations = scores.std(dim=0)
     common = deviations.square().mean().sqrt()
     return (deviations.clamp_min(1e-6 * common) * common).sqrt()

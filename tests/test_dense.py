@@ -297,6 +297,30 @@ def test_a_refit_forgets_what_the_other_network_had_learnt(digits, quick):
     assert not hasattr(autoencoder, "nonlinear_gain_")
 
 
+@pytest.mark.parametrize("linear_path", [True, False])
+def test_warm_start_goes_on_from_the_fitted_networks(digits, quick, linear_path):
+    X = digits[0]
+    settings = {"linear_path": linear_path, "max_epochs": 10}
+    warm = quick(8, warm_start=True, **settings).fit(X)
+    first = warm.history_[-1]["train_loss"]
+    cold = quick(8, **settings).fit(X)
+    np.testing.assert_array_equal(cold.transform(X), warm.transform(X))
+    assert warm.fit(X).history_[-1]["train_loss"] < 0.97 * first
+    assert warm.score(digits[1]) > cold.score(digits[1])
+
+
+def test_warm_start_with_another_shape_starts_anew(digits, quick):
+    X = digits[0]
+    warm = quick(8, warm_start=True).fit(X).set_params(hidden_layer_sizes=(32,), latent_dim=3)
+    expected = quick(3, hidden_layer_sizes=(32,)).fit_transform(X)
+    np.testing.assert_array_equal(warm.fit_transform(X), expected)
+
+
+def test_warm_start_and_a_checkpoint_exclude_each_other(digits, quick, tmp_path):
+    with pytest.raises(ValueError, match="needs warm_start=False"):
+        quick(warm_start=True, checkpoint=tmp_path).fit(digits[0])
+
+
 @pytest.fixture
 def interrupt_after(monkeypatch):
     """Makes the user press Ctrl-C in the n-th batch of training."""

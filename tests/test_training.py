@@ -1,3 +1,4 @@
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -150,3 +151,36 @@ def test_only_whole_batches_are_fetched(rows):
 
     train(network(), RowSet(fetch, fitted.numbers), replace(OPTIONS, max_epochs=1))
     assert sizes == [32] * 34 + [12]
+
+
+class Cramped(nn.Module):
+    """A network on a device that has room for so many rows at a time."""
+
+    def __init__(self, network, most_rows):
+        super().__init__()
+        self.network = network
+        self.most_rows = most_rows
+
+    def forward(self, x):
+        if self.training and len(x) > self.most_rows:
+            raise torch.OutOfMemoryError("out of memory")
+        return self.network(x)
+
+
+def test_a_batch_without_room_is_cut_and_means_the_same(rows):
+    fitted, unseen = rows
+    network = nn.Sequential(nn.Linear(64, 16), nn.GELU(), nn.Linear(16, 64))
+    roomy, cramped = Cramped(deepcopy(network), 1000), Cramped(deepcopy(network), 10)
+    brief = replace(OPTIONS, max_epochs=2)
+    history = train(roomy, fitted, brief, unseen=unseen)
+    with pytest.warns(RuntimeWarning, match="no room for a batch of 32 rows"):
+        of_cramped = train(cramped, fitted, brief, unseen=unseen)
+    assert of_cramped[-1]["valid_loss"] == pytest.approx(history[-1]["valid_loss"], rel=1e-4)
+
+
+def test_no_room_for_a_single_row_is_an_error(rows):
+    with (
+        pytest.warns(RuntimeWarning),
+        pytest.raises(torch.OutOfMemoryError, match="out of memory"),
+    ):
+        train(Cramped(network(), 0), next(rows), OPTIONS)

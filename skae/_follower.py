@@ -1,0 +1,125 @@
+"""Networks that take some steps on every batch of rows, and are used while they help."""
+
+from copy import deepcopy
+from math import sqrt
+
+import torch
+
+from ._training import forked_random_state
+
+# Steps until the learning rate is reached, and over which it falls to seven tenths.
+_WARM_UP, _COOLING = 100, 1600
+
+# The average over the steps forgets one part in so many, at most, with each.
+_LONGEST_MEMORY = 500
+
+# How much of the running gain a new batch makes up.
+_NEWS = 0.2
+
+
+class Follower:
+    """Residual networks on the scores of a stream.
+
+    The networks that transform are a running average of those that are trained, which stands in for
+    a schedule that would have to know where the stream ends. Each batch judges them before they
+    learn from it.
+
+    Parameters
+    ----------
+    module : ResidualAutoencoder
+    options : TrainingOptions
+    seed : int
+    trained : bool
+        Whether the module has been trained before: then it is changed with more care.
+
+    Attributes
+    ----------
+    average : ResidualAutoencoder
+    gain : float
+        Running share of the variance that the average explains beyond PCA on batches it had not
+        seen when they came; 0.0 before the second batch.
+    """
+
+    def __init__(self, module, options, seed, *, trained=False):
+        self.module = module
+        self.average = deepcopy(module).eval()
+        self.gain = 0.0
+        self._first_step = self.n_steps = _COOLING if trained else 0
+        self._n_judged = 0
+        self._options = options
+        self._seed = seed
+        self._optimizer = torch.optim.AdamW(
+            module.parameters(),
+            lr=options.learning_rate,
+            betas=(0.9, 0.95),
+            weight_decay=options.weight_decay,
+        )
+
+    def set_scale(self, scale):
+        """The scale of the scores, which settles as rows come."""
+        for module in (self.module, self.average):
+            module.scale.copy_(scale)
+
+    @torch.inference_mode()
+    def judge(self, y, variance):
+        """Compare with PCA on the scores of rows that are new.
+
+        Parameters
+        ----------
+        y : Tensor of shape (n, r)
+        variance : float
+            Sum of the squared distances of the rows from the mean.
+        """
+        errors = (y - self.average(y)).square().sum()
+        linear_errors = y[:, self.module.latent_dim :].square().sum()
+        gain = float((linear_errors - errors) / variance)
+        self._n_judged += 1
+        self.gain += max(_NEWS, 1 / self._n_judged) * (gain - self.gain)
+
+    def learn(self, y, unit):
+        """One pass over the scores of a batch, in steps of ``batch_size`` rows.
+
+        Parameters
+        ----------
+        y : Tensor of shape (n, r)
+        unit : float
+            Length of the typical row, for the optimizer.
+
+        Returns
+        -------
+        loss : float
+            Mean squared error of a row while learning.
+        """
+        self.module.train()
+        loss_of, total = self._options.loss(), 0.0
+        with forked_random_state(self._seed + self.n_steps, y.device):
+            for numbers in torch.randperm(len(y)).split(self._options.batch_size):
+                batch = y[numbers.to(y.device)]
+                self._optimizer.zero_grad()
+                with torch.autocast(y.device.type, torch.bfloat16, enabled=self._options.bfloat16):
+                    y_hat = self.module(batch)
+                loss = loss_of(y_hat, batch) / unit**2
+                loss.backward()
+                self._step()
+                total += loss.detach() * len(batch)
+        return float(total) / len(y) * unit**2
+
+    def to(self, device):
+        self.module.to(device)
+        self.average.to(device)
+        for state in self._optimizer.state.values():
+            for name in ("exp_avg", "exp_avg_sq"):
+                state[name] = state[name].to(device)
+
+    def _step(self):
+        self.n_steps += 1
+        warm = min(1.0, (self.n_steps - self._first_step) / _WARM_UP)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._options.learning_rate * warm / sqrt(1 + self.n_steps / _COOLING)
+        self._optimizer.step()
+        forgotten = max(1 / _LONGEST_MEMORY, 9 / (self.n_steps + 9))
+        with torch.no_grad():
+            for mean, weight in zip(
+                self.average.parameters(), self.module.parameters(), strict=True
+            ):
+                mean.lerp_(weight, forgotten)

@@ -1,0 +1,78 @@
+"""A stream of batches: the directions follow the rows, the networks follow the directions."""
+
+from math import sqrt
+
+import torch
+
+from ._rows import rows_of
+from ._running_basis import ROWS_AT_ONCE, turn_towards
+from ._scores import compressed, squared_lengths
+
+# The share of variance that networks must have gained on new batches to be used.
+_LEAST_GAIN = 0.001
+
+
+class Stream:
+    """What `partial_fit` remembers.
+
+    Parameters
+    ----------
+    basis : RunningBasis
+    latent_dim : int
+        k.
+    follower : Follower or None
+        None for PCA alone.
+    """
+
+    def __init__(self, basis, latent_dim, follower):
+        self.basis = basis
+        self.latent_dim = latent_dim
+        self.follower = follower
+        self._turn = torch.eye(len(basis.squares), dtype=basis.directions.dtype)
+
+    @property
+    def gain(self):
+        """Share of variance beyond PCA's on new batches; 0.0 where networks are not used."""
+        gain = 0.0 if self.follower is None else self.follower.gain
+        return gain if gain > _LEAST_GAIN else 0.0
+
+    @property
+    def directions(self):
+        """Those in whose coordinates the networks work: shape (p, r)."""
+        return self.basis.directions @ self._turn
+
+    @property
+    def explained_variance_ratio(self):
+        """Share of the variance along each of the first k directions."""
+        squares = self.basis.squares_along(self._turn)[: self.latent_dim]
+        return (squares / (self.basis.total or 1.0)).cpu().numpy()
+
+    def take(self, X):
+        """Learn from a batch; return its mean squared error and the share of variance explained."""
+        place = {"dtype": self.basis.directions.dtype, "device": self.basis.directions.device}
+        n_before, before = self.basis.n_seen, self.directions
+        if self.follower is not None and n_before:
+            rows = rows_of(X, mean=self.basis.mean, **place)
+            self.follower.judge(rows.times(before).float(), rows.squared_norms().sum())
+        for start in range(0, X.shape[0], ROWS_AT_ONCE):
+            self.basis.update(rows_of(X[start : start + ROWS_AT_ONCE], **place))
+        if self.follower is not None and n_before:
+            self._turn = turn_towards(before, self.basis.directions, self.latent_dim)
+
+        rows = rows_of(X, mean=self.basis.mean, **place)
+        y, variance = rows.times(self.directions), rows.squared_norms().mean()
+        if self.follower is None:
+            error = variance - squared_lengths(y[:, : self.latent_dim]).mean()
+        else:
+            squares = self.basis.squares_along(self._turn) / self.basis.n_seen
+            self.follower.set_scale(compressed(squares.sqrt().float()))
+            unit = sqrt(self.basis.total / self.basis.n_seen)
+            error = variance - squared_lengths(y).mean() + self.follower.learn(y.float(), unit)
+        return float(error), float(1 - error / variance) if variance else 1.0
+
+    def to(self, device):
+        """Move all tensors there; between batches they stay on the CPU, and can be pickled."""
+        self.basis.to(device)
+        self._turn = self._turn.to(device)
+        if self.follower is not None:
+            self.follower.to(device)

@@ -1,0 +1,122 @@
+"""`partial_fit`: rows that come in batches."""
+
+import pickle
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from sklearn.base import clone
+from sklearn.decomposition import PCA, IncrementalPCA
+
+from skae import ConvAutoencoder, DenseAutoencoder
+
+
+def in_batches(model, X, n_passes=1, size=130):
+    order = np.random.default_rng(0)
+    for _ in range(n_passes):
+        rows = order.permutation(X.shape[0])
+        for numbers in np.array_split(rows, X.shape[0] // size):
+            model.partial_fit(X[numbers])
+    return model
+
+
+def linear(latent_dim=6):
+    return DenseAutoencoder(latent_dim, hidden_layer_sizes=())
+
+
+@pytest.mark.parametrize("storage", [np.asarray, sp.csr_matrix, sp.csr_array])
+def test_one_pass_of_the_linear_form_is_pca(digits, storage):
+    X, X_test, _, _ = digits
+    pca = PCA(6, svd_solver="full").fit(X)
+    stream = in_batches(linear(), storage(X))
+    np.testing.assert_allclose(stream.mean_, pca.mean_, atol=1e-10)
+    np.testing.assert_allclose(
+        stream.explained_variance_ratio_, pca.explained_variance_ratio_, rtol=1e-6
+    )
+    projector = stream.components_.T @ stream.components_
+    np.testing.assert_allclose(projector, pca.components_.T @ pca.components_, atol=1e-6)
+    np.testing.assert_allclose(
+        stream.inverse_transform(stream.transform(X_test)),
+        pca.inverse_transform(pca.transform(X_test)),
+        atol=1e-4,
+    )
+
+
+def test_wide_sparse_rows_are_not_behind_incremental_pca(bigrams):
+    X, X_test, _, _ = bigrams
+    stream = in_batches(linear(16), X, size=200)
+    ipca = in_batches(IncrementalPCA(16), X.toarray(), size=200)
+    dense = X_test.toarray()
+    errors = dense - ipca.inverse_transform(ipca.transform(dense))
+    of_ipca = 1 - np.square(errors).sum() / np.square(dense - stream.mean_).sum()
+    assert stream.score(X_test) >= of_ipca - 1e-6
+
+
+def test_networks_gain_on_pca_and_come_near_to_fit(digits, quick):
+    X, X_test, _, _ = digits
+    autoencoder = quick(8, hidden_layer_sizes=(256, 128), batch_size=32)
+    stream = in_batches(clone(autoencoder), X, n_passes=20)
+    pca = linear(8).fit(X).score(X_test)
+    whole = autoencoder.fit(X).score(X_test)
+    assert stream.nonlinear_gain_ > 0
+    assert stream.score(X_test) > pca + 0.05
+    assert stream.score(X_test) > 0.96 * whole
+
+
+def test_noise_leaves_pca(quick):
+    X = np.random.default_rng(0).normal(size=(1000, 30))
+    stream = in_batches(quick(5), X)
+    assert stream.nonlinear_gain_ == 0.0
+    assert stream.module_.decoder is None
+
+
+def test_it_goes_on_where_fit_ended(digits, quick):
+    X, X_test, _, _ = digits
+    autoencoder = quick(8, max_epochs=30).fit(X[:900])
+    before = autoencoder.score(X_test)
+    in_batches(autoencoder, X, n_passes=5)
+    assert autoencoder.score(X_test) > before
+    assert [entry["stage"] for entry in autoencoder.history_[-2:]] == ["batch", "batch"]
+
+
+def test_a_pickle_goes_on_the_same(digits, quick):
+    X, X_test, _, _ = digits
+    stream = in_batches(quick(4), X)
+    copy = pickle.loads(pickle.dumps(stream))
+    np.testing.assert_array_equal(
+        copy.partial_fit(X[:200]).transform(X_test), stream.partial_fit(X[:200]).transform(X_test)
+    )
+
+
+def test_fit_forgets_the_stream(digits, quick):
+    X = digits[0]
+    autoencoder = in_batches(quick(4), X[:500]).fit(X)
+    np.testing.assert_array_equal(autoencoder.transform(X), quick(4).fit(X).transform(X))
+
+
+def test_the_dtype_of_the_first_batch_is_kept(digits, quick):
+    X = digits[0].astype(np.float32)
+    stream = in_batches(quick(4), X)
+    assert stream.transform(X).dtype == stream.components_.dtype == np.float32
+
+
+def test_a_failed_batch_leaves_no_trace(digits, quick):
+    X = digits[0]
+    stream = in_batches(quick(4), X)
+    codes = stream.transform(X)
+    with pytest.raises(ValueError, match="63 features"):
+        stream.partial_fit(X[:, :-1])
+    with pytest.raises(ValueError, match="NaN"):
+        stream.partial_fit(np.full((10, 64), np.nan))
+    np.testing.assert_array_equal(stream.transform(X), codes)
+
+
+def test_the_first_batch_must_span_the_code(digits):
+    with pytest.raises(ValueError, match=r"latent_dim=20 must be at most min\(n_samples=10"):
+        DenseAutoencoder(20).partial_fit(digits[0][:10])
+
+
+def test_only_where_there_is_a_basis_to_follow():
+    assert not hasattr(DenseAutoencoder(linear_path=False), "partial_fit")
+    assert not hasattr(DenseAutoencoder(whiten=True), "partial_fit")
+    assert not hasattr(ConvAutoencoder(), "partial_fit")
