@@ -102,8 +102,6 @@ class BaseAutoencoder(
         if self.checkpoint is not None:
             checkpoint = Checkpoint(self.checkpoint, self._identity(X, weights))
             options = replace(options, checkpoint=checkpoint)
-        # scikit-learn would take None as NumPy's global generator, and so advance it.
-        seed = np.random.RandomState() if self.random_state is None else self.random_state
         self._code_scale = None
         context = callback_context(self, self._most_epochs(options, *X.shape))
         if context is not None:
@@ -111,13 +109,18 @@ class BaseAutoencoder(
         with report_of(self.verbose) as report:
             if context is not None:
                 report = Reports([report, Tasks(self, context)])
-            self._fit_rows(X, weights, replace(options, report=report), check_random_state(seed))
+            self._fit_rows(X, weights, replace(options, report=report), self._fresh_random_state())
         del self._previous
         if self.whiten:
             deviations = deviations_of(self._encode(X), weights, sample_weight)
             self._code_scale = np.where(deviations > 0, deviations, 1).astype(self.mean_.dtype)
         if context is not None:
             context.call_on_fit_task_end(estimator=self, X=X, y=y)
+
+    def _fresh_random_state(self):
+        # scikit-learn would take None as NumPy's global generator, and so advance it.
+        seed = np.random.RandomState() if self.random_state is None else self.random_state
+        return check_random_state(seed)
 
     def _most_epochs(self, options, n_samples, n_features):
         if not self.linear_path:

@@ -1,39 +1,24 @@
 """DenseAutoencoder: its parameters, and how its modules are built."""
 
-import time
-from copy import deepcopy
-
-import numpy as np
 import torch
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.metaestimators import available_if
-from torch import nn
 
 from . import _defaults
 from ._base import BaseAutoencoder, output_dtype
 from ._codec import PlainCodec, PrincipalCodec
 from ._device import resolve_device
-from ._follower import Follower
-from ._gate import LONGEST_NONLINEAR_CODE, Verdict
-from ._memory import available_bytes, bytes_to_train
+from ._gate import Verdict
+from ._memory import refuse_too_large
 from ._modules import PlainAutoencoder, ResidualAutoencoder, perceptron
 from ._on_rows import fit_plain
-from ._parameters import (
-    CONSTRAINTS,
-    check_combinations,
-    resolve_hidden_layer_sizes,
-    resolve_latent_dim,
-    training_options,
-)
-from ._rows import rows_of, tensor_of, torch_dtype
-from ._running_basis import RunningBasis
+from ._parameters import CONSTRAINTS, resolve_hidden_layer_sizes, resolve_latent_dim
+from ._partial_fit import PartialFitMixin
+from ._rows import rows_of, tensor_of
 from ._scores import fit_on_scores
-from ._stream import Stream
 from ._training import forked_random_state
 
 
-class DenseAutoencoder(BaseAutoencoder):
+class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
     """Autoencoder of fully connected networks that starts from PCA and only improves on it.
 
     The code is PCA's plus what a network f adds, the reconstruction is PCA's plus what a network
@@ -263,91 +248,6 @@ class DenseAutoencoder(BaseAutoencoder):
         self._seen = (len(rows), basis.variances[:n_used], basis.total_variance)
         self._keep(module, rows.mean, self.components_.dtype, verdict.n_epochs, verdict.history)
 
-    @available_if(lambda self: self.linear_path and not self.whiten)
-    def partial_fit(self, X, y=None):
-        """Go on learning from a batch of rows, as `IncrementalPCA` does.
-
-        The principal directions are those of all rows so far; the networks take one pass over the
-        batch, and are used while they explain more of each new batch than PCA does. The components
-        span the leading directions, turned within that span so that the networks' coordinates
-        stay where they are. Needs ``linear_path=True`` and ``whiten=False``; may follow `fit`.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
-            A batch. The first must have at least ``latent_dim`` rows; some hundreds are best.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator. If it fails it is left as it was before.
-        """
-        return self._or_as_before(self._follow, X)
-
-    def _follow(self, X):
-        start = time.perf_counter()
-        self._validate_params()
-        check_combinations(self)
-        device = resolve_device(self.device)
-        first = not hasattr(self, "components_")
-        X = self._validate_rows(X, reset=first)
-        if first:
-            self.latent_dim_ = resolve_latent_dim(self.latent_dim, True, *X.shape)
-            self.mean_ = np.zeros(X.shape[1], dtype=output_dtype(X.dtype))
-            self.history_ = []
-        # A copy, since a failure must leave no trace.
-        stream = deepcopy(getattr(self, "_stream", None)) or self._new_stream(device)
-        stream.to(device)
-        error, explained = stream.take(X)
-        stream.to("cpu")
-
-        n_used = len(stream.basis.squares) if stream.gain else self.latent_dim_
-        self._keep_directions(stream.directions[:, :n_used])
-        self.explained_variance_ratio_ = stream.explained_variance_ratio
-        self.nonlinear_gain_ = stream.gain
-        self._stream = stream
-        self._code_scale = None
-        epoch = {
-            "stage": "batch",
-            "epoch": 1 + sum(entry["stage"] == "batch" for entry in self.history_),
-            "train_loss": error,
-            "variance_explained": explained,
-            "dur": time.perf_counter() - start,
-        }
-        module = self._linear_module()
-        if stream.gain:
-            module = deepcopy(stream.follower.average)
-        mean, history = stream.basis.mean, [*self.history_, epoch]
-        self._keep(module, mean, self.mean_.dtype, epoch["epoch"], history)
-
-    def _new_stream(self, device):
-        """A stream that starts from what is fitted, if anything is."""
-        n, p, k = _defaults.ROWS_OF_STREAM, len(self.mean_), self.latent_dim_
-        n_directions = min(p, k + _defaults.FURTHER_DIRECTIONS)
-        basis = RunningBasis(p, n_directions, torch_dtype(self.mean_.dtype))
-        rng = check_random_state(self.random_state)
-        module = None
-        if hasattr(self, "_seen"):
-            n_seen, variances, total = self._seen
-            directions = np.concatenate([self.components_, self._further_components]).T
-            basis.start_from(n_seen, self.mean_, directions, variances, total)
-            module = deepcopy(self.module_).float()
-        hidden = resolve_hidden_layer_sizes(
-            self.hidden_layer_sizes, _defaults.hidden_layer_sizes(n, p, k)
-        )
-        if not hidden or n_directions == k:
-            return Stream(basis, k, None)
-        trained = module is not None and module.decoder is not None
-        if not trained:
-            with forked_random_state(rng.randint(2**31), device):
-                encoder = k <= LONGEST_NONLINEAR_CODE
-                module = self._build(torch.ones(n_directions), hidden, 0.0, encoder)
-        options = training_options(self, self._schedule(n, p), n, device)
-        follower = Follower(module, options, rng.randint(2**31), trained=trained)
-        return Stream(basis, k, follower)
-
     def _build(self, scale, hidden, dropout, encoder):
         sizes = [len(scale), *hidden, self.latent_dim_]
         f = perceptron(sizes, self.activation, dropout) if encoder else None
@@ -367,7 +267,7 @@ class DenseAutoencoder(BaseAutoencoder):
         """The mirrored perceptron on X itself."""
         rows = rows_of(X, weights=weights, device=options.device)
         sizes = [X.shape[1], *hidden, latent_dim]
-        _refuse_too_large(sizes, options.device)
+        refuse_too_large(sizes, options.device)
         network_seed = rng.randint(2**31)
 
         def build(mean):
@@ -394,26 +294,3 @@ class DenseAutoencoder(BaseAutoencoder):
         arrays = (self.mean_, self.components_, self._further_components)
         device = resolve_device(self.device)
         return PrincipalCodec(*(tensor_of(array).to(device) for array in arrays), module)
-
-
-def _refuse_too_large(sizes, device):
-    """Raise MemoryError, with what would fit, if the plain network of these sizes does not."""
-    n_features, *hidden, latent_dim = sizes
-    needed, available = _bytes_of_layers(sizes), available_bytes(device)
-    if needed <= available:
-        return
-    width = 2048
-    while width > 1 and _bytes_of_layers([n_features, width, latent_dim]) > available:
-        width //= 2
-    fitting = _bytes_of_layers([n_features, width, latent_dim])
-    raise MemoryError(
-        f"hidden_layer_sizes={tuple(hidden)} on {n_features} columns needs {needed / 1e9:.1f} GB "
-        f"to train, but {available / 1e9:.1f} GB are available: hidden_layer_sizes=({width},) "
-        f"needs {fitting / 1e9:.1f} GB, and linear_path=True trains on principal component scores "
-        f"and needs none of it."
-    )
-
-
-def _bytes_of_layers(sizes):
-    """What training a plain network of these sizes, and its mirror image, takes."""
-    return bytes_to_train(lambda: nn.ModuleList([perceptron(sizes, "relu") for _ in range(2)]))

@@ -189,6 +189,8 @@ class ReconstructionNet(NeuralNet):
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         if iterator is None:
             return
+        if not training:
+            self._zero_grad_optimizer()  # as much memory as the weights
         total, n_rows = 0.0, 0
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)

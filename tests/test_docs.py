@@ -43,6 +43,7 @@ def public_objects():
                 yield f"skae.{name}.{attribute}"
     for method in ("fit", "transform", "inverse_transform", "score", "score_samples"):
         yield f"skae.DenseAutoencoder.{method}"
+    yield "skae.DenseAutoencoder.partial_fit"
 
 
 @pytest.mark.parametrize("name", list(public_objects()))

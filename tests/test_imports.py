@@ -31,6 +31,7 @@ ORDER = [
     "_callbacks",
     "_parameters",
     "_base",
+    "_partial_fit",
     "_dense",
     "_conv",
     "_bigrams",

@@ -36,7 +36,7 @@ def test_wide_sparse_rows_are_never_made_dense_whole():
 
 
 def test_a_network_that_does_not_fit_is_refused_before_it_is_allocated(monkeypatch):
-    monkeypatch.setattr("skae._dense.available_bytes", lambda device: 16e9)
+    monkeypatch.setattr("skae._memory.available_bytes", lambda device: 16e9)
     X = sp.random(40, 65_536, density=0.01, format="csr", dtype=np.float32, random_state=0)
     wide = DenseAutoencoder(
         1024,

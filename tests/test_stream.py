@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 from sklearn.base import clone
 from sklearn.decomposition import PCA, IncrementalPCA
 
@@ -109,6 +110,12 @@ def test_a_failed_batch_leaves_no_trace(digits, quick):
     with pytest.raises(ValueError, match="NaN"):
         stream.partial_fit(np.full((10, 64), np.nan))
     np.testing.assert_array_equal(stream.transform(X), codes)
+
+
+def test_nothing_global_changes(digits, quick):
+    before = torch.get_rng_state().numpy().tobytes(), np.random.get_state()[1].tobytes()
+    in_batches(quick(4, random_state=None), digits[0])
+    assert before == (torch.get_rng_state().numpy().tobytes(), np.random.get_state()[1].tobytes())
 
 
 def test_the_first_batch_must_span_the_code(digits):

@@ -1,0 +1,115 @@
+"""`partial_fit` for an autoencoder on principal component scores."""
+
+import time
+from copy import deepcopy
+
+import numpy as np
+import torch
+from sklearn.utils.metaestimators import available_if
+
+from . import _defaults
+from ._base import output_dtype
+from ._device import resolve_device
+from ._follower import Follower
+from ._gate import LONGEST_NONLINEAR_CODE
+from ._parameters import (
+    check_combinations,
+    resolve_hidden_layer_sizes,
+    resolve_latent_dim,
+    training_options,
+)
+from ._rows import torch_dtype
+from ._running_basis import RunningBasis
+from ._stream import Stream
+from ._training import forked_random_state
+
+
+class PartialFitMixin:
+    """What makes batches of rows into the fitted attributes of `DenseAutoencoder`."""
+
+    @available_if(lambda self: self.linear_path and not self.whiten)
+    def partial_fit(self, X, y=None):
+        """Go on learning from a batch of rows, as `IncrementalPCA` does.
+
+        The principal directions are those of all rows so far; the networks take one pass over the
+        batch, and are used while they explain more of each new batch than PCA does. The components
+        span the leading directions, turned within that span so that the networks' coordinates
+        stay where they are. Needs ``linear_path=True`` and ``whiten=False``; may follow `fit`.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
+            A batch. The first must have at least ``latent_dim`` rows; some hundreds are best.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator. If it fails it is left as it was before.
+        """
+        return self._or_as_before(self._follow, X)
+
+    def _follow(self, X):
+        start = time.perf_counter()
+        self._validate_params()
+        check_combinations(self)
+        device = resolve_device(self.device)
+        first = not hasattr(self, "components_")
+        X = self._validate_rows(X, reset=first)
+        if first:
+            self.latent_dim_ = resolve_latent_dim(self.latent_dim, True, *X.shape)
+            self.mean_ = np.zeros(X.shape[1], dtype=output_dtype(X.dtype))
+            self.history_ = []
+        # A copy, since a failure must leave no trace.
+        stream = deepcopy(getattr(self, "_stream", None)) or self._new_stream(device)
+        stream.to(device)
+        error, explained = stream.take(X)
+        stream.to("cpu")
+
+        n_used = len(stream.basis.squares) if stream.gain else self.latent_dim_
+        self._keep_directions(stream.directions[:, :n_used])
+        self.explained_variance_ratio_ = stream.explained_variance_ratio
+        self.nonlinear_gain_ = stream.gain
+        self._stream = stream
+        self._code_scale = None
+        epoch = {
+            "stage": "batch",
+            "epoch": 1 + sum(entry["stage"] == "batch" for entry in self.history_),
+            "train_loss": error,
+            "variance_explained": explained,
+            "dur": time.perf_counter() - start,
+        }
+        module = self._linear_module()
+        if stream.gain:
+            module = deepcopy(stream.follower.average)
+        mean, history = stream.basis.mean, [*self.history_, epoch]
+        self._keep(module, mean, self.mean_.dtype, epoch["epoch"], history)
+
+    def _new_stream(self, device):
+        """A stream that starts from what is fitted, if anything is."""
+        n, p, k = _defaults.ROWS_OF_STREAM, len(self.mean_), self.latent_dim_
+        n_directions = min(p, k + _defaults.FURTHER_DIRECTIONS)
+        basis = RunningBasis(p, n_directions, torch_dtype(self.mean_.dtype))
+        rng = self._fresh_random_state()
+        module = None
+        if hasattr(self, "_seen"):
+            n_seen, variances, total = self._seen
+            directions = np.concatenate([self.components_, self._further_components]).T
+            basis.start_from(n_seen, self.mean_, directions, variances, total)
+            module = deepcopy(self.module_).float()
+        hidden = resolve_hidden_layer_sizes(
+            self.hidden_layer_sizes, _defaults.hidden_layer_sizes(n, p, k)
+        )
+        if not hidden or n_directions == k:
+            return Stream(basis, k, None)
+        trained = (
+            module is not None and module.decoder is not None and len(module.scale) == n_directions
+        )
+        if not trained:
+            with forked_random_state(rng.randint(2**31), device):
+                encoder = k <= LONGEST_NONLINEAR_CODE
+                module = self._build(torch.ones(n_directions), hidden, 0.0, encoder)
+        options = training_options(self, self._schedule(n, p), n, device)
+        follower = Follower(module, options, rng.randint(2**31), trained=trained)
+        return Stream(basis, k, follower)
