@@ -115,7 +115,8 @@ class BaseAutoencoder(
             deviations = deviations_of(self._encode(X), weights, sample_weight)
             self._code_scale = np.where(deviations > 0, deviations, 1).astype(self.mean_.dtype)
         if context is not None:
-            context.call_on_fit_task_end(estimator=self, X=X, y=y)
+            # No attribute is missing: a copy of the estimator is the fitted one.
+            context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})
 
     def _fresh_random_state(self):
         # scikit-learn would take None as NumPy's global generator, and so advance it.

@@ -107,7 +107,7 @@ class Tasks(Report):
         self._task.call_on_fit_task_begin(estimator=self._estimator)
 
     def epoch_ends(self, epoch, best, of_pca):
-        return self._task.call_on_fit_task_end(estimator=self._estimator, metadata=epoch)
+        return self._task.call_on_fit_task_end(estimator=self._estimator)
 
 
 class Reports(Report):

@@ -185,6 +185,14 @@ class TestCallbacksOfScikitLearn:
             autoencoder.fit(digits[0])
         assert counter.n_set_up == counter.n_torn_down == 1
 
+    def test_the_fitted_estimator_can_be_scored(self, digits, quick):
+        from sklearn.callback import ScoringMonitor
+
+        X, _, y, _ = digits
+        monitor = ScoringMonitor(scoring={"explained": lambda estimator, X, y: estimator.score(X)})
+        autoencoder = quick(8).set_callbacks(monitor).fit(X, y)
+        assert monitor.get_logs().data[-1]["explained"] == autoencoder.score(X)
+
     def test_progress_nests_through_search_and_pipeline(self, digits, quick, capsys):
         pytest.importorskip("rich")
         from sklearn.callback import ProgressBar
