@@ -93,16 +93,11 @@ class BaseAutoencoder(
         X, weights = weighed(X, sample_weight)
         if X.shape[0] < 2:
             raise ValueError("sample_weight leaves one row that counts: fit needs two at least.")
-        self._previous = getattr(self, "module_", None) if self.warm_start else None
-        validated = {"n_features_in_", "feature_names_in_"}
-        vars(self).pop("_stream", None)
-        for name in [name for name in vars(self) if name.endswith("_") and name not in validated]:
-            delattr(self, name)
+        self._forget()
         options = training_options(self, self._schedule(*X.shape), X.shape[0], device)
         if self.checkpoint is not None:
             checkpoint = Checkpoint(self.checkpoint, self._identity(X, weights))
             options = replace(options, checkpoint=checkpoint)
-        self._code_scale = None
         context = callback_context(self, self._most_epochs(options, *X.shape))
         if context is not None:
             context.call_on_fit_task_begin(estimator=self, X=X, y=y)
@@ -117,6 +112,15 @@ class BaseAutoencoder(
         if context is not None:
             # No attribute is missing: a copy of the estimator is the fitted one.
             context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})
+
+    def _forget(self):
+        """Drop what an earlier `fit` learnt, but for what this one starts from or has validated."""
+        self._previous = getattr(self, "module_", None) if self.warm_start else None
+        self._code_scale = None
+        vars(self).pop("_stream", None)
+        validated = {"n_features_in_", "feature_names_in_"}
+        for name in [name for name in vars(self) if name.endswith("_") and name not in validated]:
+            delattr(self, name)
 
     def _fresh_random_state(self):
         # scikit-learn would take None as NumPy's global generator, and so advance it.

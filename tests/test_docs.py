@@ -16,12 +16,14 @@ def python_blocks(path):
     return re.findall(r"^```python\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", python_blocks(ROOT / "README.md"))
 def test_readme_examples_run(block, capsys):
     exec(compile(block, "README.md", "exec"), {})
     assert capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [p.name for p in (ROOT / "docs").glob("*.md")])
 def test_examples_of_the_guide_give_what_they_show(page):
     failed, _ = doctest.testfile(str(ROOT / "docs" / page), module_relative=False)

@@ -27,6 +27,7 @@ print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
 def test_wide_sparse_rows_are_never_made_dense_whole():
     # Dense, these rows alone would take 2.6 GB; with their copies in a fit, several times that.
