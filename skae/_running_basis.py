@@ -4,6 +4,7 @@ from math import sqrt
 
 import numpy as np
 import torch
+from scipy import linalg
 from torch.nn.functional import pad
 
 # Rows that the directions take in at a time.
@@ -119,6 +120,8 @@ def turn_towards(old, new, latent_dim):
     """
     blocks = []
     for block in (slice(latent_dim), slice(latent_dim, None)):
-        left, _, right = torch.linalg.svd(new[:, block].T @ old[:, block])
-        blocks.append(left @ right)
+        overlap = (new[:, block].T @ old[:, block]).double().cpu().numpy()
+        # Nearly all singular values are one, on which the faster driver may fail to converge.
+        left, _, right = linalg.svd(overlap, lapack_driver="gesvd")
+        blocks.append(torch.from_numpy(left @ right).to(new))
     return torch.block_diag(*blocks)
