@@ -117,7 +117,8 @@ class BaseAutoencoder(
         """Drop what an earlier `fit` learnt, but for what this one starts from or has validated."""
         self._previous = getattr(self, "module_", None) if self.warm_start else None
         self._code_scale = None
-        vars(self).pop("_stream", None)
+        for name in ("_stream", "_seen"):  # from which `partial_fit` goes on
+            vars(self).pop(name, None)
         validated = {"n_features_in_", "feature_names_in_"}
         for name in [name for name in vars(self) if name.endswith("_") and name not in validated]:
             delattr(self, name)

@@ -147,7 +147,7 @@ def fit_residuals(
     seed : int
     """
     n_rehearsed = _length_of_rehearsal(len(fitted), options)
-    candidates = [False, True] if latent_dim <= LONGEST_NONLINEAR_CODE else [False]
+    candidates = _candidates(latent_dim)
     options.report.plan(len(candidates) * n_rehearsed + options.max_epochs)
     weights = held.weights[unseen]
     variance = weights @ held.squared_norms[unseen]
@@ -204,8 +204,12 @@ def fit_residuals(
 
 def most_epochs(latent_dim, options):
     """How many epochs `fit_residuals` makes at most."""
-    n_rehearsals = 2 if latent_dim <= LONGEST_NONLINEAR_CODE else 1
-    return n_rehearsals * _length_of_rehearsal(0, options) + options.max_epochs
+    return len(_candidates(latent_dim)) * _length_of_rehearsal(0, options) + options.max_epochs
+
+
+def _candidates(latent_dim):
+    """Without and with a non-linear encoder, as far as each is worth a rehearsal."""
+    return [False, True] if latent_dim <= LONGEST_NONLINEAR_CODE else [False]
 
 
 def _length_of_rehearsal(n_rows, options):

@@ -39,6 +39,8 @@ class Stream:
     @property
     def directions(self):
         """Those in whose coordinates the networks work: shape (p, r)."""
+        if self.follower is None:  # nothing was learnt in other coordinates
+            return self.basis.directions
         return self.basis.directions @ self._turn
 
     @property

@@ -95,6 +95,13 @@ def test_fit_forgets_the_stream(digits, quick):
     np.testing.assert_array_equal(autoencoder.transform(X), quick(4).fit(X).transform(X))
 
 
+def test_a_plain_fit_leaves_no_basis_to_go_on_from(digits, quick):
+    X = digits[0]
+    autoencoder = quick(4).fit(X).set_params(linear_path=False).fit(X).set_params(linear_path=True)
+    expected = quick(4).partial_fit(X[:200]).transform(X)
+    np.testing.assert_array_equal(autoencoder.partial_fit(X[:200]).transform(X), expected)
+
+
 def test_the_dtype_of_the_first_batch_is_kept(digits, quick):
     X = digits[0].astype(np.float32)
     stream = in_batches(quick(4), X)
