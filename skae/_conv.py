@@ -1,5 +1,6 @@
 """ConvAutoencoder: its parameters, and how its modules are built."""
 
+from functools import partial
 from math import prod
 from numbers import Integral
 
@@ -20,8 +21,8 @@ from ._parameters import (
     resolve_hidden_layer_sizes,
     resolve_latent_dim,
 )
+from ._random import drawn
 from ._rows import rows_of
-from ._training import forked_random_state
 
 
 class ConvAutoencoder(BaseAutoencoder):
@@ -327,10 +328,10 @@ class ConvAutoencoder(BaseAutoencoder):
         width = _defaults.refiner_width(layout.extents, latent_dim)
 
         def build(mean, directions, scale, encoder):
-            with forked_random_state(network_seed, options.device):
-                f = conv_encoder(layout, latent_dim, **architecture) if encoder else None
-                g = conv_decoder(layout, latent_dim, **architecture)
-                h = conv_refiner(layout, width, activation=self.activation) if width else None
+            network = partial(drawn, torch.Generator().manual_seed(network_seed))
+            f = network(conv_encoder, layout, latent_dim, **architecture) if encoder else None
+            g = network(conv_decoder, layout, latent_dim, **architecture)
+            h = network(conv_refiner, layout, width, activation=self.activation) if width else None
             module = LinearPathAutoencoder(mean, directions, scale, f, g, h)
             return self._warmed(module).to(device=options.device, memory_format=torch.channels_last)
 
@@ -359,9 +360,9 @@ class ConvAutoencoder(BaseAutoencoder):
         network_seed = rng.randint(2**31)
 
         def build(mean):
-            with forked_random_state(network_seed, options.device):
-                f = conv_encoder(layout, latent_dim, **architecture)
-                g = conv_decoder(layout, latent_dim, **architecture)
+            network = partial(drawn, torch.Generator().manual_seed(network_seed))
+            f = network(conv_encoder, layout, latent_dim, **architecture)
+            g = network(conv_decoder, layout, latent_dim, **architecture)
             module = PlainAutoencoder(f, g, mean=mean, activation=self.output_activation)
             return self._warmed(module).to(device=options.device, memory_format=torch.channels_last)
 

@@ -13,9 +13,9 @@ from ._modules import PlainAutoencoder, ResidualAutoencoder, perceptron
 from ._on_rows import fit_plain
 from ._parameters import CONSTRAINTS, resolve_hidden_layer_sizes, resolve_latent_dim
 from ._partial_fit import PartialFitMixin
+from ._random import drawn
 from ._rows import rows_of, tensor_of
 from ._scores import fit_on_scores
-from ._training import forked_random_state
 
 
 class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
@@ -225,8 +225,7 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         dropout = _defaults.dropout(X.shape[0])
 
         def build(scale, encoder):
-            with forked_random_state(network_seed, options.device):
-                module = self._build(scale, hidden, dropout, encoder)
+            module = self._build(network_seed, scale, hidden, dropout, encoder)
             return self._warmed(module).to(options.device)
 
         verdict = Verdict()
@@ -248,10 +247,11 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         self._seen = (len(rows), basis.variances[:n_used], basis.total_variance)
         self._keep(module, rows.mean, self.components_.dtype, verdict.n_epochs, verdict.history)
 
-    def _build(self, scale, hidden, dropout, encoder):
+    def _build(self, seed, scale, hidden, dropout, encoder):
+        generator = torch.Generator().manual_seed(seed)
         sizes = [len(scale), *hidden, self.latent_dim_]
-        f = perceptron(sizes, self.activation, dropout) if encoder else None
-        g = perceptron(sizes[::-1], self.activation, dropout)
+        f = drawn(generator, perceptron, sizes, self.activation, dropout) if encoder else None
+        g = drawn(generator, perceptron, sizes[::-1], self.activation, dropout)
         return ResidualAutoencoder(scale, self.latent_dim_, f, g)
 
     def _linear_module(self):
@@ -271,9 +271,9 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         network_seed = rng.randint(2**31)
 
         def build(mean):
-            with forked_random_state(network_seed, options.device):
-                f = perceptron(sizes, self.activation)
-                g = perceptron(sizes[::-1], self.activation)
+            generator = torch.Generator().manual_seed(network_seed)
+            f = drawn(generator, perceptron, sizes, self.activation)
+            g = drawn(generator, perceptron, sizes[::-1], self.activation)
             module = PlainAutoencoder(f, g, mean=mean, activation=self.output_activation)
             return self._warmed(module).to(options.device)
 

@@ -5,7 +5,7 @@ from math import sqrt
 
 import torch
 
-from ._training import forked_random_state
+from ._random import dropping
 
 # Steps until the learning rate is reached, and over which it falls to seven tenths.
 _WARM_UP, _COOLING = 100, 1600
@@ -92,8 +92,10 @@ class Follower:
         """
         self.module.train()
         loss_of, total = self._options.loss(), 0.0
-        with forked_random_state(self._seed + self.n_steps, y.device):
-            for numbers in torch.randperm(len(y)).split(self._options.batch_size):
+        seed = self._seed + self.n_steps
+        order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
+        with dropping(self.module, torch.Generator(y.device).manual_seed(seed)):
+            for numbers in order.split(self._options.batch_size):
                 batch = y[numbers.to(y.device)]
                 self._optimizer.zero_grad()
                 with torch.autocast(y.device.type, torch.bfloat16, enabled=self._options.bfloat16):

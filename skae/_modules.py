@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from ._random import Dropout
+
 ACTIVATIONS = {
     "elu": nn.ELU,
     "gelu": nn.GELU,
@@ -24,7 +26,7 @@ def perceptron(sizes, activation, dropout=0.0):
     for n_inputs, n_outputs in pairwise(sizes[:-1]):
         layers += [nn.Linear(n_inputs, n_outputs), ACTIVATIONS[activation]()]
         if dropout:
-            layers.append(nn.Dropout(dropout))
+            layers.append(Dropout(dropout))
     return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
 
 

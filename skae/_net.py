@@ -132,9 +132,12 @@ class ReconstructionNet(NeuralNet):
     # Batches are cut into so many parts, more where a device has no room for them.
     n_parts = 1
 
-    def __init__(self, *args, generator, bfloat16=False, has_guests=False, **kwargs):
+    def __init__(
+        self, *args, generator, dropout_generator, bfloat16=False, has_guests=False, **kwargs
+    ):
         super().__init__(*args, **kwargs)
         self.generator = generator
+        self.dropout_generator = dropout_generator
         self.bfloat16 = bfloat16
         self.has_guests = has_guests
 

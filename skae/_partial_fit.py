@@ -21,7 +21,6 @@ from ._parameters import (
 from ._rows import torch_dtype
 from ._running_basis import RunningBasis
 from ._stream import Stream
-from ._training import forked_random_state
 
 
 class PartialFitMixin:
@@ -107,9 +106,8 @@ class PartialFitMixin:
             module is not None and module.decoder is not None and len(module.scale) == n_directions
         )
         if not trained:
-            with forked_random_state(rng.randint(2**31), device):
-                encoder = k <= LONGEST_NONLINEAR_CODE
-                module = self._build(torch.ones(n_directions), hidden, 0.0, encoder)
+            scale, encoder = torch.ones(n_directions), k <= LONGEST_NONLINEAR_CODE
+            module = self._build(rng.randint(2**31), scale, hidden, 0.0, encoder)
         options = training_options(self, self._schedule(n, p), n, device)
         follower = Follower(module, options, rng.randint(2**31), trained=trained)
         return Stream(basis, k, follower)

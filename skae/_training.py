@@ -1,7 +1,6 @@
 """Training: from a module, rows and options to the module with its best weights."""
 
 import warnings
-from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf, nan
 
@@ -13,6 +12,7 @@ from skorch.helper import predefined_split
 from ._best import BestSoFar
 from ._checkpoint import NOWHERE, Checkpoint, NoCheckpoint
 from ._net import EndOfTraining, ReconstructionNet
+from ._random import dropping
 from ._reports import SILENCE, Report
 
 # After an explosion training goes on at a share of its rate, and gives up after another.
@@ -116,8 +116,7 @@ def train(module, rows, options, *, unseen=None, seed=0, stage=Stage()):
             return history
         while True:
             supervisor = _Supervisor(rows, unseen, options, stage, saved)
-            with forked_random_state(seed, options.device):
-                sound = _attempt(module, rows, options, unseen, seed, supervisor)
+            sound = _attempt(module, rows, options, unseen, seed, supervisor)
             if sound or len(history) == options.max_epochs:
                 break
             given_up = saved["attempt"] == _ATTEMPTS
@@ -184,6 +183,7 @@ def _attempt(module, rows, options, unseen, seed, supervisor):
         device=options.device,
         verbose=0,
         generator=torch.Generator().manual_seed(seed),
+        dropout_generator=torch.Generator(options.device).manual_seed(seed),
         bfloat16=options.bfloat16,
         has_guests=bool(options.callbacks),
     )
@@ -192,7 +192,8 @@ def _attempt(module, rows, options, unseen, seed, supervisor):
     net.notify("on_train_begin", X=rows, y=None)
     sound = True
     try:
-        net.fit_loop(rows, epochs=supervisor.n_epochs_left)
+        with dropping(module, net.dropout_generator):
+            net.fit_loop(rows, epochs=supervisor.n_epochs_left)
     except EndOfTraining as end:
         sound = end.sound
     finally:
@@ -283,8 +284,7 @@ class _Supervisor(Callback):
             "schedule": self.schedule.lr_scheduler_.state_dict(),
             "best": self.best.state(),
             "order": net.generator.get_state(),
-            "random_state": torch.get_rng_state(),
-            "random_state_of_device": _random_state_of(self.options.device),
+            "dropout": net.dropout_generator.get_state(),
             **{key: self.saved[key] for key in ("attempt", "n_before", "history")},
         }
         checkpoint.save(self.stage.name, state)
@@ -297,22 +297,4 @@ class _Supervisor(Callback):
         net.optimizer_.load_state_dict(saved["optimizer"])
         self.schedule.lr_scheduler_.load_state_dict(saved["schedule"])
         net.generator.set_state(saved["order"])
-        torch.set_rng_state(saved["random_state"])
-        if saved["random_state_of_device"] is not None:
-            torch.cuda.set_rng_state(saved["random_state_of_device"], self.options.device)
-
-
-def _random_state_of(device):
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-
-
-@contextmanager
-def forked_random_state(seed, device):
-    """Seed torch inside the block; outside, its random state is as if nothing had happened."""
-    cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
-        torch.default_generator.manual_seed(seed)
-        if cuda:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield
+        net.dropout_generator.set_state(saved["dropout"])

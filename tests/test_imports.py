@@ -9,6 +9,7 @@ ORDER = [
     "_defaults",
     "_device",
     "_losses",
+    "_random",
     "_modules",
     "_convolutions",
     "_rows",

@@ -10,6 +10,7 @@ import torch
 from joblib import Parallel, delayed, parallel_config
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
+from skorch.callbacks import Callback
 
 from skae import ConvAutoencoder
 
@@ -36,6 +37,22 @@ def test_fits_side_by_side_do_not_touch_each_other(digits, quick, backend):
     for fitted, expected in zip(together, alone, strict=True):
         # A worker may have fewer threads, and so another order of summation.
         np.testing.assert_allclose(fitted.transform(X), expected, rtol=1e-3, atol=1e-3)
+
+
+class _Eavesdropper(Callback):
+    def __init__(self):
+        self.heard = set()
+
+    def on_batch_end(self, net, **kwargs):
+        self.heard.add(torch.get_rng_state().numpy().tobytes())
+
+
+def test_training_draws_nothing_from_the_process(digits, quick):
+    # Few rows: there is dropout. Another thread would see what a callback sees.
+    before = torch.get_rng_state().numpy().tobytes()
+    eavesdropper = _Eavesdropper()
+    quick(4, callbacks=[eavesdropper]).fit(digits[0][:500])
+    assert eavesdropper.heard == {before}
 
 
 def test_a_search_in_parallel_finds_the_longest_code(digits, quick):

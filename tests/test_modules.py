@@ -1,6 +1,7 @@
 import torch
 
 from skae._modules import PlainAutoencoder, ResidualAutoencoder, perceptron
+from skae._random import Dropout
 
 
 def residual(scale, k=3):
@@ -44,4 +45,4 @@ def test_hidden_layers_have_the_sizes_asked_for():
     widths = [layer.out_features for layer in network if isinstance(layer, torch.nn.Linear)]
     assert widths == [7, 5, 2]
     assert sum(isinstance(layer, torch.nn.Tanh) for layer in network) == 2
-    assert sum(isinstance(layer, torch.nn.Dropout) for layer in network) == 2
+    assert sum(isinstance(layer, Dropout) for layer in network) == 2

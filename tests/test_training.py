@@ -8,7 +8,9 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from skae._losses import SquaredError
+from skae._modules import perceptron
 from skae._net import RowSet
+from skae._random import drawn
 from skae._training import Interrupted, TrainingOptions, train
 
 OPTIONS = TrainingOptions(
@@ -32,20 +34,13 @@ def rows(digits):
 
 
 def network():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(64, 16), nn.GELU(), nn.Dropout(0.1), nn.Linear(16, 64))
+    return drawn(torch.Generator().manual_seed(0), perceptron, [64, 16, 64], "gelu", 0.1)
 
 
 def loss_on(module, row_set):
     x = row_set.fetch(row_set.numbers)
     with torch.inference_mode():
         return SquaredError()(module(x), x).item()
-
-
-@pytest.fixture(autouse=True)
-def _untouched_random_state():
-    with torch.random.fork_rng(devices=[]):
-        yield
 
 
 def test_training_lowers_the_loss_on_unseen_rows(rows):

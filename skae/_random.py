@@ -1,0 +1,69 @@
+"""Weights and dropout from generators of our own.
+
+torch's layers draw from a generator that the whole process shares: another thread's fit would
+change ours, and ours everybody's numbers.
+"""
+
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+def drawn(generator, make, *args, **kwargs):
+    """The network ``make(*args, **kwargs)``, its first weights drawn from ``generator``.
+
+    Those of linear and convolutional layers are uniform in ``+-1 / sqrt(fan_in)``, as torch has
+    them.
+
+    Examples
+    --------
+    >>> import torch
+    >>> one, same = (drawn(torch.Generator().manual_seed(0), nn.Linear, 3, 2) for _ in range(2))
+    >>> torch.equal(one.weight, same.weight)
+    True
+    """
+    with torch.device("meta"):  # where nothing is drawn
+        network = make(*args, **kwargs)
+    network.to_empty(device="cpu")
+    with torch.no_grad():
+        for layer in network.modules():
+            if hasattr(layer, "weight"):
+                bound = layer.weight[0].numel() ** -0.5
+                layer.weight.uniform_(-bound, bound, generator=generator)
+                layer.bias.uniform_(-bound, bound, generator=generator)
+    return network
+
+
+class Dropout(nn.Module):
+    """In training, zero with probability ``p`` and else ``x / (1 - p)``.
+
+    Trains inside of `dropping` only.
+    """
+
+    def __init__(self, p):
+        super().__init__()
+        self.p = p
+        self.generator = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        kept = torch.empty_like(x).bernoulli_(1 - self.p, generator=self.generator)
+        return x * kept.div_(1 - self.p)
+
+    def extra_repr(self):
+        return f"p={self.p}"
+
+
+@contextmanager
+def dropping(module, generator):
+    """Let every `Dropout` of ``module`` draw from ``generator``, which lives on its device."""
+    layers = [layer for layer in module.modules() if isinstance(layer, Dropout)]
+    for layer in layers:
+        layer.generator = generator
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.generator = None

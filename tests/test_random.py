@@ -1,0 +1,34 @@
+import pytest
+import torch
+from torch import nn
+
+from skae._convolutions import Layout, conv_decoder
+from skae._random import Dropout, drawn, dropping
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments"),
+    [
+        (nn.Linear, (50, 20)),
+        (nn.Conv2d, (4, 6, 3)),
+        (nn.ConvTranspose1d, (4, 6, 5)),
+        (conv_decoder, (Layout((12, 12)), 4)),
+    ],
+)
+def test_first_weights_are_those_of_torch(make, arguments):
+    options = {"channels": (8, 16)} if make is conv_decoder else {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        expected = make(*arguments, **options).state_dict()
+    network = drawn(torch.Generator().manual_seed(3), make, *arguments, **options)
+    for name, weight in network.state_dict().items():
+        torch.testing.assert_close(weight, expected[name])
+
+
+def test_dropout_keeps_the_mean_and_stops_after_training():
+    dropout, x = Dropout(0.25), torch.ones(200, 200)
+    with dropping(dropout, torch.Generator().manual_seed(0)):
+        y = dropout(x)
+    torch.testing.assert_close(y.unique(), torch.tensor([0.0, 4 / 3]))
+    assert y.mean() == pytest.approx(1, abs=0.02)
+    assert torch.equal(dropout.eval()(x), x)
