@@ -19,7 +19,8 @@ from ._device import resolve_device, survive_fork
 from ._gate import most_epochs
 from ._parameters import CONSTRAINTS, check_combinations, resolve_latent_dim, training_options
 from ._reports import Reports, Tasks, report_of
-from ._rows import batch_slices, rows_of, torch_dtype, weights_of
+from ._rows import rows_of, torch_dtype, weights_of
+from ._tall import batch_slices
 from ._weights import counting, deviations_of, weighed
 
 # Codes, scores and reconstructions are computed for about this many bytes of rows at a time.

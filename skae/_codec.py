@@ -51,7 +51,8 @@ class PrincipalCodec(Codec):
         self.further_components = further_components
         self.module = module
         n_scores = len(components) + len(further_components)
-        self.row_bytes = 4 * n_scores * components.itemsize
+        widest = max((len(weight) for weight in module.parameters()), default=0)
+        self.row_bytes = 4 * max(n_scores, widest) * components.itemsize
 
     def _scores(self, rows):
         leading = rows.times(self.components.T)

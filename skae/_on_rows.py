@@ -11,10 +11,10 @@ from ._gate import FEWEST_UNSEEN, Ground, Verdict, fit_residuals
 from ._modules import LinearPathAutoencoder, PlainAutoencoder
 from ._net import row_set
 from ._rows import Rows, weights_of
-from ._scores import compressed_scale, squared_lengths
+from ._scores import compressed_scale
+from ._tall import squared_lengths
 from ._training import Interrupted, TrainingOptions, train, warn_if_cut_short
 from ._unseen import directions_without, held_out_runs
-from ._weights import counted, counting
 
 
 def fit_plain(
@@ -116,7 +116,7 @@ def fit_linear_path(
     mean = torch.from_numpy(rows.mean / unit).float()
 
     def ground(directions, scores, known):
-        scale = compressed_scale(scores[known] / unit)
+        scale = compressed_scale(scores, known) / unit
         axes = directions.float()
         return Ground(
             _fetch(rows, unit),
@@ -128,10 +128,10 @@ def fit_linear_path(
             weights,
         )
 
-    directions_held = directions_without(counting(rows), counted(scores, rows), unseen)
+    directions_held = directions_without(rows, scores, unseen)
     verdict = fit_residuals(
         ground(directions_held, rows.times(directions_held), fitted),
-        ground(directions, scores, slice(None)),
+        ground(directions, scores, np.arange(len(rows))),
         fitted,
         unseen,
         directions.shape[1],

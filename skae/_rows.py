@@ -12,8 +12,7 @@ import scipy.sparse as sp
 import torch
 from torch.nn.functional import embedding_bag
 
-# One batch of dense rows, or one block of non-zeros, stays near this size.
-_BATCH_BYTES = 64 * 2**20
+from ._tall import batch_slices, tall_zeros
 
 # Columns of a tall matrix that are gathered at a time; and how many of its rows, where many
 # products are worth a rearrangement of X: 2,048 rows of 64 float32 stay in the nearest large cache.
@@ -21,6 +20,9 @@ _PANEL, _PANEL_ROWS = 64, 2048
 
 # From so many columns of the tall matrix on, even a single product is worth it.
 _MANY_COLUMNS = 512
+
+# A transpose of more bytes is not kept, but made again in parts of so many.
+_LARGE, _PART = 2**30, 256 * 2**20
 
 # Fewer non-zeros of a row than these, on average, are not worth a sum of their own.
 _LEAST_PER_SUM = 16
@@ -43,12 +45,6 @@ def rows_of(X, *, mean=None, weights=None, dtype=torch.float32, device="cpu"):
     """
     kind = SparseRows if sp.issparse(X) else DenseRows
     return kind(X, mean, weights, dtype, torch.device(device))
-
-
-def batch_slices(n_rows, row_bytes, batch_bytes=_BATCH_BYTES):
-    """Slices that cut n_rows into batches of about batch_bytes each."""
-    step = max(1, int(batch_bytes // max(1, row_bytes)))
-    return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
 
 
 def weights_of(rows):
@@ -143,15 +139,15 @@ class DenseRows(Rows):
         return tensor_of(batch).to(self.device)
 
     def times(self, W):
-        product = W.new_empty((self.shape[0], W.shape[1]))
+        product = tall_zeros(self.shape[0], W)
         for rows in self.slices():
-            torch.mm(self.centred(rows), W, out=product[rows])
+            product[rows] = self.centred(rows) @ W
         return product
 
     def transposed_times(self, Q):
-        product = Q.new_zeros((self.shape[1], Q.shape[1]))
+        product = torch.zeros(self.shape[1], Q.shape[1], dtype=Q.dtype, device=self.device)
         for rows in self.slices():
-            product.addmm_(self.centred(rows).T, Q[rows])
+            product.addmm_(self.centred(rows).T, Q[rows].to(self.device))
         return product
 
     def covariance(self):
@@ -177,8 +173,9 @@ class SparseRows(Rows):
     """Rows of a SciPy CSR matrix or array, with 32- or 64-bit indices.
 
     The products gather rows of the tall matrix with `embedding_bag`: the fastest sparse product
-    PyTorch has on a CPU (docs/design.md has the figures). ``A' Q`` uses a transpose of X that is
-    made once, when first asked for.
+    PyTorch has on a CPU (docs/design.md has the figures). ``A' Q`` uses a transpose of X, which is
+    made once, when first asked for; that of a very large X is made anew for each product, part by
+    part.
     """
 
     def __init__(self, X, mean, weights, dtype, device):
@@ -188,7 +185,9 @@ class SparseRows(Rows):
 
     def _column_mean(self):
         # Not X.sum: that adds float32 up in float32.
-        return self.X.T @ weights_of(self) / self.shape[0]
+        weights = weights_of(self)
+        total = sum(self.X[rows].T @ weights[rows] for rows in self._slices_of_entries())
+        return total / self.shape[0]
 
     def dense(self, index):
         numpy_dtype = np.float64 if self.dtype == torch.float64 else np.float32
@@ -197,15 +196,28 @@ class SparseRows(Rows):
     def times(self, W):
         if W.shape[1] >= _MANY_COLUMNS:
             self.prepare_for_many_products()
-        product = W.new_zeros((self.shape[0], W.shape[1]))
+        product = tall_zeros(self.shape[0], W)
         for columns, block in self._blocks:
             self._add_product(block, W[columns], product)
         return product.sub_(self._mean_times(W))
 
     def transposed_times(self, Q):
-        product = Q.new_zeros((self.shape[1], Q.shape[1]))
-        self._add_product(self._transposed(), Q, product)
+        product = torch.zeros(self.shape[1], Q.shape[1], dtype=Q.dtype, device=self.device)
+        Q = Q.to(self.device)
+        if self._is_large:
+            for rows in self._slices_of_entries(_PART):
+                self._add_product(self.X[rows].T.tocsr(), Q[rows], product)
+        else:
+            self._add_product(self._transposed(), Q, product)
         return product.addr_(self._mean, Q.sum(dim=0), alpha=-1)
+
+    @property
+    def _is_large(self):
+        return 16 * self.X.nnz > _LARGE
+
+    def _slices_of_entries(self, batch_bytes=None):
+        """Slices of rows by the size of their non-zeros."""
+        return batch_slices(self.shape[0], 16 * self.X.nnz / self.shape[0], batch_bytes)
 
     def _transposed(self):
         if self._transpose is None:
@@ -213,6 +225,8 @@ class SparseRows(Rows):
         return self._transpose
 
     def prepare_for_many_products(self):
+        if self._is_large:
+            return
         n, p = self.shape
         most = self.X.nnz // (_LEAST_PER_SUM * n)
         if len(self._blocks) == 1 and min(most, p // _PANEL_ROWS) > 1:
@@ -250,20 +264,25 @@ class SparseRows(Rows):
                 mode="sum",
                 per_sample_weights=values,
                 include_last_offset=True,
-            )
+            ).to(out.device)
 
     def covariance(self):
         # (X - 1 m')' W (X - 1 m') = X'W X - s m' - m s' + n m m', with s = X'W 1 and sum W = n.
-        X = self.X.astype(np.float64)
-        weighted = X if self.weights is None else sp.diags(self.weights) @ X
-        cross = np.outer(weighted.T @ np.ones(len(self)), self.mean)
-        centring = cross + cross.T - len(self) * np.outer(self.mean, self.mean)
-        return torch.from_numpy((X.T @ weighted).toarray() - centring).to(self.device)
+        weights, n = weights_of(self), len(self)
+        squares, sums = np.zeros((self.shape[1], self.shape[1])), np.zeros(self.shape[1])
+        for rows in self._slices_of_entries():
+            X = self.X[rows].astype(np.float64)
+            weighted = sp.diags(weights[rows]) @ X
+            squares += (X.T @ weighted).toarray()
+            sums += weighted.T @ np.ones(weighted.shape[0])
+        cross = np.outer(sums, self.mean)
+        centred = squares - cross - cross.T + n * np.outer(self.mean, self.mean)
+        return torch.from_numpy(centred).to(self.device)
 
     def squared_norms(self):
         # |x - m|^2 = |x|^2 - 2 x'm + |m|^2, in float64 because the terms nearly cancel.
         norms = np.empty(self.shape[0])
-        for rows in batch_slices(self.shape[0], 16 * self.X.nnz / self.shape[0]):
+        for rows in self._slices_of_entries():
             X = self.X[rows]
             norms[rows] = X.multiply(X) @ np.ones(self.shape[1]) - 2 * (X @ self.mean)
         return np.maximum(norms + self.mean @ self.mean, 0.0)

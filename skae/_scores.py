@@ -8,9 +8,12 @@ import torch
 from ._gate import FEWEST_UNSEEN, Ground, Verdict, fit_residuals
 from ._modules import ResidualAutoencoder
 from ._rows import Rows, weights_of
+from ._tall import in_float32, squared_lengths
 from ._training import TrainingOptions
 from ._unseen import held_out_runs, scores_without
-from ._weights import counted, counting, uncounted
+
+# Deviations are taken from so many rows.
+_ENOUGH_ROWS = 10_000
 
 
 def fit_on_scores(
@@ -45,7 +48,7 @@ def fit_on_scores(
         return Verdict()
     scores = rows.times(directions)
     squared_norms = rows.squared_norms()
-    if float(scores[:, latent_dim:].square().sum()) <= 1e-6 * squared_norms.sum():
+    if squared_lengths(scores[:, latent_dim:]).sum() <= 1e-6 * squared_norms.sum():
         return Verdict()
 
     # In units of the typical row, so that the optimizer meets the same numbers for any data.
@@ -55,8 +58,8 @@ def fit_on_scores(
     def ground(scores, known):
         outside = np.maximum(squared_norms - squared_lengths(scores), 0.0)
         beyond = squared_lengths(scores[:, latent_dim:])
-        scores = scores.div_(unit).float()
-        scale = compressed_scale(scores[known])
+        scores = in_float32(scores.div_(unit))
+        scale = compressed_scale(scores, known)
         return Ground(
             scores.__getitem__,
             lambda encoder: build(scale, encoder),
@@ -67,25 +70,19 @@ def fit_on_scores(
             weights,
         )
 
-    held = scores_without(counting(rows), counted(scores, rows), unseen)
-    held = ground(uncounted(held, rows), fitted)
-    verdict = fit_residuals(
-        held, ground(scores, slice(None)), fitted, unseen, latent_dim, options, seed
-    )
+    held = ground(scores_without(rows, scores, unseen), fitted)
+    whole = ground(scores, np.arange(len(rows)))
+    verdict = fit_residuals(held, whole, fitted, unseen, latent_dim, options, seed)
     if verdict.module is not None:
         # The module is homogeneous: this is all there is to changing the unit.
         verdict.module.scale *= unit
     return verdict
 
 
-def squared_lengths(scores):
-    """Squared length of each row, in float64: shape (n,)."""
-    return torch.linalg.vector_norm(scores, dim=1, dtype=torch.float64).square().cpu().numpy()
-
-
-def compressed_scale(scores):
-    """The `compressed` deviations of scores."""
-    return compressed(scores.std(dim=0))
+def compressed_scale(scores, numbers):
+    """The `compressed` deviations of the scores of some rows."""
+    few = numbers[:: 1 + len(numbers) // _ENOUGH_ROWS]
+    return compressed(scores[few].std(dim=0))
 
 
 def compressed(deviations):

@@ -6,7 +6,8 @@ import torch
 
 from ._rows import rows_of
 from ._running_basis import ROWS_AT_ONCE, turn_towards
-from ._scores import compressed, squared_lengths
+from ._scores import compressed
+from ._tall import squared_lengths
 
 # The share of variance that networks must have gained on new batches to be used.
 _LEAST_GAIN = 0.001

@@ -3,6 +3,9 @@
 import numpy as np
 import torch
 
+from ._rows import weights_of
+from ._tall import gram_of, parts_of, tall_zeros
+
 
 def held_out_runs(n_rows, fraction, rng, longest_run=32):
     """Split row numbers into (fitted, unseen), holding out whole runs of neighbouring rows.
@@ -25,36 +28,50 @@ def scores_without(rows, scores, unseen):
     One step of subspace iteration on the fitted rows alone takes out of the basis what only the
     unseen rows had put there; the new axes are the fitted rows' principal axes.
     """
-    fitted = _inverted(scores, unseen)
-    # A few at a time: all directions would take as much memory as the basis.
-    image = torch.cat([rows.times(rows.transposed_times(part)) for part in fitted.split(256, 1)], 1)
-    held = image @ _inverse_root(fitted.T @ image)  # the root of S'AA'S
-    fitted = held.clone()
-    fitted[unseen] = 0.0
-    _, axes = torch.linalg.eigh((fitted.T @ fitted).double())
-    return held @ axes.flip(1).to(held.dtype)
+    counts = _counts(rows, unseen)
+    fitted = _inverted(scores, counts)
+    if rows.shape[0] > rows.shape[1]:
+        images = rows.transposed_times(fitted)
+        held = rows.times(images @ _inverse_root(images.T @ images))
+    else:
+        # A few at a time: images of all directions would take as much memory as the basis.
+        parts = (rows.times(rows.transposed_times(part)) for part in fitted.split(256, 1))
+        held = torch.cat(list(parts), 1)
+        held = held @ _inverse_root(fitted.T @ held)  # the root of S'AA'S
+    _, axes = torch.linalg.eigh(gram_of(held, counts))
+    axes = axes.flip(1).to(held.dtype)
+    for part in parts_of(held):
+        held[part] = held[part] @ axes
+    return held
 
 
 def directions_without(rows, scores, unseen):
-    """The principal directions, had the unseen rows played no part: the same step, for few columns.
+    """The principal directions, had the unseen rows played no part: the same step.
 
     They are orthonormal and close to the old ones; a direction that only the unseen rows had is
     zero.
     """
-    images = rows.transposed_times(_inverted(scores, unseen))
+    images = rows.transposed_times(_inverted(scores, _counts(rows, unseen)))
     return images @ _inverse_root(images.T @ images)
 
 
-def _inverted(scores, unseen):
-    """Scores S such that, with the fitted rows A, the columns of A'S are about as long as one.
+def _counts(rows, unseen):
+    """How often each row counts, the unseen ones never."""
+    counts = weights_of(rows).copy()
+    counts[unseen] = 0.0
+    return counts
+
+
+def _inverted(scores, counts):
+    """Scores S such that the columns of A'S are about as long as one.
 
     They span the directions after one step of subspace iteration.
     """
-    fitted = scores.clone()
-    fitted[unseen] = 0.0
-    squares = fitted.square().sum(dim=0)
-    fitted *= torch.where(squares > 1e-12 * squares.max(), 1 / squares, 0.0)
-    return fitted
+    fitted, squares = tall_zeros(len(scores), scores), 0.0
+    for part in parts_of(scores):
+        fitted[part] = scores[part] * torch.from_numpy(counts[part, None]).to(scores)
+        squares = squares + (fitted[part] * scores[part]).sum(dim=0)
+    return fitted.mul_(torch.where(squares > 1e-12 * squares.max(), 1 / squares, 0.0))
 
 
 def _inverse_root(gram):

@@ -72,15 +72,5 @@ class WeightedRows:
         return gram.mul_(roots).mul_(roots[:, None])
 
 
-def counted(scores, rows):
-    """Scores of ``rows`` as those of their `counting` counterpart."""
-    return scores if rows.weights is None else scores * _roots(rows, scores)[:, None]
-
-
-def uncounted(scores, rows):
-    """The reverse of `counted`."""
-    return scores if rows.weights is None else scores / _roots(rows, scores)[:, None]
-
-
 def _roots(rows, like):
     return torch.from_numpy(np.sqrt(rows.weights)).to(like)

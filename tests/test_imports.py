@@ -12,6 +12,7 @@ ORDER = [
     "_random",
     "_modules",
     "_convolutions",
+    "_tall",
     "_rows",
     "_weights",
     "_basis",

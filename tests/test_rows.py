@@ -3,8 +3,9 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from skae import _rows
-from skae._rows import batch_slices, rows_of
+from skae import _rows, _tall
+from skae._rows import rows_of
+from skae._tall import batch_slices
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def sample():
 @pytest.mark.parametrize("convert", [np.array, sp.csr_matrix, sp.csr_array, np.asfortranarray])
 def test_products_are_those_of_the_centred_matrix(sample, convert, monkeypatch):
     X = sample
-    monkeypatch.setattr(_rows, "_BATCH_BYTES", 5000)  # several blocks
+    monkeypatch.setattr(_tall, "_BATCH_BYTES", 5000)  # several blocks
     A = X - X.mean(axis=0)
     W, Q = torch.randn(150, 70, dtype=torch.float64), torch.randn(40, 70, dtype=torch.float64)
     rows = rows_of(convert(X), dtype=torch.float64)

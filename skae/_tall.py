@@ -1,0 +1,62 @@
+"""Tall tensors: a row for each row of X, in a nameless file where they would fill the memory."""
+
+from tempfile import TemporaryFile
+
+import numpy as np
+import torch
+
+# One batch of dense rows, or one block of non-zeros, stays near this size.
+_BATCH_BYTES = 64 * 2**20
+
+# A tall tensor of more bytes waits in a file, which the system keeps in memory as it has room.
+_LARGE = 256 * 2**20
+
+
+def batch_slices(n_rows, row_bytes, batch_bytes=None):
+    """Slices that cut n_rows into batches of about batch_bytes each."""
+    step = max(1, int((batch_bytes or _BATCH_BYTES) // max(1, row_bytes)))
+    return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
+
+
+def tall_zeros(n_rows, like):
+    """Zeros with as many columns as ``like``, of its type; on its device unless in a file."""
+    n_bytes = n_rows * like.shape[1] * like.itemsize
+    if n_bytes <= _LARGE:
+        return like.new_zeros(n_rows, like.shape[1])
+    with TemporaryFile(prefix="skae-") as file:
+        file.truncate(n_bytes)
+        dtype = np.float64 if like.dtype == torch.float64 else np.float32
+        return torch.from_numpy(np.memmap(file, dtype, "r+", shape=(n_rows, like.shape[1])))
+
+
+def parts_of(tall):
+    """Slices of its rows."""
+    return batch_slices(len(tall), tall.shape[1] * tall.itemsize)
+
+
+def squared_lengths(tall):
+    """Squared length of each row, in float64: ndarray of shape (n,)."""
+    squares = np.empty(len(tall))
+    for part in parts_of(tall):
+        lengths = torch.linalg.vector_norm(tall[part], dim=1, dtype=torch.float64)
+        squares[part] = lengths.square().cpu()
+    return squares
+
+
+def gram_of(tall, weights):
+    """``Y' W Y`` for a tall Y and the weights of its rows, in float64."""
+    gram = torch.zeros(tall.shape[1], tall.shape[1], dtype=torch.float64, device=tall.device)
+    for part in parts_of(tall):
+        y = tall[part]
+        gram += (y.T * torch.from_numpy(weights[part]).to(y)) @ y
+    return gram
+
+
+def in_float32(tall):
+    """A tall tensor in float32: itself if it is so already."""
+    if tall.dtype == torch.float32:
+        return tall
+    narrow = tall_zeros(len(tall), tall[:1].float())
+    for part in parts_of(tall):
+        narrow[part] = tall[part]
+    return narrow

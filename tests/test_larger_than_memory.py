@@ -1,0 +1,87 @@
+"""Rows on disk train in less memory than they have."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from skae import _rows, _tall
+
+ROOT = Path(__file__).parents[1]
+
+# X on disk, and what the process may hold beyond what it held before.
+N_BYTES, MEMORY = 120 * 10**6, 80 * 10**6
+CHILD = """
+import sys
+from pathlib import Path
+import numpy as np
+import scipy.sparse as sp
+from benchmarks.larger_than_memory import GrowthOfMemory
+from skae import ConvAutoencoder, DenseAutoencoder, _base, _rows, _tall
+
+kind, folder = sys.argv[1], Path(sys.argv[2])
+X = np.load(folder / "X.npy", mmap_mode="r") if kind != "csr" else sp.csr_array(
+    tuple(np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("data", "indices", "indptr"))
+)
+# As small beside X as they are beside rows that fill a disk.
+_tall._LARGE = _tall._BATCH_BYTES = _rows._LARGE = _rows._PART = 8 * 2**20
+_base._CHUNK_BYTES = 16 * 2**20
+brief = {"max_epochs": 1, "batch_size": 512, "random_state": 0}
+if kind == "convolutions":
+    model = ConvAutoencoder(4, channels=(4,), hidden_layer_sizes=(8,), **brief)
+else:
+    model = DenseAutoencoder(4, hidden_layer_sizes=(16,), **brief)
+model.fit(X[:1000]).transform(X[:1000])  # threads, and whatever is loaded once
+with GrowthOfMemory() as growth:
+    codes = model.fit(X).transform(X)
+print(growth.gigabytes * 1e9, model.score(X[:1000]), *codes.shape)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Windows over Python's source files, and which bytes are in each, as sparse rows."""
+    sys.path.insert(0, str(ROOT))
+    try:
+        from benchmarks.larger_than_memory import source_text, windows_of
+    finally:
+        sys.path.remove(str(ROOT))
+    folder = tmp_path_factory.mktemp("rows")
+    X = windows_of(source_text(), 256, N_BYTES // 1024).astype(np.float32)
+    np.save(folder / "X.npy", X)
+    indptr = np.arange(0, X.size // 2 + 1, 128, dtype=np.int32)
+    indices = (8 * np.arange(128) + X[:, :128].astype(np.int32) // 32).ravel().astype(np.int32)
+    for name, part in (("indptr", indptr), ("indices", indices), ("data", X[:, 128:].ravel())):
+        np.save(folder / f"{name}.npy", part)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="measures memory as Linux tells it")
+@pytest.mark.parametrize("kind", ["dense", "csr", "convolutions"])
+def test_rows_on_disk_train_in_less_memory_than_they_have(folder, kind):
+    command = [sys.executable, "-W", "ignore", "-c", CHILD, kind, str(folder)]
+    # What is freed goes back to the system at once, as larger pieces always do.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**20)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    grown, score, *shape = map(float, done.stdout.split())
+    assert grown < MEMORY
+    assert 0 < score < 1
+    assert shape == [N_BYTES // 1024, 4]
+
+
+def test_a_matrix_too_large_to_transpose_whole_gives_the_same(bigrams, quick, monkeypatch):
+    X = bigrams[0]
+    expected = quick(8).fit(X).transform(X)
+    monkeypatch.setattr(_rows, "_LARGE", X.data.nbytes)
+    monkeypatch.setattr(_rows, "_PART", X.data.nbytes // 5)
+    monkeypatch.setattr(_tall, "_LARGE", 2**16)
+    codes = quick(8).fit(sp.csr_array(X)).transform(X)
+    np.testing.assert_allclose(codes, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
