@@ -6,8 +6,9 @@ float32 (1,024 columns) and as a memory-mapped CSR matrix of byte bigrams (65,53
     python -m benchmarks.larger_than_memory                  # 1 GB each, grows by 1 GB at most
     python -m benchmarks.larger_than_memory --gigabytes 8    # 8 GB each, grows by 2 GB at most
 
-What is measured is memory that the process holds for itself: pages of mapped files are the system's,
-which drops them when somebody needs the room. Linux only. Exits with status 1 if the claim is false.
+What is measured is memory that the process holds for itself: pages of mapped files belong to the
+system, which drops them when somebody needs the room. Linux only. Exits with status 1 if the claim
+is false.
 """
 
 import argparse

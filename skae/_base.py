@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from copy import deepcopy
 from dataclasses import replace
+from numbers import Integral, Real
 
 import numpy as np
 import scipy.sparse as sp
@@ -15,6 +16,7 @@ from torch import nn
 from ._basis import Basis, is_exact, principal_basis
 from ._callbacks import CallbackSupportMixin, callback_context, with_callbacks
 from ._checkpoint import Checkpoint, digest
+from ._code_length import shortest_code
 from ._device import resolve_device, survive_fork
 from ._gate import most_epochs
 from ._parameters import CONSTRAINTS, check_combinations, resolve_latent_dim, training_options
@@ -132,8 +134,25 @@ class BaseAutoencoder(
     def _most_epochs(self, options, n_samples, n_features):
         if not self.linear_path:
             return options.max_epochs
+        if self._wants_share:
+            return most_epochs(1, options)
         latent_dim = resolve_latent_dim(self.latent_dim, True, n_samples, n_features)
         return most_epochs(latent_dim, options)
+
+    @property
+    def _wants_share(self):
+        """Whether ``latent_dim`` is a share of the variance."""
+        return isinstance(self.latent_dim, Real) and not isinstance(self.latent_dim, Integral)
+
+    def _length_of_code(self, X, weights, options, rng):
+        """What ``latent_dim`` means for X."""
+        if not self._wants_share:
+            return resolve_latent_dim(self.latent_dim, self.linear_path, *X.shape)
+        rows, seed = rows_of(X, weights=weights, device=options.device), rng.randint(2**31)
+        return options.checkpoint.recall(
+            "length",
+            lambda: shortest_code(rows, self.latent_dim, self.validation_fraction, seed),
+        )
 
     def _identity(self, X, weights):
         """What makes this call of `fit` the same as another."""

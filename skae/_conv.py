@@ -42,9 +42,10 @@ class ConvAutoencoder(BaseAutoencoder):
 
     Parameters
     ----------
-    latent_dim : int, default=None
-        Length k of the code; at most ``min(n_samples, n_features)`` with the linear path. None
-        means ``min(32, n_samples, n_features)``, or what a "map" has.
+    latent_dim : int or float in (0, 1), default=None
+        Length k of the code; at most ``min(n_samples, n_features)`` with the linear path. A
+        float is a share of the variance: the code is as long as PCA's that explains so much of
+        rows it has not seen. None means ``min(32, n_samples, n_features)``, or what a "map" has.
     input_shape : tuple of int, default=None
         Shape of one picture or signal: ``(28, 28)``, ``(32, 32, 3)``, ``(65536,)``. None takes it
         from X if that has more than two axes; if not, a row is a signal of n_features numbers.
@@ -292,10 +293,11 @@ class ConvAutoencoder(BaseAutoencoder):
         channels = self._resolve_channels(layout)
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size={self.kernel_size} must be odd.")
-        wanted = self.latent_dim
         if self.bottleneck == "map":
-            wanted = self._length_of_map(layout, channels)
-        latent_dim = resolve_latent_dim(wanted, self.linear_path, *X.shape)
+            length = self._length_of_map(layout, channels)
+            latent_dim = resolve_latent_dim(length, self.linear_path, *X.shape)
+        else:
+            latent_dim = self._length_of_code(X, weights, options, rng)
         hidden = resolve_hidden_layer_sizes(
             self.hidden_layer_sizes,
             _defaults.hidden_layer_sizes_after_convolutions(latent_dim)

@@ -11,7 +11,7 @@ from ._gate import Verdict
 from ._memory import refuse_too_large
 from ._modules import PlainAutoencoder, ResidualAutoencoder, perceptron
 from ._on_rows import fit_plain
-from ._parameters import CONSTRAINTS, resolve_hidden_layer_sizes, resolve_latent_dim
+from ._parameters import CONSTRAINTS, resolve_hidden_layer_sizes
 from ._partial_fit import PartialFitMixin
 from ._random import drawn
 from ._rows import rows_of, tensor_of
@@ -34,9 +34,10 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
 
     Parameters
     ----------
-    latent_dim : int, default=None
-        Length k of the code; at most ``min(n_samples, n_features)`` with the linear path. None
-        means ``min(32, n_samples, n_features)``.
+    latent_dim : int or float in (0, 1), default=None
+        Length k of the code; at most ``min(n_samples, n_features)`` with the linear path. A
+        float is a share of the variance: the code is as long as PCA's that explains so much of
+        rows it has not seen. None means ``min(32, n_samples, n_features)``.
     hidden_layer_sizes : "auto" or tuple of int, default="auto"
         Widths of the encoder's hidden layers; the decoder mirrors them. "auto" is two or three
         layers for short codes and one wide layer for long ones. ``()`` with the
@@ -206,7 +207,7 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         self.verbose = verbose
 
     def _fit_rows(self, X, weights, options, rng):
-        latent_dim = resolve_latent_dim(self.latent_dim, self.linear_path, *X.shape)
+        latent_dim = self._length_of_code(X, weights, options, rng)
         auto = (
             _defaults.hidden_layer_sizes(*X.shape, latent_dim) if self.linear_path else (512, 256)
         )

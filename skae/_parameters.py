@@ -14,7 +14,11 @@ from ._modules import ACTIVATIONS
 from ._training import TrainingOptions
 
 CONSTRAINTS = {
-    "latent_dim": [Interval(Integral, 1, None, closed="left"), None],
+    "latent_dim": [
+        Interval(Integral, 1, None, closed="left"),
+        Interval(Real, 0, 1, closed="neither"),
+        None,
+    ],
     "activation": [StrOptions(set(ACTIVATIONS))],
     "linear_path": ["boolean"],
     "output_activation": [StrOptions(set(ACTIVATIONS)), None],

@@ -56,6 +56,11 @@ class PartialFitMixin:
         device = resolve_device(self.device)
         first = not hasattr(self, "components_")
         X = self._validate_rows(X, reset=first)
+        if first and self._wants_share:
+            raise ValueError(
+                f"latent_dim={self.latent_dim} must be an integer for partial_fit: a first batch "
+                f"does not tell how many numbers explain so much of the rows to come."
+            )
         if first:
             self.latent_dim_ = resolve_latent_dim(self.latent_dim, True, *X.shape)
             self.mean_ = np.zeros(X.shape[1], dtype=output_dtype(X.dtype))

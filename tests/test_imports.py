@@ -24,6 +24,7 @@ ORDER = [
     "_training",
     "_unseen",
     "_gate",
+    "_code_length",
     "_scores",
     "_running_basis",
     "_follower",

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from sklearn.decomposition import PCA
+
+from skae import ConvAutoencoder, DenseAutoencoder
+from skae._unseen import held_out_runs
+
+
+def test_a_share_gives_the_shortest_code_that_reaches_it(digits, quick):
+    X_train, X_test, _, _ = digits
+    autoencoder = quick(0.8, hidden_layer_sizes=()).fit(X_train)
+    k = autoencoder.latent_dim_
+    shares = {j: quick(j, hidden_layer_sizes=()).fit(X_train).score(X_test) for j in (k - 2, k + 2)}
+    assert shares[k - 2] < 0.8 < shares[k + 2]
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_the_count_is_that_of_pca_on_rows_it_has_not_seen(share):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(3000, 40)) * 0.85 ** np.arange(40)
+    _, unseen = held_out_runs(3000, 0.2, np.random.RandomState(0))
+    pca = PCA().fit(np.delete(X, unseen, axis=0))
+    squares = np.square(pca.transform(X[unseen])).sum(axis=0)
+    explained = np.cumsum(squares) / np.square(X[unseen] - pca.mean_).sum()
+    expected = 1 + np.searchsorted(explained, share)
+    autoencoder = DenseAutoencoder(share, hidden_layer_sizes=(), random_state=0)
+    assert abs(autoencoder.fit(X).latent_dim_ - expected) <= 1
+    assert autoencoder.fit(sp.csr_matrix(X)).latent_dim_ == autoencoder.fit(X).latent_dim_
+
+
+def test_wide_sparse_rows_have_a_shortest_code_too(bigrams):
+    X = bigrams[0][:400]
+    autoencoder = DenseAutoencoder(0.2, hidden_layer_sizes=(), random_state=0).fit(X)
+    k = autoencoder.latent_dim_
+    assert 1 < k < 400
+    assert autoencoder.transform(X).shape == (400, k)
+
+
+def test_a_share_beyond_reach_is_told(bigrams):
+    X = bigrams[0][:120]
+    with pytest.warns(UserWarning, match=r"latent_dim=0.999 is out of reach: all 120 .* explain"):
+        autoencoder = DenseAutoencoder(0.999, hidden_layer_sizes=(), random_state=0).fit(X)
+    assert autoencoder.latent_dim_ == 120
+
+
+def test_convolutions_take_a_share_as_well(digits):
+    images = digits[0][:400].reshape(-1, 8, 8)
+    brief = {"channels": (4,), "hidden_layer_sizes": (8,), "max_epochs": 1, "random_state": 0}
+    linear = DenseAutoencoder(0.7, hidden_layer_sizes=(), random_state=0).fit(digits[0][:400])
+    autoencoder = ConvAutoencoder(0.7, **brief).fit(images)
+    assert autoencoder.transform(images).shape == (400, linear.latent_dim_)
+
+
+def test_a_stream_cannot_know_a_share(digits, quick):
+    with pytest.raises(ValueError, match=r"latent_dim=0.9 must be an integer for partial_fit"):
+        quick(0.9).partial_fit(digits[0])
