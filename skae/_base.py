@@ -19,9 +19,10 @@ from ._checkpoint import Checkpoint, digest
 from ._code_length import shortest_code
 from ._device import resolve_device, survive_fork
 from ._gate import most_epochs
+from ._losses import LOSSES, LOSSES_OF_COUNTS
 from ._parameters import CONSTRAINTS, check_combinations, resolve_latent_dim, training_options
 from ._reports import Reports, Tasks, report_of
-from ._rows import rows_of, torch_dtype, weights_of
+from ._rows import rows_of, torch_dtype
 from ._tall import batch_slices
 from ._weights import counting, deviations_of, weighed
 
@@ -93,6 +94,7 @@ class BaseAutoencoder(
         check_combinations(self)
         device = resolve_device(self.device)
         X = self._validate_rows(X, reset=True)
+        LOSSES[self.loss]().check(X)
         X, weights = weighed(X, sample_weight)
         if X.shape[0] < 2:
             raise ValueError("sample_weight leaves one row that counts: fit needs two at least.")
@@ -218,7 +220,7 @@ class BaseAutoencoder(
         return X_hat
 
     def score_samples(self, X):
-        """Return minus the squared reconstruction error of each row.
+        """Return minus the reconstruction error of each row: squared, or as the loss has it.
 
         Rows unlike those seen in `fit` score low: an anomaly score.
 
@@ -229,16 +231,18 @@ class BaseAutoencoder(
         Returns
         -------
         scores : ndarray of shape (n_samples,)
-            In squared units of X; 0 for a perfect reconstruction.
+            In squared units of X, or in those of the loss; 0 for a perfect reconstruction.
         """
         check_is_fitted(self)
-        return -self._squared_errors(self._validate_rows(X, reset=False))
+        return -self._in_chunks(self._validate_rows(X, reset=False), "errors")
 
     def score(self, X, y=None, sample_weight=None):
         """Return the share of the variance of X that the reconstruction explains.
 
         ``1 - |X - X_hat|^2 / |X - mean_|^2``, where ``mean_`` is the mean of the rows that were
-        fitted. Higher is better; comparable between autoencoders and with PCA.
+        fitted. Higher is better; comparable between autoencoders and with PCA. With another loss
+        it is the share of the deviance: one minus the sum of the errors over what it would be if
+        ``mean_`` were the reconstruction of every row.
 
         Parameters
         ----------
@@ -255,9 +259,9 @@ class BaseAutoencoder(
         """
         check_is_fitted(self)
         X, weights = weighed(self._validate_rows(X, reset=False), sample_weight)
-        rows = rows_of(X, mean=self.mean_, weights=weights)
-        error = weights_of(rows) @ self._squared_errors(X)
-        total = weights_of(rows) @ rows.squared_norms()
+        weights = np.ones(X.shape[0]) if weights is None else weights
+        error = weights @ self._in_chunks(X, "errors")
+        total = weights @ self._in_chunks(X, "errors_of_mean")
         if total == 0:
             return float(error == 0)
         return float(1 - error / total)
@@ -272,6 +276,7 @@ class BaseAutoencoder(
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        tags.input_tags.positive_only = self.loss in LOSSES_OF_COUNTS
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
@@ -342,11 +347,12 @@ class BaseAutoencoder(
             codes[chunk] = codec.encode(self._rows(X[chunk])).cpu()
         return codes
 
-    def _squared_errors(self, X):
+    def _in_chunks(self, X, method):
+        """What a method of the codec says of each row."""
         codec = self._codec()
         errors = np.empty(X.shape[0])
         for chunk in batch_slices(X.shape[0], codec.row_bytes, _CHUNK_BYTES):
-            errors[chunk] = codec.squared_errors(self._rows(X[chunk])).cpu()
+            errors[chunk] = getattr(codec, method)(self._rows(X[chunk])).cpu()
         return errors
 
 

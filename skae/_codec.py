@@ -28,8 +28,12 @@ class Codec(ABC):
         """Rows from their codes: Tensor of shape (n, p)."""
 
     @abstractmethod
-    def squared_errors(self, rows):
-        """Squared reconstruction error of each row: float64 Tensor of shape (n,)."""
+    def errors(self, rows):
+        """Reconstruction error of each row, as its loss has it: float64 Tensor of shape (n,)."""
+
+    @abstractmethod
+    def errors_of_mean(self, rows):
+        """The same, had each row been reconstructed by the mean."""
 
 
 class PrincipalCodec(Codec):
@@ -74,13 +78,16 @@ class PrincipalCodec(Codec):
         return x_hat
 
     @torch.inference_mode()
-    def squared_errors(self, rows):
+    def errors(self, rows):
         # |x - x_hat|^2 = |x - m|^2 - |y|^2 + |y - y_hat|^2, because the directions are orthonormal.
         y = self._scores(rows)
         y_hat = self.module(y)
         errors = torch.from_numpy(rows.squared_norms()).to(y.device)
         errors += ((y - y_hat).double().square() - y.double().square()).sum(dim=1)
         return errors.clamp_min_(0.0)
+
+    def errors_of_mean(self, rows):
+        return torch.from_numpy(rows.squared_norms())
 
 
 class PlainCodec(Codec):
@@ -89,12 +96,15 @@ class PlainCodec(Codec):
     Parameters
     ----------
     module : Autoencoder
+    mean : Tensor of shape (p,)
+        Mean of the rows that were fitted.
     latent_dim : int
-    n_features : int
     """
 
-    def __init__(self, module, latent_dim, n_features):
+    def __init__(self, module, mean, latent_dim):
+        n_features = len(mean)
         self.module = module
+        self.mean = mean
         self.row_bytes = 4 * latent_dim
         # Whatever lies between the layers is several times as large as the batch itself.
         self._batch_size = max(1, _BATCH_BYTES // (4 * n_features))
@@ -108,9 +118,15 @@ class PlainCodec(Codec):
         return torch.cat([self.module.decode(z) for z in codes.split(self._batch_size)])
 
     @torch.inference_mode()
-    def squared_errors(self, rows):
-        errors = [(x - self.module(x)).double().square().sum(dim=1) for x in self._batches(rows)]
-        return torch.cat(errors)
+    def errors(self, rows):
+        batches = self._batches(rows)
+        return torch.cat([self.module.deviances(self.module(x), x) for x in batches])
+
+    @torch.inference_mode()
+    def errors_of_mean(self, rows):
+        output = self.module.output_of_mean(self.mean)
+        batches = self._batches(rows)
+        return torch.cat([self.module.deviances(output, x) for x in batches])
 
     def _batches(self, rows):
         for start in range(0, len(rows), self._batch_size):

@@ -13,16 +13,19 @@ from . import _defaults
 from ._base import BaseAutoencoder, output_dtype
 from ._codec import PlainCodec
 from ._convolutions import Layout, conv_decoder, conv_encoder, conv_refiner, halved
+from ._device import resolve_device
+from ._losses import LOSSES
 from ._modules import LinearPathAutoencoder, PlainAutoencoder
-from ._on_rows import fit_linear_path, fit_plain
+from ._on_rows import fit_linear_path
 from ._parameters import (
     CONSTRAINTS,
     positive_integers,
     resolve_hidden_layer_sizes,
     resolve_latent_dim,
 )
+from ._plain import fit_plain
 from ._random import drawn
-from ._rows import rows_of
+from ._rows import rows_of, tensor_of
 
 
 class ConvAutoencoder(BaseAutoencoder):
@@ -72,8 +75,10 @@ class ConvAutoencoder(BaseAutoencoder):
     linear_path : bool, default=True
         Whether codes and reconstructions start from PCA's. False gives the plain convolutional
         autoencoder, which takes any ``latent_dim``.
-    loss : {"mse"}, default="mse"
-        Reconstruction loss: squared error.
+    loss : {"mse", "mae", "huber", "bce", "poisson", "multinomial", "cosine"}, default="mse"
+        Reconstruction loss: squared or absolute error, Huber's mixture of both, binary
+        cross-entropy (X in [0, 1]), Poisson or multinomial deviance (counts), cosine distance.
+        All but "mse" need ``linear_path=False``; docs/losses.md says more.
     output_activation : same choice as activation, or None, default=None
         Last activation of the plain network, for example "sigmoid" for data in [0, 1]. Needs
         ``linear_path=False``.
@@ -138,9 +143,9 @@ class ConvAutoencoder(BaseAutoencoder):
         Epochs of the last training, on all rows; 0 where PCA was kept.
     history_ : list of dict
         One entry for each epoch of each stage: "stage", "epoch", "train_loss" and, but for the
-        training on all rows, "valid_loss" (mean squared error of a row, as in `score_samples`),
-        "variance_explained" (of the rows put aside where there is a "valid_loss") and "dur"
-        (seconds).
+        training on all rows, "valid_loss" (mean error of a row, as in `score_samples`),
+        "variance_explained" (as in `score`, of the rows put aside where there is a "valid_loss")
+        and "dur" (seconds).
     n_features_in_ : int
         Numbers in a picture: the columns of flat X in `fit`.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -361,11 +366,12 @@ class ConvAutoencoder(BaseAutoencoder):
         rows = rows_of(X, weights=weights, device=options.device)
         network_seed = rng.randint(2**31)
 
-        def build(mean):
+        def build():
             network = partial(drawn, torch.Generator().manual_seed(network_seed))
             f = network(conv_encoder, layout, latent_dim, **architecture)
             g = network(conv_decoder, layout, latent_dim, **architecture)
-            module = PlainAutoencoder(f, g, mean=mean, activation=self.output_activation)
+            loss = LOSSES[self.loss]()
+            module = PlainAutoencoder(f, g, loss, activation=self.output_activation)
             return self._warmed(module).to(device=options.device, memory_format=torch.channels_last)
 
         module, history = fit_plain(
@@ -379,7 +385,8 @@ class ConvAutoencoder(BaseAutoencoder):
         self._keep(module, rows.mean, output_dtype(X.dtype), len(history), history)
 
     def _codec(self):
-        return PlainCodec(self._module_on_device(), self.latent_dim_, self.n_features_in_)
+        mean = tensor_of(self.mean_).to(resolve_device(self.device))
+        return PlainCodec(self._module_on_device(), mean, self.latent_dim_)
 
     def _resolve_layout(self, n_features):
         shape = self.input_shape if self.input_shape is not None else self._shape_of_X

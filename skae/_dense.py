@@ -8,11 +8,12 @@ from ._base import BaseAutoencoder, output_dtype
 from ._codec import PlainCodec, PrincipalCodec
 from ._device import resolve_device
 from ._gate import Verdict
+from ._losses import LOSSES
 from ._memory import refuse_too_large
 from ._modules import PlainAutoencoder, ResidualAutoencoder, perceptron
-from ._on_rows import fit_plain
 from ._parameters import CONSTRAINTS, resolve_hidden_layer_sizes
 from ._partial_fit import PartialFitMixin
+from ._plain import fit_plain
 from ._random import drawn
 from ._rows import rows_of, tensor_of
 from ._scores import fit_on_scores
@@ -47,8 +48,10 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
     linear_path : bool, default=True
         Whether codes and reconstructions start from PCA's. False gives the plain mirrored
         perceptron on X itself, which takes any ``latent_dim``.
-    loss : {"mse"}, default="mse"
-        Reconstruction loss: squared error.
+    loss : {"mse", "mae", "huber", "bce", "poisson", "multinomial", "cosine"}, default="mse"
+        Reconstruction loss: squared or absolute error, Huber's mixture of both, binary
+        cross-entropy (X in [0, 1]), Poisson or multinomial deviance (counts), cosine distance.
+        All but "mse" need ``linear_path=False``; docs/losses.md says more.
     output_activation : same choice as activation, or None, default=None
         Last activation of the plain network, for example "sigmoid" for data in [0, 1]. Needs
         ``linear_path=False``.
@@ -116,9 +119,9 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         Epochs of the last training, on all rows; 0 where PCA was kept.
     history_ : list of dict
         One entry for each epoch of each stage: "stage", "epoch", "train_loss" and, but for the
-        training on all rows, "valid_loss" (mean squared error of a row, as in `score_samples`),
-        "variance_explained" (of the rows put aside where there is a "valid_loss") and "dur"
-        (seconds).
+        training on all rows, "valid_loss" (mean error of a row, as in `score_samples`),
+        "variance_explained" (as in `score`, of the rows put aside where there is a "valid_loss")
+        and "dur" (seconds).
     n_features_in_ : int
         Number of columns of X in `fit`.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -271,11 +274,12 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         refuse_too_large(sizes, options.device)
         network_seed = rng.randint(2**31)
 
-        def build(mean):
+        def build():
             generator = torch.Generator().manual_seed(network_seed)
             f = drawn(generator, perceptron, sizes, self.activation)
             g = drawn(generator, perceptron, sizes[::-1], self.activation)
-            module = PlainAutoencoder(f, g, mean=mean, activation=self.output_activation)
+            loss = LOSSES[self.loss]()
+            module = PlainAutoencoder(f, g, loss, activation=self.output_activation)
             return self._warmed(module).to(options.device)
 
         module, history = fit_plain(
@@ -289,9 +293,8 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         self._keep(module, rows.mean, output_dtype(X.dtype), len(history), history)
 
     def _codec(self):
-        module = self._module_on_device()
+        module, device = self._module_on_device(), resolve_device(self.device)
         if not self.linear_path:
-            return PlainCodec(module, self.latent_dim_, self.n_features_in_)
+            return PlainCodec(module, tensor_of(self.mean_).to(device), self.latent_dim_)
         arrays = (self.mean_, self.components_, self._further_components)
-        device = resolve_device(self.device)
         return PrincipalCodec(*(tensor_of(array).to(device) for array in arrays), module)

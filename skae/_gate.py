@@ -76,7 +76,7 @@ class Ground:
     def rows(self, numbers):
         """Some of the rows as a `RowSet`."""
         return row_set(
-            self.fetch, numbers, self.unit, self.squared_norms, self.outside, self.weights
+            self.fetch, numbers, self.unit**2, self.squared_norms, self.outside, self.weights
         )
 
     def explained_by_pca(self, numbers):

@@ -52,6 +52,14 @@ class Autoencoder(nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
 
+    def deviances(self, output: Tensor, x: Tensor) -> Tensor:
+        """The loss of each row by what `forward` gave for it, in float64: shape (n,)."""
+        return (x - output).double().square().sum(dim=1)
+
+    def output_of_mean(self, mean: Tensor) -> Tensor:
+        """What `forward` would give where the mean is the reconstruction."""
+        return mean
+
 
 class ResidualAutoencoder(Autoencoder):
     """What non-linear networks add to principal component scores::
@@ -168,39 +176,61 @@ class LinearPathAutoencoder(Autoencoder):
 class PlainAutoencoder(Autoencoder):
     """The autoencoder of the textbooks::
 
-        z     = encoder((x - m) / s)
-        x_hat = m + s a(decoder(z))
+        z      = encoder((view(x) - c) / u)
+        output = m + s a(decoder(z))
+        x_hat  = link(output)
 
-    with an output activation a. Without one, m is the mean of the rows and s their typical
-    deviation, so that the networks see numbers near one; with one, m is zero and s is one, and
-    the rows should lie in the range of a.
+    with the view and the link of a loss, and an output activation a. c, u, m and s are buffers:
+    zeros and ones here, set so that the networks see and give numbers near one.
 
-    **Shape**: x and x_hat (n, p); z (n, k).
+    **Shape**: x, output and x_hat (n, p); z (n, k). ``forward`` gives outputs, which losses take.
+
+    Parameters
+    ----------
+    encoder, decoder : Module
+        From p to k and from k to p numbers.
+    loss : Loss
+    activation : str, default=None
 
     Examples
     --------
     >>> import torch
-    >>> plain = PlainAutoencoder(
-    ...     perceptron([5, 8, 2], "relu"), perceptron([2, 8, 5], "relu"), activation="sigmoid"
-    ... )
-    >>> x_hat = plain(torch.rand(3, 5))
+    >>> from skae._losses import SquaredError
+    >>> f, g = perceptron([5, 8, 2], "relu"), perceptron([2, 8, 5], "relu")
+    >>> x_hat = PlainAutoencoder(f, g, SquaredError(), activation="sigmoid")(torch.rand(3, 5))
     >>> x_hat.shape, bool(((0 < x_hat) & (x_hat < 1)).all())
     (torch.Size([3, 5]), True)
     """
 
-    def __init__(self, encoder, decoder, *, mean=None, activation=None):
+    def __init__(self, encoder, decoder, loss, *, activation=None):
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
+        self.loss = loss
         self.activation = nn.Identity() if activation is None else ACTIVATIONS[activation]()
-        self.register_buffer("mean", torch.zeros(()) if mean is None else mean)
+        self.register_buffer("centre", torch.zeros(()))
+        self.register_buffer("unit", torch.ones(()))
+        self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("scale", torch.ones(()))
 
     def encode(self, x: Tensor) -> Tensor:
-        return self.encoder((x - self.mean) / self.scale)
+        return self.encoder((self.loss.view(x) - self.centre) / self.unit)
+
+    def output(self, z: Tensor) -> Tensor:
+        return self.mean + self.scale * self.activation(self.decoder(z))
 
     def decode(self, z: Tensor) -> Tensor:
-        return self.mean + self.scale * self.activation(self.decoder(z))
+        return self.loss.link(self.output(z))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.output(self.encode(x))
+
+    def deviances(self, output: Tensor, x: Tensor) -> Tensor:
+        scale = self.scale.double()
+        return scale**self.loss.degree * self.loss.deviances(output / scale, x / scale)
+
+    def output_of_mean(self, mean: Tensor) -> Tensor:
+        return self.loss.output_of_mean(mean)
 
 
 def _exact_product(a, b):

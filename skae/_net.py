@@ -14,29 +14,29 @@ from torch.utils.data import Dataset
 
 @dataclass(frozen=True)
 class Measure:
-    """How the loss of a set of rows reads in squared units of X.
+    """How the loss of a set of rows reads in the unit of X.
 
     Attributes
     ----------
-    unit : float
-        What a distance of 1 between fetched rows is in X.
+    factor : float
+        What a loss of 1 of fetched rows is for those of X.
     outside : float
-        Mean squared length of what is not fetched and never reconstructed.
-    variance : float
-        Mean squared distance of the rows from the mean.
+        Mean loss by what is not fetched and never reconstructed.
+    of_mean : float
+        Mean loss where each row is reconstructed by the mean; for squared errors, the variance.
     """
 
-    unit: float = 1.0
+    factor: float = 1.0
     outside: float = 0.0
-    variance: float = nan
+    of_mean: float = nan
 
-    def squared_error(self, loss):
-        """Mean squared reconstruction error of a row."""
-        return self.unit**2 * loss + self.outside
+    def error(self, loss):
+        """Mean reconstruction error of a row."""
+        return self.factor * loss + self.outside
 
     def explained(self, loss):
-        """Share of the variance that the reconstructions explain."""
-        return 1 - self.squared_error(loss) / self.variance if self.variance else 1.0
+        """Share of the variance, or deviance, that the reconstructions explain."""
+        return 1 - self.error(loss) / self.of_mean if self.of_mean else 1.0
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,13 @@ class RowSet(Dataset):
         return len(self.numbers)
 
 
-def row_set(fetch, numbers, unit, squared_norms, outside, weights):
-    """A `RowSet`, measured: all but ``numbers`` and ``unit`` are of every row of the source."""
+def row_set(fetch, numbers, factor, of_mean, outside, weights):
+    """A `RowSet`, measured: all but ``numbers`` and ``factor`` are of every row of the source."""
     w = weights[numbers]
     measure = Measure(
-        unit,
+        factor,
         float(np.average(outside[numbers], weights=w)),
-        float(np.average(squared_norms[numbers], weights=w)),
+        float(np.average(of_mean[numbers], weights=w)),
     )
     if (w == w[0]).all():
         return RowSet(fetch, numbers, measure)

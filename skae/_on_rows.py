@@ -1,85 +1,17 @@
-"""Networks trained on the rows themselves: plain ones, and ones on top of PCA."""
+"""Networks on top of PCA, trained on the rows themselves: what the gate needs to know of them."""
 
-import warnings
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 
 from ._gate import FEWEST_UNSEEN, Ground, Verdict, fit_residuals
-from ._modules import LinearPathAutoencoder, PlainAutoencoder
-from ._net import row_set
+from ._modules import LinearPathAutoencoder
 from ._rows import Rows, weights_of
 from ._scores import compressed_scale
 from ._tall import squared_lengths
-from ._training import Interrupted, TrainingOptions, train, warn_if_cut_short
+from ._training import TrainingOptions
 from ._unseen import directions_without, held_out_runs
-
-
-def fit_plain(
-    rows: Rows,
-    build: Callable[[torch.Tensor | None], PlainAutoencoder],
-    bounded: bool,
-    options: TrainingOptions,
-    validation_fraction: float,
-    rng: np.random.RandomState,
-):
-    """Train a plain autoencoder.
-
-    Parameters
-    ----------
-    rows : Rows
-    build : callable
-        ``build(mean)`` makes the module.
-    bounded : bool
-        Whether the module has an output activation, in whose range the rows lie as they are.
-        Without one it is homogeneous, and is trained in the unit of the data.
-    options : TrainingOptions
-    validation_fraction : float
-        Share of the rows to put aside.
-    rng : RandomState
-
-    Returns
-    -------
-    module : PlainAutoencoder
-    history : list of dict
-    """
-    squared_norms, weights = rows.squared_norms(), weights_of(rows)
-    mean, unit = None, 1.0
-    if not bounded:
-        unit = _typical_entry(squared_norms, weights, rows.shape[1])
-        mean = torch.from_numpy(rows.mean / unit).float()
-    module = build(mean)
-    fetch = _fetch(rows, unit)
-    fitted, unseen = held_out_runs(len(rows), validation_fraction, rng)
-
-    def rows_at(numbers):
-        outside = np.zeros(len(rows))
-        return row_set(fetch, numbers, unit, squared_norms, outside, weights)
-
-    options.report.plan(options.max_epochs)
-    try:
-        history = train(
-            module,
-            rows_at(fitted),
-            options,
-            unseen=rows_at(unseen) if len(unseen) else None,
-            seed=rng.randint(2**31),
-        )
-        warn_if_cut_short(history, options)
-    except Interrupted as stop:
-        history = stop.history
-        if not history:
-            raise
-        warnings.warn(
-            f"Interrupted after {len(history)} of {options.max_epochs} epochs: the best is kept.",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
-    module.mean *= unit
-    module.scale *= unit
-    return module, history
 
 
 def fit_linear_path(
@@ -112,14 +44,14 @@ def fit_linear_path(
     nothing_left = squared_norms.sum() - squared_lengths(scores).sum() <= 1e-6 * squared_norms.sum()
     if len(unseen) < FEWEST_UNSEEN or nothing_left:
         return Verdict()
-    unit = _typical_entry(squared_norms, weights, rows.shape[1])
+    unit = typical_entry(squared_norms, weights, rows.shape[1])
     mean = torch.from_numpy(rows.mean / unit).float()
 
     def ground(directions, scores, known):
         scale = compressed_scale(scores, known) / unit
         axes = directions.float()
         return Ground(
-            _fetch(rows, unit),
+            fetcher_of(rows, unit),
             lambda encoder: build(mean, axes, scale.float(), encoder),
             unit,
             squared_norms,
@@ -145,12 +77,12 @@ def fit_linear_path(
     return verdict
 
 
-def _typical_entry(squared_norms, weights, n_features):
+def typical_entry(squared_norms, weights, n_features):
     """Root of the mean square of the centred entries; 1.0 if all are zero."""
     return float(np.sqrt(np.average(squared_norms, weights=weights) / n_features)) or 1.0
 
 
-def _fetch(rows, unit):
+def fetcher_of(rows, unit):
     def fetch(numbers):
         return (rows.dense(numbers) / unit).float()
 

@@ -9,7 +9,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from . import _defaults
 from ._device import multiplies_bfloat16
-from ._losses import LOSSES
+from ._losses import LOSSES, LOSSES_WITH_LINK
 from ._modules import ACTIVATIONS
 from ._training import TrainingOptions
 
@@ -76,6 +76,16 @@ def check_combinations(estimator):
         raise ValueError(
             f"output_activation={estimator.output_activation!r} needs linear_path=False: with the "
             f"linear path the output is a sum that starts from PCA's."
+        )
+    if estimator.loss != "mse" and estimator.linear_path:
+        raise ValueError(
+            f"loss={estimator.loss!r} needs linear_path=False: principal components are those of "
+            f"the squared error, loss='mse'."
+        )
+    if estimator.output_activation is not None and estimator.loss in LOSSES_WITH_LINK:
+        raise ValueError(
+            f"output_activation={estimator.output_activation!r} needs another loss than "
+            f"{estimator.loss!r}, which has a range of its own."
         )
     if estimator.checkpoint is not None and estimator.warm_start:
         raise ValueError(

@@ -98,7 +98,7 @@ def train(module, rows, options, *, unseen=None, seed=0, stage=Stage()):
     -------
     history : list of dict
         One entry an epoch: "stage", "epoch", "train_loss", "valid_loss" if there are unseen rows,
-        both in squared units of X, "variance_explained", of the unseen rows if there are any, and
+        both in the unit of X, "variance_explained", of the unseen rows if there are any, and
         "dur" (seconds).
 
     Raises
@@ -263,7 +263,7 @@ class _Supervisor(Callback):
         entry = {"stage": self.stage.name, "epoch": len(self.history) + 1}
         for key, row_set in (("train_loss", self.rows), ("valid_loss", self.unseen)):
             if row_set is not None:
-                entry[key] = row_set.measure.squared_error(epoch[key])
+                entry[key] = row_set.measure.error(epoch[key])
                 entry["variance_explained"] = row_set.measure.explained(epoch[key])
         entry["dur"] = epoch["dur"]
         self.history.append(entry)

@@ -30,6 +30,7 @@ ORDER = [
     "_follower",
     "_stream",
     "_on_rows",
+    "_plain",
     "_codec",
     "_callbacks",
     "_parameters",

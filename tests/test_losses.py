@@ -1,11 +1,175 @@
 import numpy as np
+import pytest
+import scipy.sparse as sp
 import torch
+from sklearn.metrics import log_loss, mean_poisson_deviance
+from sklearn.metrics.pairwise import cosine_distances
 
+from skae import ConvAutoencoder, DenseAutoencoder
 from skae._losses import LOSSES
 
 
-def test_squared_error_is_the_mean_squared_distance_of_rows():
-    x, x_hat = np.random.default_rng(0).normal(size=(2, 6, 4))
-    expected = np.mean([np.linalg.norm(a - b) ** 2 for a, b in zip(x, x_hat, strict=True)])
-    loss = LOSSES["mse"]()(torch.from_numpy(x_hat), torch.from_numpy(x))
-    np.testing.assert_allclose(loss, expected)
+@pytest.fixture
+def rows():
+    """Counts, and the outputs of a network for them."""
+    rng = np.random.default_rng(0)
+    return rng.poisson(2.0, size=(6, 40)).astype(float), rng.normal(size=(6, 40))
+
+
+def mean_loss(name, output, x):
+    return LOSSES[name]()(torch.from_numpy(output), torch.from_numpy(x)).item()
+
+
+def test_squared_error_is_the_mean_squared_distance_of_rows(rows):
+    x, output = rows
+    expected = np.mean(np.linalg.norm(x - output, axis=1) ** 2)
+    assert mean_loss("mse", output, x) == pytest.approx(expected)
+
+
+def test_absolute_error_is_the_mean_city_block_distance_of_rows(rows):
+    x, output = rows
+    assert mean_loss("mae", output, x) == pytest.approx(np.abs(x - output).sum(axis=1).mean())
+
+
+def test_huber_is_the_squared_error_of_small_errors_and_linear_in_large_ones(rows):
+    x, _ = rows
+    assert mean_loss("huber", x + 0.5, x) == pytest.approx(40 * 0.25)
+    assert mean_loss("huber", x + 10, x) == pytest.approx(40 * 19)
+    assert mean_loss("huber", x - 11, x) == pytest.approx(40 * 21)
+
+
+def test_poisson_deviance_is_that_of_scikit_learn(rows):
+    x, output = rows
+    expected = 40 * mean_poisson_deviance(x.ravel(), np.exp(output).ravel())
+    assert mean_loss("poisson", output, x) == pytest.approx(expected)
+
+
+def test_binary_cross_entropy_is_twice_the_log_loss(rows):
+    x, output = rows
+    x = (x > 2).astype(float)
+    probability = 1 / (1 + np.exp(-output))
+    expected = 2 * 40 * log_loss(x.ravel(), probability.ravel())
+    assert mean_loss("bce", output, x) == pytest.approx(expected)
+
+
+def test_multinomial_deviance_is_that_of_poisson_where_totals_agree(rows):
+    x, output = rows
+    shares = np.exp(output) / np.exp(output).sum(axis=1, keepdims=True)
+    rates = np.log(shares * x.sum(axis=1, keepdims=True))
+    assert mean_loss("multinomial", output, x) == pytest.approx(mean_loss("poisson", rates, x))
+
+
+def test_cosine_distance_is_that_of_scikit_learn(rows):
+    x, output = rows
+    expected = np.diag(cosine_distances(x, output)).mean()
+    assert mean_loss("cosine", output, x) == pytest.approx(expected)
+    assert mean_loss("cosine", output, 0 * x) == 0
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_loss_of_a_perfect_reconstruction_is_zero(rows, name):
+    x = rows[0] / 10 + 0.01
+    if name == "bce":
+        x = x / x.max()
+    output = {"bce": lambda: np.log(x / (1 - x + 1e-300)), "poisson": lambda: np.log(x)}
+    output = output.get(name, lambda: np.log(x) if name == "multinomial" else x)()
+    assert mean_loss(name, output, x) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.fixture
+def plain():
+    def make(loss, **parameters):
+        parameters = {"hidden_layer_sizes": (64,), "max_epochs": 30, "random_state": 0} | parameters
+        return DenseAutoencoder(8, linear_path=False, loss=loss, **parameters)
+
+    return make
+
+
+@pytest.mark.parametrize("name", sorted(set(LOSSES) - {"mse"}))
+def test_a_network_learns_by_its_loss_on_every_form_of_x(digits, plain, name):
+    X_train, X_test = (X / 16 if name == "bce" else X for X in digits[:2])
+    autoencoder = plain(name).fit(X_train)
+    assert autoencoder.score(X_test) > 0.3
+    last = autoencoder.history_[-1]
+    assert last["variance_explained"] == pytest.approx(autoencoder.score(X_test), abs=0.2)
+    errors = -autoencoder.score_samples(X_test)
+    assert last["valid_loss"] == pytest.approx(errors.mean(), rel=0.3)
+    sparse = plain(name).fit(sp.csr_array(X_train))
+    np.testing.assert_allclose(
+        sparse.transform(X_test), autoencoder.transform(X_test), rtol=1e-3, atol=1e-3
+    )
+
+
+def test_reconstructions_are_in_the_range_of_the_data(digits, plain):
+    X_train, X_test, _, _ = digits
+    shares = plain("multinomial").fit(X_train)
+    X_hat = shares.inverse_transform(shares.transform(X_test))
+    np.testing.assert_allclose(X_hat.sum(axis=1), 1, rtol=1e-4)
+    counts = plain("poisson").fit(X_train)
+    X_hat = counts.inverse_transform(counts.transform(X_test))
+    assert (X_hat > 0).all()
+    assert X_hat.sum() == pytest.approx(X_test.sum(), rel=0.05)
+
+
+def test_huber_and_absolute_error_do_not_depend_on_the_unit(digits, plain):
+    X_train, X_test, _, _ = digits
+    for name, degree in (("mae", 1), ("huber", 2)):
+        one = plain(name, max_epochs=3).fit(X_train)
+        other = plain(name, max_epochs=3).fit(1000 * X_train)
+        np.testing.assert_allclose(
+            other.score_samples(1000 * X_test),
+            1000.0**degree * one.score_samples(X_test),
+            rtol=1e-2,
+        )
+
+
+def test_bigram_counts_train_by_multinomial_deviance(bigrams):
+    X = sp.csr_array(bigrams[0][:300])
+    X.data = np.round(4096 * X.data**2)
+    autoencoder = DenseAutoencoder(
+        8,
+        hidden_layer_sizes=(32,),
+        linear_path=False,
+        loss="multinomial",
+        max_epochs=15,
+        random_state=0,
+    ).fit(X)
+    assert autoencoder.score(X) > 0.1
+
+
+def test_pictures_train_by_cross_entropy(digits):
+    images = (digits[0] / 16).reshape(-1, 8, 8)
+    autoencoder = ConvAutoencoder(
+        8,
+        linear_path=False,
+        loss="bce",
+        channels=(16,),
+        hidden_layer_sizes=(32,),
+        max_epochs=20,
+        random_state=0,
+    ).fit(images)
+    X_hat = autoencoder.inverse_transform(autoencoder.transform(images))
+    assert X_hat.min() >= 0
+    assert X_hat.max() <= 1
+    assert autoencoder.score(images) > 0.2
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"loss": "poisson", "linear_path": False}, "needs non-negative X, got a minimum of -3"),
+        ({"loss": "multinomial", "linear_path": False}, "needs non-negative X, got a minimum of"),
+        ({"loss": "bce", "linear_path": False}, r"needs X in \[0, 1\], got a minimum of -3 and"),
+        ({"loss": "mae"}, "loss='mae' needs linear_path=False"),
+        (
+            {"loss": "bce", "linear_path": False, "output_activation": "sigmoid"},
+            "output_activation='sigmoid' needs another loss than 'bce'",
+        ),
+    ],
+)
+def test_what_a_loss_is_not_meant_for_is_told_at_once(digits, parameters, sentence):
+    X = digits[0].copy()
+    X[5, 5] = -3
+    for convert in (np.array, sp.csr_matrix):
+        with pytest.raises(ValueError, match=sentence):
+            DenseAutoencoder(4, **parameters).fit(convert(X))
