@@ -15,7 +15,7 @@ from ._codec import PlainCodec
 from ._convolutions import Layout, conv_decoder, conv_encoder, conv_refiner, halved
 from ._device import resolve_device
 from ._losses import LOSSES
-from ._modules import LinearPathAutoencoder, PlainAutoencoder
+from ._modules import LinearPathAutoencoder, PlainAutoencoder, corrupted
 from ._on_rows import fit_linear_path
 from ._parameters import (
     CONSTRAINTS,
@@ -84,6 +84,13 @@ class ConvAutoencoder(BaseAutoencoder):
         ``linear_path=False``.
     whiten : bool, default=False
         Divide each code by its standard deviation over the training rows.
+    corruption : float, default=0.0
+        Share of the encoder's inputs that are set to their mean in training, afresh in each
+        batch: a denoising autoencoder. The rows to reconstruct stay whole; with the linear path
+        so does PCA's part of the code.
+    noise : float, default=0.0
+        Standard deviation of normal noise that is added to the encoder's inputs in training,
+        likewise; in units of their typical deviation.
     max_epochs : int or "auto", default="auto"
         Most passes over the training rows. "auto" makes about 1,600 steps, in 8 to 40 passes.
     batch_size : int or "auto", default="auto"
@@ -207,6 +214,8 @@ class ConvAutoencoder(BaseAutoencoder):
         loss="mse",
         output_activation=None,
         whiten=False,
+        corruption=0.0,
+        noise=0.0,
         max_epochs="auto",
         batch_size="auto",
         learning_rate="auto",
@@ -236,6 +245,8 @@ class ConvAutoencoder(BaseAutoencoder):
         self.loss = loss
         self.output_activation = output_activation
         self.whiten = whiten
+        self.corruption = corruption
+        self.noise = noise
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -336,7 +347,10 @@ class ConvAutoencoder(BaseAutoencoder):
 
         def build(mean, directions, scale, encoder):
             network = partial(drawn, torch.Generator().manual_seed(network_seed))
-            f = network(conv_encoder, layout, latent_dim, **architecture) if encoder else None
+            f = None
+            if encoder:
+                f = network(conv_encoder, layout, latent_dim, **architecture)
+                f = corrupted(f, self.corruption, self.noise)
             g = network(conv_decoder, layout, latent_dim, **architecture)
             h = network(conv_refiner, layout, width, activation=self.activation) if width else None
             module = LinearPathAutoencoder(mean, directions, scale, f, g, h)
@@ -369,6 +383,7 @@ class ConvAutoencoder(BaseAutoencoder):
         def build():
             network = partial(drawn, torch.Generator().manual_seed(network_seed))
             f = network(conv_encoder, layout, latent_dim, **architecture)
+            f = corrupted(f, self.corruption, self.noise)
             g = network(conv_decoder, layout, latent_dim, **architecture)
             loss = LOSSES[self.loss]()
             module = PlainAutoencoder(f, g, loss, activation=self.output_activation)

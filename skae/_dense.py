@@ -10,7 +10,7 @@ from ._device import resolve_device
 from ._gate import Verdict
 from ._losses import LOSSES
 from ._memory import refuse_too_large
-from ._modules import PlainAutoencoder, ResidualAutoencoder, perceptron
+from ._modules import PlainAutoencoder, ResidualAutoencoder, corrupted, perceptron
 from ._parameters import CONSTRAINTS, resolve_hidden_layer_sizes
 from ._partial_fit import PartialFitMixin
 from ._plain import fit_plain
@@ -57,6 +57,13 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         ``linear_path=False``.
     whiten : bool, default=False
         Divide each code by its standard deviation over the training rows.
+    corruption : float, default=0.0
+        Share of the encoder's inputs that are set to their mean in training, afresh in each
+        batch: a denoising autoencoder. The rows to reconstruct stay whole; with the linear path
+        so does PCA's part of the code.
+    noise : float, default=0.0
+        Standard deviation of normal noise that is added to the encoder's inputs in training,
+        likewise; in units of their typical deviation.
     max_epochs : int or "auto", default="auto"
         Most passes over the training rows. "auto" makes about 1,600 steps, in 16 to 40
         passes.
@@ -170,6 +177,8 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         loss="mse",
         output_activation=None,
         whiten=False,
+        corruption=0.0,
+        noise=0.0,
         max_epochs="auto",
         batch_size="auto",
         learning_rate="auto",
@@ -193,6 +202,8 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         self.loss = loss
         self.output_activation = output_activation
         self.whiten = whiten
+        self.corruption = corruption
+        self.noise = noise
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -256,6 +267,8 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         sizes = [len(scale), *hidden, self.latent_dim_]
         f = drawn(generator, perceptron, sizes, self.activation, dropout) if encoder else None
         g = drawn(generator, perceptron, sizes[::-1], self.activation, dropout)
+        if encoder:
+            f = corrupted(f, self.corruption, self.noise)
         return ResidualAutoencoder(scale, self.latent_dim_, f, g)
 
     def _linear_module(self):
@@ -277,6 +290,7 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         def build():
             generator = torch.Generator().manual_seed(network_seed)
             f = drawn(generator, perceptron, sizes, self.activation)
+            f = corrupted(f, self.corruption, self.noise)
             g = drawn(generator, perceptron, sizes[::-1], self.activation)
             loss = LOSSES[self.loss]()
             module = PlainAutoencoder(f, g, loss, activation=self.output_activation)

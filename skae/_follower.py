@@ -5,7 +5,7 @@ from math import sqrt
 
 import torch
 
-from ._random import dropping
+from ._random import drawing_from
 
 # Steps until the learning rate is reached, and over which it falls to seven tenths.
 _WARM_UP, _COOLING = 100, 1600
@@ -94,7 +94,7 @@ class Follower:
         loss_of, total = self._options.loss(), 0.0
         seed = self._seed + self.n_steps
         order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
-        with dropping(self.module, torch.Generator(y.device).manual_seed(seed)):
+        with drawing_from(torch.Generator(y.device).manual_seed(seed), self.module):
             for numbers in order.split(self._options.batch_size):
                 batch = y[numbers.to(y.device)]
                 self._optimizer.zero_grad()

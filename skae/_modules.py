@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from ._random import Dropout
+from ._random import Corruption, Dropout
 
 ACTIVATIONS = {
     "elu": nn.ELU,
@@ -28,6 +28,11 @@ def perceptron(sizes, activation, dropout=0.0):
         if dropout:
             layers.append(Dropout(dropout))
     return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
+
+
+def corrupted(network, masked, noise):
+    """``network`` behind a `Corruption` of its input, if there is any."""
+    return nn.Sequential(Corruption(masked, noise), *network) if masked or noise else network
 
 
 def starting_at_zero(network):

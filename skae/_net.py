@@ -133,11 +133,11 @@ class ReconstructionNet(NeuralNet):
     n_parts = 1
 
     def __init__(
-        self, *args, generator, dropout_generator, bfloat16=False, has_guests=False, **kwargs
+        self, *args, generator, noise_generator, bfloat16=False, has_guests=False, **kwargs
     ):
         super().__init__(*args, **kwargs)
         self.generator = generator
-        self.dropout_generator = dropout_generator
+        self.noise_generator = noise_generator
         self.bfloat16 = bfloat16
         self.has_guests = has_guests
 

@@ -24,6 +24,8 @@ CONSTRAINTS = {
     "output_activation": [StrOptions(set(ACTIVATIONS)), None],
     "loss": [StrOptions(set(LOSSES))],
     "whiten": ["boolean"],
+    "corruption": [Interval(Real, 0, 1, closed="left")],
+    "noise": [Interval(Real, 0, None, closed="left")],
     "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
     "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
     "learning_rate": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],

@@ -1,4 +1,4 @@
-"""Weights and dropout from generators of our own.
+"""Weights, dropout and noise from generators of our own.
 
 torch's layers draw from a generator that the whole process shares: another thread's fit would
 change ours, and ours everybody's numbers.
@@ -38,13 +38,14 @@ def drawn(generator, make, *args, **kwargs):
 class Dropout(nn.Module):
     """In training, zero with probability ``p`` and else ``x / (1 - p)``.
 
-    Trains inside of `dropping` only.
+    Trains inside of `drawing_from` only.
     """
+
+    generator = None
 
     def __init__(self, p):
         super().__init__()
         self.p = p
-        self.generator = None
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -56,10 +57,34 @@ class Dropout(nn.Module):
         return f"p={self.p}"
 
 
+class Corruption(nn.Module):
+    """In training, zero with probability ``masked`` and else ``x + noise e`` for standard normal e.
+
+    Trains inside of `drawing_from` only.
+    """
+
+    generator = None
+
+    def __init__(self, masked, noise):
+        super().__init__()
+        self.masked = masked
+        self.noise = noise
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        if self.noise:
+            x = x + self.noise * torch.empty_like(x).normal_(generator=self.generator)
+        return x * torch.empty_like(x).bernoulli_(1 - self.masked, generator=self.generator)
+
+    def extra_repr(self):
+        return f"masked={self.masked}, noise={self.noise}"
+
+
 @contextmanager
-def dropping(module, generator):
-    """Let every `Dropout` of ``module`` draw from ``generator``, which lives on its device."""
-    layers = [layer for layer in module.modules() if isinstance(layer, Dropout)]
+def drawing_from(generator, module):
+    """Let every layer of ``module`` that draws do so from ``generator``, on the same device."""
+    layers = [layer for layer in module.modules() if isinstance(layer, (Dropout, Corruption))]
     for layer in layers:
         layer.generator = generator
     try:

@@ -12,7 +12,7 @@ from skorch.helper import predefined_split
 from ._best import BestSoFar
 from ._checkpoint import NOWHERE, Checkpoint, NoCheckpoint
 from ._net import EndOfTraining, ReconstructionNet
-from ._random import dropping
+from ._random import drawing_from
 from ._reports import SILENCE, Report
 
 # After an explosion training goes on at a share of its rate, and gives up after another.
@@ -91,7 +91,7 @@ def train(module, rows, options, *, unseen=None, seed=0, stage=Stage()):
         them, and with ``options.early_stopping`` training ends when none has been better for
         ``options.n_iter_no_change`` epochs.
     seed : int
-        Of the order of the rows and of dropout.
+        Of the order of the rows, of dropout and of noise.
     stage : Stage
 
     Returns
@@ -183,7 +183,7 @@ def _attempt(module, rows, options, unseen, seed, supervisor):
         device=options.device,
         verbose=0,
         generator=torch.Generator().manual_seed(seed),
-        dropout_generator=torch.Generator(options.device).manual_seed(seed),
+        noise_generator=torch.Generator(options.device).manual_seed(seed),
         bfloat16=options.bfloat16,
         has_guests=bool(options.callbacks),
     )
@@ -192,7 +192,7 @@ def _attempt(module, rows, options, unseen, seed, supervisor):
     net.notify("on_train_begin", X=rows, y=None)
     sound = True
     try:
-        with dropping(module, net.dropout_generator):
+        with drawing_from(net.noise_generator, module):
             net.fit_loop(rows, epochs=supervisor.n_epochs_left)
     except EndOfTraining as end:
         sound = end.sound
@@ -284,7 +284,7 @@ class _Supervisor(Callback):
             "schedule": self.schedule.lr_scheduler_.state_dict(),
             "best": self.best.state(),
             "order": net.generator.get_state(),
-            "dropout": net.dropout_generator.get_state(),
+            "noise": net.noise_generator.get_state(),
             **{key: self.saved[key] for key in ("attempt", "n_before", "history")},
         }
         checkpoint.save(self.stage.name, state)
@@ -297,4 +297,4 @@ class _Supervisor(Callback):
         net.optimizer_.load_state_dict(saved["optimizer"])
         self.schedule.lr_scheduler_.load_state_dict(saved["schedule"])
         net.generator.set_state(saved["order"])
-        net.dropout_generator.set_state(saved["dropout"])
+        net.noise_generator.set_state(saved["noise"])

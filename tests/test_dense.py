@@ -396,3 +396,31 @@ def test_a_gpu_fit_agrees_with_a_cpu_fit(digits, quick):
     assert on_gpu.score(X) == pytest.approx(on_cpu.score(X), abs=0.02)
     moved = pickle.loads(pickle.dumps(on_gpu)).set_params(device="cpu")
     np.testing.assert_allclose(moved.transform(X), on_gpu.transform(X), rtol=1e-3, atol=1e-2)
+
+
+def test_a_plain_encoder_trained_on_masked_rows_restores_them_better(digits):
+    X_train, X_test, _, _ = digits
+    rng = np.random.default_rng(0)
+    masked = np.where(rng.random(X_test.shape) < 0.3, X_train.mean(axis=0), X_test)
+
+    def error(corruption):
+        autoencoder = DenseAutoencoder(
+            12,
+            hidden_layer_sizes=(128,),
+            linear_path=False,
+            corruption=corruption,
+            max_epochs=40,
+            random_state=0,
+        ).fit(X_train)
+        restored = autoencoder.inverse_transform(autoencoder.transform(masked))
+        return np.square(X_test - restored).sum()
+
+    assert error(0.3) < 0.95 * error(0.0)
+
+
+def test_a_noisy_encoder_still_gains_on_pca(digits, quick):
+    X_train, X_test, _, _ = digits
+    autoencoder = quick(8, noise=0.1, corruption=0.1, max_epochs=40).fit(X_train)
+    assert autoencoder.module_.encoder is not None
+    assert autoencoder.score(X_test) > quick(8, hidden_layer_sizes=()).fit(X_train).score(X_test)
+    assert autoencoder.transform(X_test).tobytes() == autoencoder.transform(X_test).tobytes()

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from skae._convolutions import Layout, conv_decoder
-from skae._random import Dropout, drawn, dropping
+from skae._random import Corruption, Dropout, drawing_from, drawn
 
 
 @pytest.mark.parametrize(
@@ -27,8 +27,18 @@ def test_first_weights_are_those_of_torch(make, arguments):
 
 def test_dropout_keeps_the_mean_and_stops_after_training():
     dropout, x = Dropout(0.25), torch.ones(200, 200)
-    with dropping(dropout, torch.Generator().manual_seed(0)):
+    with drawing_from(torch.Generator().manual_seed(0), dropout):
         y = dropout(x)
     torch.testing.assert_close(y.unique(), torch.tensor([0.0, 4 / 3]))
     assert y.mean() == pytest.approx(1, abs=0.02)
     assert torch.equal(dropout.eval()(x), x)
+
+
+def test_corruption_masks_a_share_adds_noise_and_stops_after_training():
+    corruption, x = Corruption(0.25, 0.5), torch.full((200, 200), 10.0)
+    with drawing_from(torch.Generator().manual_seed(0), corruption):
+        y = corruption(x)
+    assert (y == 0).float().mean() == pytest.approx(0.25, abs=0.01)
+    assert y[y != 0].mean() == pytest.approx(10, abs=0.02)
+    assert y[y != 0].std() == pytest.approx(0.5, rel=0.02)
+    assert torch.equal(corruption.eval()(x), x)
