@@ -8,15 +8,17 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
+from torch import nn
 
 from . import _defaults
 from ._base import BaseAutoencoder, output_dtype
 from ._codec import PlainCodec
-from ._convolutions import Layout, conv_decoder, conv_encoder, conv_refiner, halved
+from ._convolutions import Fold, Layout, Unfold, conv_decoder, conv_encoder, conv_refiner, halved
 from ._device import resolve_device
 from ._losses import LOSSES
 from ._modules import LinearPathAutoencoder, PlainAutoencoder, corrupted
 from ._on_rows import fit_linear_path
+from ._own import Gain, own_network
 from ._parameters import (
     CONSTRAINTS,
     positive_integers,
@@ -72,6 +74,12 @@ class ConvAutoencoder(BaseAutoencoder):
         "auto" is one of 512, followed by one of 256 up to four numbers.
     activation : {"elu", "gelu", "relu", "sigmoid", "silu", "softplus", "tanh"}, default="gelu"
         Activation between the layers.
+    encoder, decoder : torch.nn.Module or callable, default=None
+        One's own networks in place of ours. A module is copied for each `fit`; a callable makes
+        one from the numbers it takes and returns: ``encoder(shape, latent_dim)`` and
+        ``decoder(latent_dim, shape)``. With the linear path they are what is added to PCA,
+        from zero on; ``shape``
+        is that of a picture, channels first.
     linear_path : bool, default=True
         Whether codes and reconstructions start from PCA's. False gives the plain convolutional
         autoencoder, which takes any ``latent_dim``.
@@ -210,6 +218,8 @@ class ConvAutoencoder(BaseAutoencoder):
         bottleneck="dense",
         hidden_layer_sizes="auto",
         activation="gelu",
+        encoder=None,
+        decoder=None,
         linear_path=True,
         loss="mse",
         output_activation=None,
@@ -241,6 +251,8 @@ class ConvAutoencoder(BaseAutoencoder):
         self.bottleneck = bottleneck
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
+        self.encoder = encoder
+        self.decoder = decoder
         self.linear_path = linear_path
         self.loss = loss
         self.output_activation = output_activation
@@ -341,18 +353,17 @@ class ConvAutoencoder(BaseAutoencoder):
 
     def _learn_residual(self, X, weights, layout, latent_dim, architecture, options, rng):
         """PCA, and networks on top of it where they help."""
+        self._networks(0, layout, latent_dim, architecture)  # fails before long work
         rows, basis = self._principal_basis(X, weights, latent_dim, latent_dim, options, rng)
         network_seed = rng.randint(2**31)
         width = _defaults.refiner_width(layout.extents, latent_dim)
 
         def build(mean, directions, scale, encoder):
-            network = partial(drawn, torch.Generator().manual_seed(network_seed))
-            f = None
-            if encoder:
-                f = network(conv_encoder, layout, latent_dim, **architecture)
-                f = corrupted(f, self.corruption, self.noise)
-            g = network(conv_decoder, layout, latent_dim, **architecture)
-            h = network(conv_refiner, layout, width, activation=self.activation) if width else None
+            f, g, h = self._networks(network_seed, layout, latent_dim, architecture, encoder, width)
+            if self.encoder is not None and encoder:
+                f = nn.Sequential(f, Gain(latent_dim))
+            if self.decoder is not None:
+                g = nn.Sequential(g, Gain(prod(layout.shape)))
             module = LinearPathAutoencoder(mean, directions, scale, f, g, h)
             return self._warmed(module).to(device=options.device, memory_format=torch.channels_last)
 
@@ -381,10 +392,7 @@ class ConvAutoencoder(BaseAutoencoder):
         network_seed = rng.randint(2**31)
 
         def build():
-            network = partial(drawn, torch.Generator().manual_seed(network_seed))
-            f = network(conv_encoder, layout, latent_dim, **architecture)
-            f = corrupted(f, self.corruption, self.noise)
-            g = network(conv_decoder, layout, latent_dim, **architecture)
+            f, g, _ = self._networks(network_seed, layout, latent_dim, architecture)
             loss = LOSSES[self.loss]()
             module = PlainAutoencoder(f, g, loss, activation=self.output_activation)
             return self._warmed(module).to(device=options.device, memory_format=torch.channels_last)
@@ -398,6 +406,27 @@ class ConvAutoencoder(BaseAutoencoder):
             rng,
         )
         self._keep(module, rows.mean, output_dtype(X.dtype), len(history), history)
+
+    def _networks(self, seed, layout, latent_dim, architecture, encoder=True, width=0):
+        """Encoder and refiner, or None where not wanted, and decoder: ours or those given."""
+        network = partial(drawn, torch.Generator().manual_seed(seed))
+        shape = (layout.n_channels, *layout.extents)
+        f = h = None
+        if encoder and self.encoder is not None:
+            own = own_network(self.encoder, "encoder", shape, latent_dim, seed)
+            f = nn.Sequential(Unfold(layout), own)
+        elif encoder:
+            f = network(conv_encoder, layout, latent_dim, **architecture)
+        if self.decoder is not None:
+            own = own_network(self.decoder, "decoder", latent_dim, shape, seed + 1)
+            g = nn.Sequential(own, Fold(layout))
+        else:
+            g = network(conv_decoder, layout, latent_dim, **architecture)
+            if width:
+                h = network(conv_refiner, layout, width, activation=self.activation)
+        if f is not None:
+            f = corrupted(f, self.corruption, self.noise)
+        return f, g, h
 
     def _codec(self):
         mean = tensor_of(self.mean_).to(resolve_device(self.device))

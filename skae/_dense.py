@@ -2,6 +2,7 @@
 
 import torch
 from sklearn.utils._param_validation import StrOptions
+from torch import nn
 
 from . import _defaults
 from ._base import BaseAutoencoder, output_dtype
@@ -11,6 +12,7 @@ from ._gate import Verdict
 from ._losses import LOSSES
 from ._memory import refuse_too_large
 from ._modules import PlainAutoencoder, ResidualAutoencoder, corrupted, perceptron
+from ._own import Gain, own_network
 from ._parameters import CONSTRAINTS, resolve_hidden_layer_sizes
 from ._partial_fit import PartialFitMixin
 from ._plain import fit_plain
@@ -45,6 +47,12 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         linear path is PCA alone, at any size and sparsity.
     activation : {"elu", "gelu", "relu", "sigmoid", "silu", "softplus", "tanh"}, default="gelu"
         Activation of the hidden layers.
+    encoder, decoder : torch.nn.Module or callable, default=None
+        One's own networks in place of ours. A module is copied for each `fit`; a callable makes
+        one from the numbers it takes and returns: ``encoder(n_inputs, latent_dim)`` and
+        ``decoder(latent_dim, n_outputs)``. With the linear path they are what is added to PCA,
+        from zero on, and work on ``min(latent_dim + 256, n_samples, n_features)`` scores;
+        else they work on the columns of X.
     linear_path : bool, default=True
         Whether codes and reconstructions start from PCA's. False gives the plain mirrored
         perceptron on X itself, which takes any ``latent_dim``.
@@ -173,6 +181,8 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         *,
         hidden_layer_sizes="auto",
         activation="gelu",
+        encoder=None,
+        decoder=None,
         linear_path=True,
         loss="mse",
         output_activation=None,
@@ -198,6 +208,8 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         self.latent_dim = latent_dim
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
+        self.encoder = encoder
+        self.decoder = decoder
         self.linear_path = linear_path
         self.loss = loss
         self.output_activation = output_activation
@@ -233,8 +245,10 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
     def _learn_residual(self, X, weights, latent_dim, hidden, options, rng):
         """PCA, and networks on its scores where they help."""
         n_directions = latent_dim
-        if hidden:
+        has_networks = bool(hidden or self.encoder or self.decoder)
+        if has_networks:
             n_directions = min(*X.shape, latent_dim + _defaults.FURTHER_DIRECTIONS)
+            self._build(0, torch.ones(n_directions), hidden, 0.0, True)  # fails before long work
         rows, basis = self._principal_basis(X, weights, n_directions, latent_dim, options, rng)
         network_seed = rng.randint(2**31)
         dropout = _defaults.dropout(X.shape[0])
@@ -244,7 +258,7 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
             return self._warmed(module).to(options.device)
 
         verdict = Verdict()
-        if hidden:
+        if has_networks:
             verdict = fit_on_scores(
                 rows,
                 basis.directions,
@@ -263,13 +277,30 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         self._keep(module, rows.mean, self.components_.dtype, verdict.n_epochs, verdict.history)
 
     def _build(self, seed, scale, hidden, dropout, encoder):
-        generator = torch.Generator().manual_seed(seed)
         sizes = [len(scale), *hidden, self.latent_dim_]
-        f = drawn(generator, perceptron, sizes, self.activation, dropout) if encoder else None
-        g = drawn(generator, perceptron, sizes[::-1], self.activation, dropout)
-        if encoder:
-            f = corrupted(f, self.corruption, self.noise)
+        f, g = self._networks(seed, sizes, dropout, encoder)
+        if self.encoder is not None and encoder:
+            f = nn.Sequential(f, Gain(self.latent_dim_))
+        if self.decoder is not None:
+            g = nn.Sequential(g, Gain(len(scale)))
         return ResidualAutoencoder(scale, self.latent_dim_, f, g)
+
+    def _networks(self, seed, sizes, dropout=0.0, encoder=True):
+        """Encoder, or None where it is not wanted, and decoder: ours or those that were given."""
+        generator = torch.Generator().manual_seed(seed)
+        ends = sizes[0], sizes[-1]
+        f = None
+        if encoder and self.encoder is not None:
+            f = own_network(self.encoder, "encoder", *ends, seed)
+        elif encoder:
+            f = drawn(generator, perceptron, sizes, self.activation, dropout)
+        if self.decoder is not None:
+            g = own_network(self.decoder, "decoder", *ends[::-1], seed + 1)
+        else:
+            g = drawn(generator, perceptron, sizes[::-1], self.activation, dropout)
+        if f is not None:
+            f = corrupted(f, self.corruption, self.noise)
+        return f, g
 
     def _linear_module(self):
         return ResidualAutoencoder(torch.ones(self.latent_dim_), self.latent_dim_)
@@ -284,14 +315,12 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         """The mirrored perceptron on X itself."""
         rows = rows_of(X, weights=weights, device=options.device)
         sizes = [X.shape[1], *hidden, latent_dim]
-        refuse_too_large(sizes, options.device)
+        if self.encoder is None and self.decoder is None:
+            refuse_too_large(sizes, options.device)
         network_seed = rng.randint(2**31)
 
         def build():
-            generator = torch.Generator().manual_seed(network_seed)
-            f = drawn(generator, perceptron, sizes, self.activation)
-            f = corrupted(f, self.corruption, self.noise)
-            g = drawn(generator, perceptron, sizes[::-1], self.activation)
+            f, g = self._networks(network_seed, sizes)
             loss = LOSSES[self.loss]()
             module = PlainAutoencoder(f, g, loss, activation=self.output_activation)
             return self._warmed(module).to(options.device)

@@ -32,12 +32,12 @@ def perceptron(sizes, activation, dropout=0.0):
 
 def corrupted(network, masked, noise):
     """``network`` behind a `Corruption` of its input, if there is any."""
-    return nn.Sequential(Corruption(masked, noise), *network) if masked or noise else network
+    return nn.Sequential(Corruption(masked, noise), network) if masked or noise else network
 
 
 def starting_at_zero(network):
     """``network``, its last layer with weights set to zero: it returns zero until it learns."""
-    last = [layer for layer in network if hasattr(layer, "weight")][-1]
+    last = [layer for layer in network.modules() if hasattr(layer, "weight")][-1]
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
     return network

@@ -9,6 +9,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from . import _defaults
 from ._device import multiplies_bfloat16
+from ._gate import LONGEST_NONLINEAR_CODE
 from ._losses import LOSSES, LOSSES_WITH_LINK
 from ._modules import ACTIVATIONS
 from ._training import TrainingOptions
@@ -23,6 +24,8 @@ CONSTRAINTS = {
     "linear_path": ["boolean"],
     "output_activation": [StrOptions(set(ACTIVATIONS)), None],
     "loss": [StrOptions(set(LOSSES))],
+    "encoder": [torch.nn.Module, callable, None],
+    "decoder": [torch.nn.Module, callable, None],
     "whiten": ["boolean"],
     "corruption": [Interval(Real, 0, 1, closed="left")],
     "noise": [Interval(Real, 0, None, closed="left")],
@@ -84,6 +87,13 @@ def check_combinations(estimator):
             f"loss={estimator.loss!r} needs linear_path=False: principal components are those of "
             f"the squared error, loss='mse'."
         )
+    if estimator.encoder is not None and estimator.linear_path:
+        latent_dim = estimator.latent_dim or 0
+        if latent_dim > LONGEST_NONLINEAR_CODE:
+            raise ValueError(
+                f"encoder needs latent_dim <= {LONGEST_NONLINEAR_CODE} with the linear path, got "
+                f"{latent_dim}: beyond that PCA's code is kept, and only a decoder is trained."
+            )
     if estimator.output_activation is not None and estimator.loss in LOSSES_WITH_LINK:
         raise ValueError(
             f"output_activation={estimator.output_activation!r} needs another loss than "

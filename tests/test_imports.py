@@ -10,6 +10,7 @@ ORDER = [
     "_device",
     "_losses",
     "_random",
+    "_own",
     "_modules",
     "_convolutions",
     "_tall",

@@ -1,0 +1,76 @@
+"""One's own networks in place of ours."""
+
+from copy import deepcopy
+from threading import Lock
+
+import torch
+from torch import Tensor, nn
+
+from ._random import Dropout
+
+# torch's own layers draw their weights from what the whole process shares: one at a time.
+_LOCK = Lock()
+
+
+class Gain(nn.Module):
+    """``weight * x + bias``: with both at zero any network starts at zero."""
+
+    def __init__(self, n_outputs):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(n_outputs))
+        self.bias = nn.Parameter(torch.zeros(n_outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * x + self.bias
+
+
+def own_network(given, name, inputs, outputs, seed):
+    """A copy of the module that was given, or what the function that was given makes.
+
+    Parameters
+    ----------
+    given : Module or callable
+        A callable is called with ``inputs`` and ``outputs``, and its random weights have ``seed``.
+    name : str
+        The parameter that it is the value of.
+    inputs, outputs : int or tuple of int
+        Shape of one row of what it takes and returns.
+    seed : int
+    """
+    if isinstance(given, nn.Module):
+        network = deepcopy(given)
+    else:
+        with _LOCK, torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            network = given(inputs, outputs)
+        if not isinstance(network, nn.Module):
+            raise ValueError(f"{name} must make a torch.nn.Module, got {type(network).__name__}.")
+    _check_shapes(network, name, *(_shape(sizes) for sizes in (inputs, outputs)))
+    return _with_own_dropout(network).float()
+
+
+def _shape(sizes):
+    return (sizes,) if isinstance(sizes, int) else tuple(sizes)
+
+
+def _check_shapes(network, name, inputs, outputs):
+    """Raise ValueError if two rows of zeros do not go through as they should."""
+    expected = f"{name} must turn rows of shape {inputs} into rows of shape {outputs}"
+    try:
+        with torch.inference_mode():
+            result = network.float().cpu().eval()(torch.zeros(2, *inputs))
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ValueError(f"{expected}, but fails on the former: {error}") from error
+    found = getattr(result, "shape", type(result).__name__)
+    if found != (2, *outputs):
+        found = tuple(found[1:]) if isinstance(found, torch.Size) else found
+        raise ValueError(f"{expected}, but returns {found}.")
+
+
+def _with_own_dropout(network):
+    """The network with every `torch.nn.Dropout` replaced by one with a generator of its own."""
+    if type(network) is nn.Dropout:
+        return Dropout(network.p)
+    for name, child in network.named_children():
+        setattr(network, name, _with_own_dropout(child))
+    return network

@@ -1,0 +1,130 @@
+"""Networks of the user's own as encoder and decoder."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.model_selection import GridSearchCV
+from torch import nn
+
+from skae import ConvAutoencoder, DenseAutoencoder
+
+BRIEF = {"max_epochs": 12, "random_state": 0}
+
+
+class Wide(nn.Module):
+    """A network that is no `nn.Sequential`, with dropout and normalisation."""
+
+    def __init__(self, n_inputs, n_outputs, width=128):
+        super().__init__()
+        self.first = nn.Linear(n_inputs, width)
+        self.normalise = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(0.1)
+        self.last = nn.Linear(width, n_outputs)
+
+    def forward(self, x):
+        return self.last(self.dropout(torch.relu(self.normalise(self.first(x)))))
+
+
+class Shuffled(nn.Module):
+    """For pictures: convolutions down and up, by pixel shuffling."""
+
+    def __init__(self, shape, n_outputs):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.PixelUnshuffle(2),
+            nn.Conv2d(4 * shape[0], 16, 3, padding=1),
+            nn.GELU(),
+            nn.Flatten(),
+            nn.Linear(16 * shape[1] * shape[2] // 4, n_outputs),
+        )
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def draw(n_inputs, shape):
+    n_positions = shape[1] * shape[2]
+    return nn.Sequential(nn.Linear(n_inputs, n_positions), nn.Unflatten(1, shape))
+
+
+@pytest.mark.parametrize("linear_path", [True, False])
+def test_own_networks_train_in_place_of_ours(digits, linear_path):
+    X_train, X_test, _, _ = digits
+    autoencoder = DenseAutoencoder(
+        4, encoder=Wide, decoder=Wide, linear_path=linear_path, max_epochs=40, random_state=0
+    ).fit(X_train)
+    assert any(isinstance(layer, Wide) for layer in autoencoder.module_.modules())
+    pca = DenseAutoencoder(4, hidden_layer_sizes=()).fit(X_train)
+    assert autoencoder.score(X_test) > pca.score(X_test) + 0.02
+    again = pickle.loads(pickle.dumps(autoencoder))
+    assert again.transform(X_test).tobytes() == autoencoder.transform(X_test).tobytes()
+
+
+def test_a_module_is_copied_and_stays_as_it_was(digits):
+    own = Wide(64, 4)
+    before = {name: weight.clone() for name, weight in own.state_dict().items()}
+    one, same = (DenseAutoencoder(4, encoder=own, **BRIEF).fit(digits[0]) for _ in range(2))
+    assert one.transform(digits[1]).tobytes() == same.transform(digits[1]).tobytes()
+    for name, weight in own.state_dict().items():
+        assert torch.equal(weight, before[name])
+    assert isinstance(own.dropout, nn.Dropout)
+
+
+def test_weights_of_a_callable_follow_the_random_state(digits):
+    state = torch.get_rng_state()
+    codes = [
+        DenseAutoencoder(
+            4, encoder=Wide, decoder=Wide, linear_path=False, **BRIEF | {"random_state": seed}
+        ).fit_transform(digits[0])
+        for seed in (0, 0, 1)
+    ]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert codes[0].tobytes() == codes[1].tobytes()
+    assert not np.allclose(codes[0], codes[2])
+
+
+@pytest.mark.parametrize("linear_path", [True, False])
+def test_own_networks_meet_pictures(digits, linear_path):
+    images = digits[0].reshape(-1, 8, 8)
+    autoencoder = ConvAutoencoder(
+        4, encoder=Shuffled, decoder=draw, linear_path=linear_path, **BRIEF
+    ).fit(images)
+    assert autoencoder.inverse_transform(autoencoder.transform(images)).shape == images.shape
+    assert autoencoder.score(images) > 0.2
+
+
+def test_a_search_over_own_networks(digits):
+    search = GridSearchCV(
+        DenseAutoencoder(4, linear_path=False, **BRIEF), {"encoder": [None, Wide]}, cv=2
+    ).fit(digits[0][:600])
+    assert len(search.cv_results_["mean_test_score"]) == 2
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        (
+            {"encoder": nn.Linear(7, 4)},
+            r"encoder must turn rows of shape \(64,\) into rows of shape \(4,\), but fails on",
+        ),
+        (
+            {"decoder": nn.Linear(4, 60)},
+            r"decoder must turn .* into rows of shape \(64,\), but returns \(60,\)",
+        ),
+        ({"encoder": lambda n_inputs, n_outputs: n_inputs}, "must make a torch.nn.Module, got int"),
+    ],
+)
+@pytest.mark.parametrize("linear_path", [True, False])
+def test_networks_that_do_not_fit_are_told_before_training(
+    digits, parameters, sentence, linear_path
+):
+    with pytest.raises(ValueError, match=sentence):
+        DenseAutoencoder(**{"latent_dim": 4, **parameters}, linear_path=linear_path).fit(digits[0])
+
+
+def test_an_encoder_that_would_never_be_used_is_refused(digits):
+    with pytest.raises(ValueError, match="encoder needs latent_dim <= 256 with the linear path"):
+        DenseAutoencoder(300, encoder=Wide).fit(np.tile(digits[0], 5))
