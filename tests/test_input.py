@@ -173,7 +173,7 @@ def test_wrong_data_gets_a_sentence(quick, X, error, sentence, linear_path):
 @pytest.mark.parametrize(
     ("parameters", "sentence"),
     [
-        ({"latent_dim": 0}, r"'latent_dim' parameter .* int in the range \[1, inf\) .* Got 0"),
+        ({"latent_dim": 0}, r"'latent_dim' parameter .* int in the range \[1, inf\).* Got 0"),
         ({"latent_dim": -3}, r"'latent_dim' parameter .* int .* Got -3"),
         ({"latent_dim": 2.5}, r"'latent_dim' parameter .* int .* Got 2.5"),
         ({"latent_dim": "many"}, r"'latent_dim' parameter .* Got 'many'"),
