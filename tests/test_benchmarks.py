@@ -1,6 +1,8 @@
 """The benchmarks judge everything else, so they are tested too."""
 
 import gzip
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -190,3 +192,31 @@ def test_the_grid_of_convolutions_fails_behind_pca_or_the_dense_form():
     assert judge([{**cell, "conv": 0.6}]) == 0
     assert judge([{**cell, "conv": 0.58}]) == 1
     assert judge([{**cell, "dense": 0.5, "conv": 0.499}]) == 1
+
+
+def test_squared_errors_of_pca_need_no_dense_rows(bigrams):
+    from benchmarks.anomalies import squared_errors
+
+    X = bigrams[0][:60].astype(np.float64)
+    pca = PCA(4, svd_solver="arpack", random_state=0).fit(X)
+    expected = np.square(X.toarray() - pca.inverse_transform(pca.transform(X))).sum(axis=1)
+    np.testing.assert_allclose(squared_errors(pca, X), expected, rtol=1e-6)
+
+
+def test_memory_that_grows_with_the_rows_is_called_false():
+    from benchmarks.larger_than_memory import judge
+
+    row = {"kind": "dense", "n_rows": 10, "n_features": 2, "gigabytes": 8, "seconds": 1.0}
+    assert judge([{**row, "grown_gb": 1.9}]) == 0
+    assert judge([{**row, "grown_gb": 2.1}]) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="measures memory as Linux tells it")
+def test_memory_that_is_held_for_a_moment_counts():
+    from benchmarks.larger_than_memory import GrowthOfMemory
+
+    with GrowthOfMemory() as growth:
+        held = np.ones(25_000_000)
+        time.sleep(0.2)
+        del held
+    assert growth.gigabytes == pytest.approx(0.2, abs=0.02)
