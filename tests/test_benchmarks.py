@@ -194,15 +194,6 @@ def test_the_grid_of_convolutions_fails_behind_pca_or_the_dense_form():
     assert judge([{**cell, "dense": 0.5, "conv": 0.499}]) == 1
 
 
-def test_squared_errors_of_pca_need_no_dense_rows(bigrams):
-    from benchmarks.anomalies import squared_errors
-
-    X = bigrams[0][:60].astype(np.float64)
-    pca = PCA(4, svd_solver="arpack", random_state=0).fit(X)
-    expected = np.square(X.toarray() - pca.inverse_transform(pca.transform(X))).sum(axis=1)
-    np.testing.assert_allclose(squared_errors(pca, X), expected, rtol=1e-6)
-
-
 def test_memory_that_grows_with_the_rows_is_called_false():
     from benchmarks.larger_than_memory import judge
 
@@ -220,3 +211,25 @@ def test_memory_that_is_held_for_a_moment_counts():
         time.sleep(0.2)
         del held
     assert growth.gigabytes == pytest.approx(0.2, abs=0.02)
+
+
+def test_anomalies_fail_when_they_stand_out_less_than_from_pca(capsys):
+    from benchmarks.anomalies import judge
+
+    row = {"data": "digits", "latent_dim": 8, "PCA": 0.9, "IsolationForest": 0.8}
+    assert judge([{**row, "DenseAutoencoder": 0.899}]) == 0
+    assert judge([{**row, "DenseAutoencoder": auc} for auc in (0.95, 0.85)]) == 0
+    assert judge([{**row, "DenseAutoencoder": auc} for auc in (0.9, 0.89)]) == 1
+    assert judge([{**row, "IsolationForest": 0.95, "DenseAutoencoder": 0.9}]) == 1
+    assert capsys.readouterr().out.count("FALSE") == 2
+
+
+@pytest.mark.parametrize("convert", [np.asarray, sp.csr_matrix])
+def test_errors_of_sparse_and_dense_rows_are_those_of_the_reconstruction(digits, convert):
+    from benchmarks.anomalies import squared_errors
+
+    X_train, X_test = digits[:2]
+    pca = PCA(5, svd_solver="arpack", random_state=0).fit(convert(X_train))
+    X_hat = pca.inverse_transform(pca.transform(X_test))
+    expected = np.square(X_test - X_hat).sum(axis=1)
+    np.testing.assert_allclose(squared_errors(pca, convert(X_test)), expected, rtol=1e-6)
