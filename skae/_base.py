@@ -15,7 +15,7 @@ from torch import nn
 
 from ._basis import Basis, is_exact, principal_basis
 from ._callbacks import CallbackSupportMixin, callback_context, with_callbacks
-from ._checkpoint import Checkpoint, digest
+from ._checkpoint import Checkpoint, description, digest
 from ._code_length import shortest_code
 from ._device import resolve_device, survive_fork
 from ._gate import most_epochs
@@ -159,7 +159,7 @@ class BaseAutoencoder(
     def _identity(self, X, weights):
         """What makes this call of `fit` the same as another."""
         silent = {"verbose", "callbacks", "checkpoint"}
-        parameters = {k: repr(v) for k, v in self.get_params().items() if k not in silent}
+        parameters = {k: description(v) for k, v in self.get_params().items() if k not in silent}
         return {
             "estimator": type(self).__name__,
             **parameters,

@@ -103,5 +103,17 @@ def digest(X):
     return hashed.hexdigest()
 
 
+def description(value):
+    """A text that is the same for the same value of a parameter, in another process too."""
+    if isinstance(value, torch.nn.Module):
+        weights = [
+            weight.detach().double().cpu().view(-1) for weight in value.state_dict().values()
+        ]
+        return f"{value!r} of weights {digest(torch.cat(weights).numpy()) if weights else 'none'}"
+    if hasattr(value, "__qualname__"):  # a function or a class, whose repr is an address
+        return f"{value.__module__}.{value.__qualname__}"
+    return repr(value)
+
+
 def _told(identity, names):
     return ", ".join(f"{name}={identity.get(name, 'nothing')}" for name in names)

@@ -245,7 +245,7 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
     def _learn_residual(self, X, weights, latent_dim, hidden, options, rng):
         """PCA, and networks on its scores where they help."""
         n_directions = latent_dim
-        has_networks = bool(hidden or self.encoder or self.decoder)
+        has_networks = bool(hidden) or (self.encoder, self.decoder) != (None, None)
         if has_networks:
             n_directions = min(*X.shape, latent_dim + _defaults.FURTHER_DIRECTIONS)
             self._build(0, torch.ones(n_directions), hidden, 0.0, True)  # fails before long work

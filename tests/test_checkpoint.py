@@ -2,12 +2,16 @@
 
 import subprocess
 import sys
+from copy import deepcopy
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
+from torch import nn
 
 from skae import ConvAutoencoder, DenseAutoencoder
+from skae._checkpoint import description
 
 # Kills itself, as the system would, at a given write to the checkpoint: before it, in the middle
 # of it, or after it.
@@ -125,6 +129,27 @@ def test_the_shape_of_pictures_is_part_of_the_data(digits, tmp_path):
     autoencoder.fit(digits[0])
     with pytest.raises(ValueError, match="belongs to another fit"):
         autoencoder.fit(digits[0].reshape(-1, 8, 8))
+
+
+def wide(n_inputs, n_outputs):
+    return nn.Sequential(nn.Linear(n_inputs, 32), nn.BatchNorm1d(32), nn.Linear(32, n_outputs))
+
+
+def test_a_checkpoint_knows_ones_own_networks(digits, quick, tmp_path):
+    quick(encoder=wide, checkpoint=tmp_path / "function").fit(digits[0])
+    quick(encoder=wide, checkpoint=tmp_path / "function").fit(digits[0])
+    module = wide(64, 4)
+    quick(encoder=module, checkpoint=tmp_path / "module").fit(digits[0])
+    quick(encoder=deepcopy(module), checkpoint=tmp_path / "module").fit(digits[0])
+    with torch.no_grad():
+        module[0].weight += 1
+    with pytest.raises(ValueError, match="belongs to another fit, with encoder="):
+        quick(encoder=module, checkpoint=tmp_path / "module").fit(digits[0])
+
+
+def test_what_a_checkpoint_remembers_of_a_function_is_its_name():
+    assert description(wide).endswith("test_checkpoint.wide")
+    assert description(8) == "8"
 
 
 def test_a_checkpoint_needs_an_integer_random_state(digits, tmp_path):

@@ -124,14 +124,14 @@ def test_huber_and_absolute_error_do_not_depend_on_the_unit(digits, plain):
 
 
 def test_bigram_counts_train_by_multinomial_deviance(bigrams):
-    X = sp.csr_array(bigrams[0][:300])
+    X = sp.csr_array(bigrams[0][::3])  # of every format
     X.data = np.round(4096 * X.data**2)
     autoencoder = DenseAutoencoder(
         8,
         hidden_layer_sizes=(32,),
         linear_path=False,
         loss="multinomial",
-        max_epochs=15,
+        max_epochs=40,
         random_state=0,
     ).fit(X)
     assert autoencoder.score(X) > 0.1
