@@ -146,6 +146,10 @@ class BaseAutoencoder(
         """Whether ``latent_dim`` is a share of the variance."""
         return isinstance(self.latent_dim, Real) and not isinstance(self.latent_dim, Integral)
 
+    @property
+    def _has_own_networks(self):
+        return self.encoder is not None or self.decoder is not None
+
     def _length_of_code(self, X, weights, options, rng):
         """What ``latent_dim`` means for X."""
         if not self._wants_share:

@@ -15,10 +15,9 @@ from ._base import BaseAutoencoder, output_dtype
 from ._codec import PlainCodec
 from ._convolutions import Fold, Layout, Unfold, conv_decoder, conv_encoder, conv_refiner, halved
 from ._device import resolve_device
-from ._losses import LOSSES
 from ._modules import LinearPathAutoencoder, PlainAutoencoder, corrupted
 from ._on_rows import fit_linear_path
-from ._own import Gain, own_network
+from ._own import own_network
 from ._parameters import (
     CONSTRAINTS,
     positive_integers,
@@ -353,17 +352,14 @@ class ConvAutoencoder(BaseAutoencoder):
 
     def _learn_residual(self, X, weights, layout, latent_dim, architecture, options, rng):
         """PCA, and networks on top of it where they help."""
-        self._networks(0, layout, latent_dim, architecture)  # fails before long work
+        if self._has_own_networks:  # which may fail: before long work
+            self._networks(0, layout, latent_dim, architecture)
         rows, basis = self._principal_basis(X, weights, latent_dim, latent_dim, options, rng)
         network_seed = rng.randint(2**31)
         width = _defaults.refiner_width(layout.extents, latent_dim)
 
         def build(mean, directions, scale, encoder):
             f, g, h = self._networks(network_seed, layout, latent_dim, architecture, encoder, width)
-            if self.encoder is not None and encoder:
-                f = nn.Sequential(f, Gain(latent_dim))
-            if self.decoder is not None:
-                g = nn.Sequential(g, Gain(prod(layout.shape)))
             module = LinearPathAutoencoder(mean, directions, scale, f, g, h)
             return self._warmed(module).to(device=options.device, memory_format=torch.channels_last)
 
@@ -393,8 +389,7 @@ class ConvAutoencoder(BaseAutoencoder):
 
         def build():
             f, g, _ = self._networks(network_seed, layout, latent_dim, architecture)
-            loss = LOSSES[self.loss]()
-            module = PlainAutoencoder(f, g, loss, activation=self.output_activation)
+            module = PlainAutoencoder(f, g, options.loss(), activation=self.output_activation)
             return self._warmed(module).to(device=options.device, memory_format=torch.channels_last)
 
         module, history = fit_plain(
@@ -410,16 +405,16 @@ class ConvAutoencoder(BaseAutoencoder):
     def _networks(self, seed, layout, latent_dim, architecture, encoder=True, width=0):
         """Encoder and refiner, or None where not wanted, and decoder: ours or those given."""
         network = partial(drawn, torch.Generator().manual_seed(seed))
+        own = partial(own_network, with_gain=self.linear_path)
         shape = (layout.n_channels, *layout.extents)
         f = h = None
         if encoder and self.encoder is not None:
-            own = own_network(self.encoder, "encoder", shape, latent_dim, seed)
-            f = nn.Sequential(Unfold(layout), own)
+            f = nn.Sequential(Unfold(layout), own(self.encoder, "encoder", shape, latent_dim, seed))
         elif encoder:
             f = network(conv_encoder, layout, latent_dim, **architecture)
         if self.decoder is not None:
-            own = own_network(self.decoder, "decoder", latent_dim, shape, seed + 1)
-            g = nn.Sequential(own, Fold(layout))
+            g = own(self.decoder, "decoder", latent_dim, shape, seed + 1)
+            g = nn.Sequential(g, Fold(layout))
         else:
             g = network(conv_decoder, layout, latent_dim, **architecture)
             if width:

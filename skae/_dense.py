@@ -1,18 +1,18 @@
 """DenseAutoencoder: its parameters, and how its modules are built."""
 
+from functools import partial
+
 import torch
 from sklearn.utils._param_validation import StrOptions
-from torch import nn
 
 from . import _defaults
 from ._base import BaseAutoencoder, output_dtype
 from ._codec import PlainCodec, PrincipalCodec
 from ._device import resolve_device
 from ._gate import Verdict
-from ._losses import LOSSES
 from ._memory import refuse_too_large
 from ._modules import PlainAutoencoder, ResidualAutoencoder, corrupted, perceptron
-from ._own import Gain, own_network
+from ._own import own_network
 from ._parameters import CONSTRAINTS, resolve_hidden_layer_sizes
 from ._partial_fit import PartialFitMixin
 from ._plain import fit_plain
@@ -245,10 +245,11 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
     def _learn_residual(self, X, weights, latent_dim, hidden, options, rng):
         """PCA, and networks on its scores where they help."""
         n_directions = latent_dim
-        has_networks = bool(hidden) or (self.encoder, self.decoder) != (None, None)
+        has_networks = bool(hidden) or self._has_own_networks
         if has_networks:
             n_directions = min(*X.shape, latent_dim + _defaults.FURTHER_DIRECTIONS)
-            self._build(0, torch.ones(n_directions), hidden, 0.0, True)  # fails before long work
+        if self._has_own_networks:  # which may fail: before long work
+            self._networks(0, [n_directions, *hidden, latent_dim])
         rows, basis = self._principal_basis(X, weights, n_directions, latent_dim, options, rng)
         network_seed = rng.randint(2**31)
         dropout = _defaults.dropout(X.shape[0])
@@ -279,23 +280,20 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
     def _build(self, seed, scale, hidden, dropout, encoder):
         sizes = [len(scale), *hidden, self.latent_dim_]
         f, g = self._networks(seed, sizes, dropout, encoder)
-        if self.encoder is not None and encoder:
-            f = nn.Sequential(f, Gain(self.latent_dim_))
-        if self.decoder is not None:
-            g = nn.Sequential(g, Gain(len(scale)))
         return ResidualAutoencoder(scale, self.latent_dim_, f, g)
 
     def _networks(self, seed, sizes, dropout=0.0, encoder=True):
         """Encoder, or None where it is not wanted, and decoder: ours or those that were given."""
         generator = torch.Generator().manual_seed(seed)
+        own = partial(own_network, with_gain=self.linear_path)
         ends = sizes[0], sizes[-1]
         f = None
         if encoder and self.encoder is not None:
-            f = own_network(self.encoder, "encoder", *ends, seed)
+            f = own(self.encoder, "encoder", *ends, seed)
         elif encoder:
             f = drawn(generator, perceptron, sizes, self.activation, dropout)
         if self.decoder is not None:
-            g = own_network(self.decoder, "decoder", *ends[::-1], seed + 1)
+            g = own(self.decoder, "decoder", *ends[::-1], seed + 1)
         else:
             g = drawn(generator, perceptron, sizes[::-1], self.activation, dropout)
         if f is not None:
@@ -315,14 +313,13 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         """The mirrored perceptron on X itself."""
         rows = rows_of(X, weights=weights, device=options.device)
         sizes = [X.shape[1], *hidden, latent_dim]
-        if self.encoder is None and self.decoder is None:
+        if not self._has_own_networks:
             refuse_too_large(sizes, options.device)
         network_seed = rng.randint(2**31)
 
         def build():
             f, g = self._networks(network_seed, sizes)
-            loss = LOSSES[self.loss]()
-            module = PlainAutoencoder(f, g, loss, activation=self.output_activation)
+            module = PlainAutoencoder(f, g, options.loss(), activation=self.output_activation)
             return self._warmed(module).to(options.device)
 
         module, history = fit_plain(

@@ -15,16 +15,16 @@ _LOCK = Lock()
 class Gain(nn.Module):
     """``weight * x + bias``: with both at zero any network starts at zero."""
 
-    def __init__(self, n_outputs):
+    def __init__(self, shape):
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(n_outputs))
-        self.bias = nn.Parameter(torch.zeros(n_outputs))
+        self.weight = nn.Parameter(torch.ones(shape))
+        self.bias = nn.Parameter(torch.zeros(shape))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.weight * x + self.bias
 
 
-def own_network(given, name, inputs, outputs, seed):
+def own_network(given, name, inputs, outputs, seed, *, with_gain):
     """A copy of the module that was given, or what the function that was given makes.
 
     Parameters
@@ -36,6 +36,8 @@ def own_network(given, name, inputs, outputs, seed):
     inputs, outputs : int or tuple of int
         Shape of one row of what it takes and returns.
     seed : int
+    with_gain : bool
+        Whether a `Gain` follows, so that it can start at zero.
     """
     if isinstance(given, nn.Module):
         network = deepcopy(given)
@@ -46,7 +48,8 @@ def own_network(given, name, inputs, outputs, seed):
         if not isinstance(network, nn.Module):
             raise ValueError(f"{name} must make a torch.nn.Module, got {type(network).__name__}.")
     _check_shapes(network, name, *(_shape(sizes) for sizes in (inputs, outputs)))
-    return _with_own_dropout(network).float()
+    network = _with_own_dropout(network).float()
+    return nn.Sequential(network, Gain(outputs)) if with_gain else network
 
 
 def _shape(sizes):
