@@ -18,12 +18,16 @@ from ._callbacks import CallbackSupportMixin, callback_context, with_callbacks
 from ._checkpoint import Checkpoint, description, digest
 from ._code_length import shortest_code
 from ._device import resolve_device, survive_fork
+from ._forms import plain_autoencoder
 from ._gate import most_epochs
 from ._losses import LOSSES, LOSSES_OF_COUNTS
+from ._ordered import ordered
 from ._parameters import CONSTRAINTS, check_combinations, resolve_latent_dim, training_options
 from ._reports import Reports, Tasks, report_of
 from ._rows import rows_of, torch_dtype
+from ._sample import SampleMixin
 from ._tall import batch_slices
+from ._truncate import TruncateMixin
 from ._weights import counting, deviations_of, weighed
 
 # Codes, scores and reconstructions are computed for about this many bytes of rows at a time.
@@ -31,7 +35,13 @@ _CHUNK_BYTES = 256 * 2**20
 
 
 class BaseAutoencoder(
-    CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC
+    CallbackSupportMixin,
+    TruncateMixin,
+    SampleMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
+    ABC,
 ):
     """The scikit-learn face of an autoencoder.
 
@@ -56,6 +66,10 @@ class BaseAutoencoder(
     @abstractmethod
     def _codec(self):
         """The fitted attributes as a `Codec`."""
+
+    @abstractmethod
+    def _cut(self, latent_dim):
+        """Cut what was learnt to codes of ``latent_dim`` numbers."""
 
     def fit(self, X, y=None, sample_weight=None):
         """Learn to encode and decode the rows of X.
@@ -122,6 +136,7 @@ class BaseAutoencoder(
         """Drop what an earlier `fit` learnt, but for what this one starts from or has validated."""
         self._previous = getattr(self, "module_", None) if self.warm_start else None
         self._code_scale = None
+        self._gains_when_cut = {}
         for name in ("_stream", "_seen"):  # from which `partial_fit` goes on
             vars(self).pop(name, None)
         validated = {"n_features_in_", "feature_names_in_"}
@@ -159,6 +174,27 @@ class BaseAutoencoder(
             "length",
             lambda: shortest_code(rows, self.latent_dim, self.validation_fraction, seed),
         )
+
+    def _n_encoded(self, latent_dim):
+        """How many numbers an encoder gives."""
+        return 2 * latent_dim if self.penalty == "variational" else latent_dim
+
+    def _plain(self, encoder, decoder):
+        """The plain autoencoder of two networks, in the form that was asked for."""
+        return self._ordered(
+            plain_autoencoder(
+                self.latent_dim_,
+                encoder,
+                decoder,
+                LOSSES[self.loss](),
+                self.output_activation,
+                self.penalty,
+                self.alpha,
+            )
+        )
+
+    def _ordered(self, module):
+        return ordered(module, self._lengths, LOSSES[self.loss]())
 
     def _identity(self, X, weights):
         """What makes this call of `fit` the same as another."""

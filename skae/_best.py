@@ -24,6 +24,9 @@ class BestSoFar:
         Losses without improvement after which training is stalled.
     tol : float
         Share by which a loss must fall to count as an improvement.
+    latest : bool, default=False
+        Whether the latest weights count as the best, where the losses tell a part only of what
+        training is for.
 
     Attributes
     ----------
@@ -31,9 +34,10 @@ class BestSoFar:
         What the last loss says about training.
     """
 
-    def __init__(self, module, patience, tol):
-        self._patience = patience
+    def __init__(self, module, patience, tol, *, latest=False):
+        self._patience = inf if latest else patience
         self._tol = tol
+        self._latest = latest
         self._loss = self._bar = inf
         self._misses = 0
         self._shelf = Shelf(module)
@@ -51,9 +55,9 @@ class BestSoFar:
         self._misses += 1
         if loss < self._bar:
             self._bar, self._misses = loss * (1 - self._tol), 0
-        is_best = loss < self._loss
+        is_best = self._latest or loss < self._loss
+        self._loss = min(loss, self._loss)
         if is_best:
-            self._loss = loss
             self._shelf.put(module)
         return is_best
 

@@ -15,14 +15,16 @@ from ._base import BaseAutoencoder, output_dtype
 from ._codec import PlainCodec
 from ._convolutions import Fold, Layout, Unfold, conv_decoder, conv_encoder, conv_refiner, halved
 from ._device import resolve_device
-from ._modules import LinearPathAutoencoder, PlainAutoencoder, corrupted
+from ._modules import LinearPathAutoencoder, corrupted
 from ._on_rows import fit_linear_path
+from ._ordered import completed
 from ._own import own_network
 from ._parameters import (
     CONSTRAINTS,
     positive_integers,
     resolve_hidden_layer_sizes,
     resolve_latent_dim,
+    resolve_truncations,
 )
 from ._plain import fit_plain
 from ._random import drawn
@@ -89,6 +91,19 @@ class ConvAutoencoder(BaseAutoencoder):
     output_activation : same choice as activation, or None, default=None
         Last activation of the plain network, for example "sigmoid" for data in [0, 1]. Needs
         ``linear_path=False``.
+    truncations : "auto" or tuple of int, default=None
+        Lengths that codes can be cut to after `fit`, by `truncate`: networks are trained so that
+        the first numbers of a code reconstruct as well as they can by themselves. "auto" is 1, 2,
+        4 ... below ``latent_dim``. It costs a decoding more for each length and row, and whole
+        codes some of their worth.
+    penalty : {"l1", "contractive", "variational"}, default=None
+        What codes are charged for in training: being far from zero, for many rows ("l1", sparse
+        codes); changing with small changes of a row; or being far from standard normal, as in the
+        variational autoencoder, whose codes are the means and whose `sample` draws new rows.
+        Needs ``linear_path=False``; all epochs are then made, and the last one is kept.
+    alpha : float, default=1.0
+        Weight of the penalty against the logarithm of the loss, so that it has no unit; for
+        "variational" 1.0 is the evidence lower bound.
     whiten : bool, default=False
         Divide each code by its standard deviation over the training rows.
     corruption : float, default=0.0
@@ -222,6 +237,9 @@ class ConvAutoencoder(BaseAutoencoder):
         linear_path=True,
         loss="mse",
         output_activation=None,
+        truncations=None,
+        penalty=None,
+        alpha=1.0,
         whiten=False,
         corruption=0.0,
         noise=0.0,
@@ -255,6 +273,9 @@ class ConvAutoencoder(BaseAutoencoder):
         self.linear_path = linear_path
         self.loss = loss
         self.output_activation = output_activation
+        self.truncations = truncations
+        self.penalty = penalty
+        self.alpha = alpha
         self.whiten = whiten
         self.corruption = corruption
         self.noise = noise
@@ -345,10 +366,11 @@ class ConvAutoencoder(BaseAutoencoder):
             "dropout": _defaults.dropout(X.shape[0]) if self.linear_path else 0.0,
             "activation": self.activation,
         }
+        self.latent_dim_ = latent_dim
+        self._lengths = resolve_truncations(self.truncations, latent_dim)
         learn = self._learn_residual if self.linear_path else self._learn_plain
         learn(X, weights, layout, latent_dim, architecture, options, rng)
         self.input_shape_ = layout.shape
-        self.latent_dim_ = latent_dim
 
     def _learn_residual(self, X, weights, layout, latent_dim, architecture, options, rng):
         """PCA, and networks on top of it where they help."""
@@ -360,7 +382,7 @@ class ConvAutoencoder(BaseAutoencoder):
 
         def build(mean, directions, scale, encoder):
             f, g, h = self._networks(network_seed, layout, latent_dim, architecture, encoder, width)
-            module = LinearPathAutoencoder(mean, directions, scale, f, g, h)
+            module = self._ordered(LinearPathAutoencoder(mean, directions, scale, f, g, h))
             return self._warmed(module).to(device=options.device, memory_format=torch.channels_last)
 
         verdict = fit_linear_path(
@@ -378,6 +400,7 @@ class ConvAutoencoder(BaseAutoencoder):
         module.directions = basis.directions
         self.explained_variance_ratio_ = basis.explained_variance_ratio[:latent_dim]
         self.nonlinear_gain_ = verdict.gain
+        self._gains_when_cut = verdict.gains_when_cut
         dtype = output_dtype(X.dtype)
         self._keep(module, rows.mean, dtype, verdict.n_epochs, verdict.history)
         module.mean = torch.from_numpy(self.mean_)
@@ -389,7 +412,7 @@ class ConvAutoencoder(BaseAutoencoder):
 
         def build():
             f, g, _ = self._networks(network_seed, layout, latent_dim, architecture)
-            module = PlainAutoencoder(f, g, options.loss(), activation=self.output_activation)
+            module = self._plain(f, g)
             return self._warmed(module).to(device=options.device, memory_format=torch.channels_last)
 
         module, history = fit_plain(
@@ -404,14 +427,16 @@ class ConvAutoencoder(BaseAutoencoder):
 
     def _networks(self, seed, layout, latent_dim, architecture, encoder=True, width=0):
         """Encoder and refiner, or None where not wanted, and decoder: ours or those given."""
-        network = partial(drawn, torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        network = partial(drawn, generator)
         own = partial(own_network, with_gain=self.linear_path)
         shape = (layout.n_channels, *layout.extents)
+        n_encoded = self._n_encoded(latent_dim)
         f = h = None
         if encoder and self.encoder is not None:
-            f = nn.Sequential(Unfold(layout), own(self.encoder, "encoder", shape, latent_dim, seed))
+            f = nn.Sequential(Unfold(layout), own(self.encoder, "encoder", shape, n_encoded, seed))
         elif encoder:
-            f = network(conv_encoder, layout, latent_dim, **architecture)
+            f = network(conv_encoder, layout, n_encoded, **architecture)
         if self.decoder is not None:
             g = own(self.decoder, "decoder", latent_dim, shape, seed + 1)
             g = nn.Sequential(g, Fold(layout))
@@ -421,7 +446,10 @@ class ConvAutoencoder(BaseAutoencoder):
                 h = network(conv_refiner, layout, width, activation=self.activation)
         if f is not None:
             f = corrupted(f, self.corruption, self.noise)
-        return f, g, h
+        return f, completed(g, latent_dim, self._lengths, generator), h
+
+    def _cut(self, latent_dim):
+        self.module_ = self.module_.cut(latent_dim)
 
     def _codec(self):
         mean = tensor_of(self.mean_).to(resolve_device(self.device))

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import numpy as np
 import torch
 from sklearn.utils._param_validation import StrOptions
 
@@ -11,9 +12,10 @@ from ._codec import PlainCodec, PrincipalCodec
 from ._device import resolve_device
 from ._gate import Verdict
 from ._memory import refuse_too_large
-from ._modules import PlainAutoencoder, ResidualAutoencoder, corrupted, perceptron
+from ._modules import ResidualAutoencoder, corrupted, perceptron
+from ._ordered import completed
 from ._own import own_network
-from ._parameters import CONSTRAINTS, resolve_hidden_layer_sizes
+from ._parameters import CONSTRAINTS, resolve_hidden_layer_sizes, resolve_truncations
 from ._partial_fit import PartialFitMixin
 from ._plain import fit_plain
 from ._random import drawn
@@ -63,6 +65,19 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
     output_activation : same choice as activation, or None, default=None
         Last activation of the plain network, for example "sigmoid" for data in [0, 1]. Needs
         ``linear_path=False``.
+    truncations : "auto" or tuple of int, default=None
+        Lengths that codes can be cut to after `fit`, by `truncate`: networks are trained so that
+        the first numbers of a code reconstruct as well as they can by themselves. "auto" is 1, 2,
+        4 ... below ``latent_dim``. It costs a decoding more for each length and row, and whole
+        codes some of their worth.
+    penalty : {"l1", "contractive", "variational"}, default=None
+        What codes are charged for in training: being far from zero, for many rows ("l1", sparse
+        codes); changing with small changes of a row; or being far from standard normal, as in the
+        variational autoencoder, whose codes are the means and whose `sample` draws new rows.
+        Needs ``linear_path=False``; all epochs are then made, and the last one is kept.
+    alpha : float, default=1.0
+        Weight of the penalty against the logarithm of the loss, so that it has no unit; for
+        "variational" 1.0 is the evidence lower bound.
     whiten : bool, default=False
         Divide each code by its standard deviation over the training rows.
     corruption : float, default=0.0
@@ -186,6 +201,9 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         linear_path=True,
         loss="mse",
         output_activation=None,
+        truncations=None,
+        penalty=None,
+        alpha=1.0,
         whiten=False,
         corruption=0.0,
         noise=0.0,
@@ -213,6 +231,9 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         self.linear_path = linear_path
         self.loss = loss
         self.output_activation = output_activation
+        self.truncations = truncations
+        self.penalty = penalty
+        self.alpha = alpha
         self.whiten = whiten
         self.corruption = corruption
         self.noise = noise
@@ -238,6 +259,7 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
             _defaults.hidden_layer_sizes(*X.shape, latent_dim) if self.linear_path else (512, 256)
         )
         hidden = resolve_hidden_layer_sizes(self.hidden_layer_sizes, auto)
+        self._lengths = resolve_truncations(self.truncations, latent_dim)
         self.latent_dim_ = latent_dim
         learn = self._learn_residual if self.linear_path else self._learn_plain
         learn(X, weights, latent_dim, hidden, options, rng)
@@ -274,31 +296,34 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         self._keep_directions(basis.directions[:, :n_used])
         self.explained_variance_ratio_ = basis.explained_variance_ratio[:latent_dim]
         self.nonlinear_gain_ = verdict.gain
+        self._gains_when_cut = verdict.gains_when_cut
         self._seen = (len(rows), basis.variances[:n_used], basis.total_variance)
         self._keep(module, rows.mean, self.components_.dtype, verdict.n_epochs, verdict.history)
 
     def _build(self, seed, scale, hidden, dropout, encoder):
         sizes = [len(scale), *hidden, self.latent_dim_]
         f, g = self._networks(seed, sizes, dropout, encoder)
-        return ResidualAutoencoder(scale, self.latent_dim_, f, g)
+        return self._ordered(ResidualAutoencoder(scale, self.latent_dim_, f, g))
 
     def _networks(self, seed, sizes, dropout=0.0, encoder=True):
         """Encoder, or None where it is not wanted, and decoder: ours or those that were given."""
         generator = torch.Generator().manual_seed(seed)
         own = partial(own_network, with_gain=self.linear_path)
-        ends = sizes[0], sizes[-1]
+        n_inputs, *hidden, latent_dim = sizes
+        n_encoded = self._n_encoded(latent_dim)
         f = None
         if encoder and self.encoder is not None:
-            f = own(self.encoder, "encoder", *ends, seed)
+            f = own(self.encoder, "encoder", n_inputs, n_encoded, seed)
         elif encoder:
-            f = drawn(generator, perceptron, sizes, self.activation, dropout)
+            sizes_of_f = [n_inputs, *hidden, n_encoded]
+            f = drawn(generator, perceptron, sizes_of_f, self.activation, dropout)
         if self.decoder is not None:
-            g = own(self.decoder, "decoder", *ends[::-1], seed + 1)
+            g = own(self.decoder, "decoder", latent_dim, n_inputs, seed + 1)
         else:
             g = drawn(generator, perceptron, sizes[::-1], self.activation, dropout)
         if f is not None:
             f = corrupted(f, self.corruption, self.noise)
-        return f, g
+        return f, completed(g, latent_dim, self._lengths, generator)
 
     def _linear_module(self):
         return ResidualAutoencoder(torch.ones(self.latent_dim_), self.latent_dim_)
@@ -319,7 +344,7 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
 
         def build():
             f, g = self._networks(network_seed, sizes)
-            module = PlainAutoencoder(f, g, options.loss(), activation=self.output_activation)
+            module = self._plain(f, g)
             return self._warmed(module).to(options.device)
 
         module, history = fit_plain(
@@ -331,6 +356,18 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
             rng,
         )
         self._keep(module, rows.mean, output_dtype(X.dtype), len(history), history)
+
+    def _cut(self, latent_dim):
+        self.module_ = self.module_.cut(latent_dim)
+        if not self.linear_path:
+            return
+        directions = np.concatenate([self.components_, self._further_components]).T
+        if self.module_.decoder is None:
+            self.module_, directions = self._linear_module(), directions[:, :latent_dim]
+        self._keep_directions(torch.from_numpy(directions))
+        n_seen, variances, total_variance = self._seen
+        self._seen = (n_seen, variances[: directions.shape[1]], total_variance)
+        vars(self).pop("_stream", None)
 
     def _codec(self):
         module, device = self._module_on_device(), resolve_device(self.device)

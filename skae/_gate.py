@@ -89,14 +89,28 @@ class Ground:
         return 1 - float(error / variance)
 
     @torch.inference_mode()
-    def errors(self, module, numbers):
-        """Squared error of a module on each of some rows."""
+    def errors(self, module, numbers, length=None):
+        """Squared error of a module on each of some rows, by codes cut to a length or whole."""
         module.eval()
         errors = []
         for batch in np.array_split(numbers, -(-len(numbers) // _BATCH)):
             x = self.fetch(batch)
-            errors.append((x - module(x)).double().square().sum(dim=1))
+            x_hat = module.decode(module.encode(x)[:, :length])
+            errors.append((x - x_hat).double().square().sum(dim=1))
         return self.unit**2 * torch.cat(errors).cpu().numpy() + self.outside[numbers]
+
+    def gains_when_cut(self, module, numbers):
+        """Share of the variance of some rows beyond PCA for each length that codes are cut to."""
+        if not module.lengths:
+            return {}
+        pca, weights = self.build(False), self.weights[numbers]
+        variance = weights @ self.squared_norms[numbers]
+        return {
+            length: weights
+            @ (self.errors(pca, numbers, length) - self.errors(module, numbers, length))
+            / variance
+            for length in module.lengths
+        }
 
 
 @dataclass(frozen=True)
@@ -112,6 +126,8 @@ class Verdict:
         0.0 if PCA won.
     n_epochs : int
         Length of the winner's training on all rows; 0 if PCA won.
+    gains_when_cut : dict
+        The same for each length that codes may be cut to.
     history : list of dict
         Every epoch of every stage.
     """
@@ -119,6 +135,7 @@ class Verdict:
     module: Autoencoder | None = None
     gain: float = 0.0
     n_epochs: int = 0
+    gains_when_cut: dict = field(default_factory=dict)
     history: list = field(default_factory=list)
 
 
@@ -151,7 +168,7 @@ def fit_residuals(
     options.report.plan(len(candidates) * n_rehearsed + options.max_epochs)
     weights = held.weights[unseen]
     variance = weights @ held.squared_norms[unseen]
-    history, gains, best_epochs = [], [], []
+    history, gains, gains_when_cut, best_epochs = [], [], [], []
     try:
         for encoder in candidates:
             module = held.build(encoder)
@@ -165,7 +182,10 @@ def fit_residuals(
                 stage=Stage(name, held.explained_by_pca(unseen)),
             )
             history += rehearsal
-            gains.append(weights * (held.linear_errors[unseen] - held.errors(module, unseen)))
+            gain = weights * (held.linear_errors[unseen] - held.errors(module, unseen))
+            gains_when_cut.append(held.gains_when_cut(module, unseen))
+            # Codes that may be cut have to beat PCA at every length.
+            gains.append(gain if min(gains_when_cut[-1].values(), default=0) >= 0 else 0 * gain)
             best_epochs.append(_best_epoch(rehearsal))
     except Interrupted as stop:
         _warn("Interrupted before the networks had proved themselves: the model is PCA.")
@@ -195,11 +215,12 @@ def fit_residuals(
         training = stop.history
         _warn(f"Interrupted after {len(training)} of {n_epochs} epochs: the best is kept.")
     history += training
-    if not weights @ whole.errors(module, unseen) < weights @ whole.linear_errors[unseen]:
+    ahead = weights @ whole.errors(module, unseen) < weights @ whole.linear_errors[unseen]
+    if not ahead or min(whole.gains_when_cut(module, unseen).values(), default=0) < 0:
         _warn("Training ended behind PCA: the model is PCA.")
         return Verdict(history=history)
     warn_if_cut_short(training, options)
-    return Verdict(module, gain, len(training), history)
+    return Verdict(module, gain, len(training), gains_when_cut[encoder], history)
 
 
 def most_epochs(latent_dim, options):

@@ -1,6 +1,7 @@
 """Encoder and decoder pairs in plain PyTorch."""
 
 from abc import ABC, abstractmethod
+from copy import deepcopy
 from itertools import pairwise
 
 import torch
@@ -44,7 +45,28 @@ def starting_at_zero(network):
 
 
 class Autoencoder(nn.Module, ABC):
-    """``x_hat = decode(encode(x))``."""
+    """``x_hat = decode(encode(x))``, with codes of ``latent_dim`` numbers or fewer.
+
+    Attributes
+    ----------
+    latent_dim : int
+    lengths : tuple of int
+        To how many numbers a code may be cut short before it is decoded.
+    penalties : ModuleList
+        What is added to the logarithm of the loss in training: each, called with the autoencoder,
+        x, z and what the loss takes, returns a term for each row.
+    """
+
+    def __init__(self, latent_dim):
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.lengths = ()
+        self.penalties = nn.ModuleList()
+
+    @property
+    def penalised(self):
+        """Whether training is for more than reconstructions."""
+        return bool(self.penalties)
 
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
@@ -54,8 +76,25 @@ class Autoencoder(nn.Module, ABC):
     def decode(self, z: Tensor) -> Tensor:
         """Rows from the codes z."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.decode(self.encode(x))
+    def output(self, z: Tensor) -> Tensor:
+        """What the loss takes of the codes z."""
+        return self.decode(z)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """What the loss takes of the rows x; in training with their penalties, if there are any."""
+        z = self.encode(x)
+        output = self.output(z)
+        if not self.training or not self.penalties:
+            return output
+        return output, sum(penalty(self, x, z, output) for penalty in self.penalties)
+
+    def cut(self, latent_dim):
+        """A copy whose codes are the first numbers of these."""
+        short = deepcopy(self)
+        short.latent_dim = latent_dim
+        short.lengths = tuple(length for length in self.lengths if length < latent_dim)
+        short.penalties = nn.ModuleList()
+        return short
 
     def deviances(self, output: Tensor, x: Tensor) -> Tensor:
         """The loss of each row by what `forward` gave for it, in float64: shape (n,)."""
@@ -99,8 +138,7 @@ class ResidualAutoencoder(Autoencoder):
     """
 
     def __init__(self, scale, latent_dim, encoder=None, decoder=None):
-        super().__init__()
-        self.latent_dim = latent_dim
+        super().__init__(latent_dim)
         self.register_buffer("scale", scale)
         self.encoder = None if encoder is None else starting_at_zero(encoder)
         self.decoder = None if decoder is None else starting_at_zero(decoder)
@@ -109,14 +147,14 @@ class ResidualAutoencoder(Autoencoder):
         k = self.latent_dim
         z = y[:, :k]
         if self.encoder is not None:
-            z = z + self.scale[:k] * self.encoder(y / self.scale)
+            z = z + self.scale[:k] * self.encoder(y / self.scale)[:, :k]
         return z
 
     def decode(self, z: Tensor) -> Tensor:
-        k, r = self.latent_dim, len(self.scale)
-        y_hat = pad(z, (0, r - k))
+        j, r = z.shape[1], len(self.scale)
+        y_hat = pad(z, (0, r - j))
         if self.decoder is not None:
-            y_hat = y_hat + self.scale * self.decoder(z / self.scale[:k])
+            y_hat = y_hat + self.scale * self.decoder(z / self.scale[:j])
         return y_hat
 
 
@@ -153,7 +191,7 @@ class LinearPathAutoencoder(Autoencoder):
     """
 
     def __init__(self, mean, directions, scale, encoder=None, decoder=None, refiner=None):
-        super().__init__()
+        super().__init__(directions.shape[1])
         self.register_buffer("mean", mean)
         self.register_buffer("directions", directions)
         self.register_buffer("scale", scale)
@@ -165,17 +203,24 @@ class LinearPathAutoencoder(Autoencoder):
         x = x - self.mean
         z = _exact_product(x, self.directions)
         if self.encoder is not None:
-            z = z + self.scale * self.encoder(x / self.unit)
+            z = z + self.scale * self.encoder(x / self.unit)[:, : self.latent_dim]
         return z
 
     def decode(self, z: Tensor) -> Tensor:
-        linear = _exact_product(z, self.directions.T)
+        j = z.shape[1]
+        linear = _exact_product(z, self.directions[:, :j].T)
         x_hat = self.mean + linear
         if self.decoder is not None:
-            x_hat = x_hat + self.unit * self.decoder(z / self.scale)
+            x_hat = x_hat + self.unit * self.decoder(z / self.scale[:j])
         if self.refiner is not None:
             x_hat = x_hat + self.unit * self.refiner(linear / self.unit)
         return x_hat
+
+    def cut(self, latent_dim):
+        short = super().cut(latent_dim)
+        short.directions = self.directions[:, :latent_dim].clone()
+        short.scale = self.scale[:latent_dim].clone()
+        return short
 
 
 class PlainAutoencoder(Autoencoder):
@@ -192,6 +237,8 @@ class PlainAutoencoder(Autoencoder):
 
     Parameters
     ----------
+    latent_dim : int
+        k.
     encoder, decoder : Module
         From p to k and from k to p numbers.
     loss : Loss
@@ -202,13 +249,13 @@ class PlainAutoencoder(Autoencoder):
     >>> import torch
     >>> from skae._losses import SquaredError
     >>> f, g = perceptron([5, 8, 2], "relu"), perceptron([2, 8, 5], "relu")
-    >>> x_hat = PlainAutoencoder(f, g, SquaredError(), activation="sigmoid")(torch.rand(3, 5))
+    >>> x_hat = PlainAutoencoder(2, f, g, SquaredError(), activation="sigmoid")(torch.rand(3, 5))
     >>> x_hat.shape, bool(((0 < x_hat) & (x_hat < 1)).all())
     (torch.Size([3, 5]), True)
     """
 
-    def __init__(self, encoder, decoder, loss, *, activation=None):
-        super().__init__()
+    def __init__(self, latent_dim, encoder, decoder, loss, *, activation=None):
+        super().__init__(latent_dim)
         self.encoder = encoder
         self.decoder = decoder
         self.loss = loss
@@ -219,6 +266,10 @@ class PlainAutoencoder(Autoencoder):
         self.register_buffer("scale", torch.ones(()))
 
     def encode(self, x: Tensor) -> Tensor:
+        return self.seen(x)[:, : self.latent_dim]
+
+    def seen(self, x: Tensor) -> Tensor:
+        """What the encoder makes of the rows."""
         return self.encoder((self.loss.view(x) - self.centre) / self.unit)
 
     def output(self, z: Tensor) -> Tensor:
@@ -226,9 +277,6 @@ class PlainAutoencoder(Autoencoder):
 
     def decode(self, z: Tensor) -> Tensor:
         return self.loss.link(self.output(z))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.output(self.encode(x))
 
     def deviances(self, output: Tensor, x: Tensor) -> Tensor:
         scale = self.scale.double()

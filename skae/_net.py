@@ -186,8 +186,14 @@ class ReconstructionNet(NeuralNet):
         return {"loss": total, "y_pred": None}
 
     def get_loss(self, y_pred, y_true, *args, **kwargs):
+        """The loss; penalties on its logarithm add to its gradient and leave its value."""
         x, weights = y_true
-        return self.criterion_(y_pred, x, weights)
+        output, penalties = y_pred if isinstance(y_pred, tuple) else (y_pred, None)
+        loss = self.criterion_(output, x, weights)
+        if penalties is None:
+            return loss
+        penalty = (penalties if weights is None else weights * penalties).mean()
+        return loss + loss.detach() * (penalty - penalty.detach())
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         if iterator is None:

@@ -9,10 +9,13 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from . import _defaults
 from ._device import multiplies_bfloat16
+from ._forms import PENALTIES
 from ._gate import LONGEST_NONLINEAR_CODE
 from ._losses import LOSSES, LOSSES_WITH_LINK
 from ._modules import ACTIVATIONS
+from ._ordered import powers_of_two
 from ._training import TrainingOptions
+from ._variational import LIKELIHOODS
 
 CONSTRAINTS = {
     "latent_dim": [
@@ -26,6 +29,9 @@ CONSTRAINTS = {
     "loss": [StrOptions(set(LOSSES))],
     "encoder": [torch.nn.Module, callable, None],
     "decoder": [torch.nn.Module, callable, None],
+    "truncations": ["array-like", StrOptions({"auto"}), None],
+    "penalty": [StrOptions({*PENALTIES, "variational"}), None],
+    "alpha": [Interval(Real, 0, None, closed="left")],
     "whiten": ["boolean"],
     "corruption": [Interval(Real, 0, 1, closed="left")],
     "noise": [Interval(Real, 0, None, closed="left")],
@@ -67,6 +73,20 @@ def resolve_hidden_layer_sizes(sizes, auto):
     return positive_integers(sizes, "hidden_layer_sizes")
 
 
+def resolve_truncations(wanted, latent_dim):
+    """The lengths that codes may be cut to, in order."""
+    if wanted is None:
+        return ()
+    if isinstance(wanted, str):  # "auto"
+        return powers_of_two(latent_dim)
+    lengths = tuple(sorted(set(positive_integers(wanted, "truncations"))))
+    if lengths and lengths[-1] >= latent_dim:
+        raise ValueError(
+            f"truncations={wanted!r} must be shorter than the code, which has {latent_dim} numbers."
+        )
+    return lengths
+
+
 def positive_integers(sizes, name):
     """The value of a parameter that takes a tuple of positive integers."""
     given, sizes = sizes, tuple(np.atleast_1d(np.asarray(sizes, dtype=object)))
@@ -86,6 +106,16 @@ def check_combinations(estimator):
         raise ValueError(
             f"loss={estimator.loss!r} needs linear_path=False: principal components are those of "
             f"the squared error, loss='mse'."
+        )
+    if estimator.penalty is not None and estimator.linear_path:
+        raise ValueError(
+            f"penalty={estimator.penalty!r} needs linear_path=False: PCA's part of a code cannot "
+            f"follow it."
+        )
+    if estimator.penalty == "variational" and estimator.loss not in LIKELIHOODS:
+        raise ValueError(
+            f"penalty='variational' needs a loss that is a likelihood, one of "
+            f"{', '.join(sorted(LIKELIHOODS))}, got loss={estimator.loss!r}."
         )
     if estimator.encoder is not None and estimator.linear_path:
         latent_dim = estimator.latent_dim or 0

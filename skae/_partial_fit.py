@@ -26,14 +26,15 @@ from ._stream import Stream
 class PartialFitMixin:
     """What makes batches of rows into the fitted attributes of `DenseAutoencoder`."""
 
-    @available_if(lambda self: self.linear_path and not self.whiten)
+    @available_if(lambda self: self.linear_path and not self.whiten and self.truncations is None)
     def partial_fit(self, X, y=None):
         """Go on learning from a batch of rows, as `IncrementalPCA` does.
 
         The principal directions are those of all rows so far; the networks take one pass over the
         batch, and are used while they explain more of each new batch than PCA does. The components
         span the leading directions, turned within that span so that the networks' coordinates
-        stay where they are. Needs ``linear_path=True`` and ``whiten=False``; may follow `fit`.
+        stay where they are. Needs ``linear_path=True``, ``whiten=False`` and
+        ``truncations=None``; may follow `fit`.
 
         Parameters
         ----------
@@ -63,6 +64,7 @@ class PartialFitMixin:
             )
         if first:
             self.latent_dim_ = resolve_latent_dim(self.latent_dim, True, *X.shape)
+            self._lengths, self._gains_when_cut = (), {}
             self.mean_ = np.zeros(X.shape[1], dtype=output_dtype(X.dtype))
             self.history_ = []
         # A copy, since a failure must leave no trace.

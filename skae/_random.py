@@ -35,13 +35,18 @@ def drawn(generator, make, *args, **kwargs):
     return network
 
 
-class Dropout(nn.Module):
-    """In training, zero with probability ``p`` and else ``x / (1 - p)``.
-
-    Trains inside of `drawing_from` only.
-    """
+class RandomLayer(nn.Module):
+    """A layer that draws in training, inside of `drawing_from` only."""
 
     generator = None
+
+    def normal(self, like):
+        """Standard normal numbers of the shape of a tensor."""
+        return torch.empty_like(like).normal_(generator=self.generator)
+
+
+class Dropout(RandomLayer):
+    """In training, zero with probability ``p`` and else ``x / (1 - p)``."""
 
     def __init__(self, p):
         super().__init__()
@@ -57,13 +62,8 @@ class Dropout(nn.Module):
         return f"p={self.p}"
 
 
-class Corruption(nn.Module):
-    """In training, zero with probability ``masked`` and else ``x + noise e`` for standard normal e.
-
-    Trains inside of `drawing_from` only.
-    """
-
-    generator = None
+class Corruption(RandomLayer):
+    """In training, zero with probability ``masked``, else ``x + noise e`` for standard normal e."""
 
     def __init__(self, masked, noise):
         super().__init__()
@@ -74,7 +74,7 @@ class Corruption(nn.Module):
         if not self.training:
             return x
         if self.noise:
-            x = x + self.noise * torch.empty_like(x).normal_(generator=self.generator)
+            x = x + self.noise * self.normal(x)
         return x * torch.empty_like(x).bernoulli_(1 - self.masked, generator=self.generator)
 
     def extra_repr(self):
@@ -84,7 +84,7 @@ class Corruption(nn.Module):
 @contextmanager
 def drawing_from(generator, module):
     """Let every layer of ``module`` that draws do so from ``generator``, on the same device."""
-    layers = [layer for layer in module.modules() if isinstance(layer, (Dropout, Corruption))]
+    layers = [layer for layer in module.modules() if isinstance(layer, RandomLayer)]
     for layer in layers:
         layer.generator = generator
     try:

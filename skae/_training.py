@@ -237,7 +237,9 @@ class _Supervisor(Callback):
     def on_train_begin(self, net, **kwargs):
         stops = self.unseen is not None and self.options.early_stopping
         patience = self.options.n_iter_no_change if stops else inf
-        self.best = BestSoFar(net.module_, patience, self.options.tol)
+        # Epochs are told, and judged, by their reconstructions alone.
+        latest = getattr(net.module_, "penalised", False)
+        self.best = BestSoFar(net.module_, patience, self.options.tol, latest=latest)
         if "net" in self.saved:
             self._restore(net)
 

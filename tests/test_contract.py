@@ -28,6 +28,16 @@ def expected_failures(estimator):
         # Enough unseen rows, of the few that the checks have, for the networks to take part.
         DenseAutoencoder(2, hidden_layer_sizes=(8,), max_epochs=4, validation_fraction=0.5),
         DenseAutoencoder(linear_path=False, hidden_layer_sizes=(16,), max_epochs=4),
+        DenseAutoencoder(
+            linear_path=False, hidden_layer_sizes=(16,), penalty="variational", max_epochs=4
+        ),
+        DenseAutoencoder(
+            2,
+            truncations="auto",
+            hidden_layer_sizes=(8,),
+            max_epochs=4,
+            validation_fraction=0.5,
+        ),
         DenseAutoencoder(whiten=True, hidden_layer_sizes=()),
         DenseAutoencoder(2, whiten=True, hidden_layer_sizes=()),
         ConvAutoencoder(),

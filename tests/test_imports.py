@@ -12,6 +12,10 @@ ORDER = [
     "_random",
     "_own",
     "_modules",
+    "_ordered",
+    "_penalties",
+    "_variational",
+    "_forms",
     "_convolutions",
     "_tall",
     "_rows",
@@ -35,6 +39,8 @@ ORDER = [
     "_codec",
     "_callbacks",
     "_parameters",
+    "_truncate",
+    "_sample",
     "_base",
     "_partial_fit",
     "_dense",
@@ -62,7 +68,7 @@ def test_files_import_only_files_above_them():
 
 
 def test_modules_and_losses_need_torch_alone():
-    for name in ("_modules", "_convolutions", "_losses"):
+    for name in ("_modules", "_ordered", "_penalties", "_variational", "_convolutions", "_losses"):
         for node in ast.walk(ast.parse((SOURCE / f"{name}.py").read_text())):
             if isinstance(node, ast.Import):
                 modules = [alias.name for alias in node.names]

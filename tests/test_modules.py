@@ -34,7 +34,11 @@ def test_scaling_the_data_and_the_scale_scales_codes_and_reconstructions():
 
 def test_the_plain_autoencoder_stays_in_the_range_of_its_activation():
     module = PlainAutoencoder(
-        perceptron([6, 2], "relu"), perceptron([2, 6], "relu"), SquaredError(), activation="sigmoid"
+        2,
+        perceptron([6, 2], "relu"),
+        perceptron([2, 6], "relu"),
+        SquaredError(),
+        activation="sigmoid",
     )
     x_hat = module(100 * torch.randn(50, 6))
     assert (x_hat >= 0).all()

@@ -1,0 +1,80 @@
+"""Ordered codes: the first numbers of a code are a code of their own."""
+
+import torch
+from torch import Tensor, nn
+
+# Numbers in place of missing ones start at so many deviations: unlike those of most rows.
+_FAR = 3.0
+
+
+def powers_of_two(latent_dim):
+    """1, 2, 4 ... below a length."""
+    return tuple(2**power for power in range((latent_dim - 1).bit_length()))
+
+
+def completed(network, latent_dim, lengths, generator):
+    """A decoder network that takes codes cut to some lengths as well, if there are any."""
+    if not lengths:
+        return network
+    return nn.Sequential(Completion(latent_dim, lengths, generator), network)
+
+
+def ordered(autoencoder, lengths, loss):
+    """The autoencoder, to be trained for codes cut to some lengths as well, if there are any."""
+    if lengths:
+        autoencoder.lengths = lengths
+        autoencoder.penalties.append(NestedLoss(loss))
+    return autoencoder
+
+
+class Completion(nn.Module):
+    """Codes cut short, with learnt numbers in place of those they lack.
+
+    A network behind it takes codes of several lengths, and knows by these numbers which one it has.
+
+    **Shape**: from (n, j), for j of ``lengths`` or ``latent_dim``, to (n, latent_dim).
+
+    Examples
+    --------
+    >>> import torch
+    >>> completion = Completion(4, (1, 2), torch.Generator().manual_seed(0))
+    >>> completion(torch.zeros(3, 2)).shape
+    torch.Size([3, 4])
+    """
+
+    def __init__(self, latent_dim, lengths, generator):
+        super().__init__()
+        self.missing = nn.ParameterDict()
+        for length in lengths:
+            start = _FAR * torch.randn(latent_dim - length, generator=generator)
+            self.missing[str(length)] = nn.Parameter(start)
+
+    def forward(self, z: Tensor) -> Tensor:
+        length = str(z.shape[1])
+        if length not in self.missing:
+            return z
+        return torch.cat([z, self.missing[length].expand(len(z), -1)], dim=1)
+
+
+class NestedLoss(nn.Module):
+    """``sum_j log d_j`` with the loss d_j of codes cut to j numbers.
+
+    With the loss of whole codes it makes the geometric mean over all lengths small, so that no
+    length counts for more because its loss is larger.
+
+    Parameters
+    ----------
+    loss : Loss
+    """
+
+    def __init__(self, loss):
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, autoencoder, x: Tensor, z: Tensor, output: Tensor) -> Tensor:
+        total = torch.zeros((), device=x.device)
+        for length in autoencoder.lengths:
+            deviances = self.loss.deviances(autoencoder.output(z[:, :length]), x)
+            # The gradient of its logarithm, row by row.
+            total = total + deviances / deviances.detach().mean().clamp_min(1e-30)
+        return total

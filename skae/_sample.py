@@ -1,0 +1,34 @@
+"""New rows from a variational autoencoder."""
+
+import numpy as np
+from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+
+class SampleMixin:
+    """`sample`, for estimators with ``latent_dim_``, ``mean_`` and `inverse_transform`."""
+
+    @available_if(lambda self: self.penalty == "variational")
+    def sample(self, n_samples=1, *, random_state=None):
+        """Draw new rows: decoded codes of a standard normal distribution.
+
+        Needs ``penalty="variational"``.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+        random_state : int, RandomState instance or None, default=None
+            Of the codes; None takes fresh entropy.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            The mean of each row's distribution, as from `inverse_transform`.
+        """
+        check_is_fitted(self)
+        seed = np.random.RandomState() if random_state is None else random_state
+        codes = check_random_state(seed).standard_normal((n_samples, self.latent_dim_))
+        if self._code_scale is not None:
+            codes /= self._code_scale
+        return self.inverse_transform(codes.astype(self.mean_.dtype))

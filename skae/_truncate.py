@@ -1,0 +1,49 @@
+"""Shorter codes from a fitted autoencoder, without fitting again."""
+
+from copy import copy
+
+from sklearn.utils.validation import check_is_fitted
+
+
+class TruncateMixin:
+    """`truncate`, for estimators with ``module_`` and ``_cut``."""
+
+    def truncate(self, latent_dim):
+        """Return a fitted autoencoder whose codes are the first numbers of these.
+
+        Where PCA was kept, any length is possible, and gives PCA of that length; else those of
+        the parameter ``truncations``.
+
+        Parameters
+        ----------
+        latent_dim : int
+            Length of the shorter code.
+
+        Returns
+        -------
+        shorter : estimator
+            Of the same class; this one stays as it is. Its ``history_`` is that of this fit.
+        """
+        check_is_fitted(self)
+        lengths = self._lengths_to_cut_to()
+        if latent_dim not in lengths:
+            raise ValueError(
+                f"latent_dim={latent_dim!r} is none of the lengths that these codes were trained "
+                f"to be cut to: {', '.join(map(str, lengths))}. Name it in truncations and fit."
+            )
+        shorter = copy(self)
+        shorter.latent_dim = shorter.latent_dim_ = latent_dim
+        if not isinstance(self.truncations, (str, type(None))):
+            shorter.truncations = tuple(j for j in self.truncations if j < latent_dim)
+        if self._code_scale is not None:
+            shorter._code_scale = self._code_scale[:latent_dim]
+        if self.linear_path and latent_dim < self.latent_dim_:
+            shorter.explained_variance_ratio_ = self.explained_variance_ratio_[:latent_dim]
+            shorter.nonlinear_gain_ = self._gains_when_cut.get(latent_dim, 0.0)
+        shorter._cut(latent_dim)
+        return shorter
+
+    def _lengths_to_cut_to(self):
+        if self.linear_path and not list(self.module_.parameters()):
+            return range(1, self.latent_dim_ + 1)
+        return (*self.module_.lengths, self.latent_dim_)

@@ -1,0 +1,157 @@
+"""Sparse, contractive and variational codes, against results that are known."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit
+from sklearn.decomposition import PCA
+
+from skae import ConvAutoencoder, DenseAutoencoder
+from skae._losses import SquaredError
+from skae._modules import PlainAutoencoder, perceptron
+from skae._penalties import ContractivePenalty
+from skae._random import drawing_from
+
+
+@pytest.fixture
+def plain():
+    """A plain `DenseAutoencoder`, trained briefly."""
+
+    def make(latent_dim=6, **parameters):
+        parameters = {"hidden_layer_sizes": (64,), "random_state": 0, **parameters}
+        return DenseAutoencoder(latent_dim, linear_path=False, **parameters)
+
+    return make
+
+
+def test_sparse_linear_codes_are_independent_components(plain):
+    rng = np.random.RandomState(0)
+    sources = rng.laplace(size=(2000, 4))
+    X = sources @ rng.normal(size=(4, 12)) + 0.5 * rng.normal(size=(2000, 12))
+
+    def found(penalty):
+        codes = plain(
+            4,
+            penalty=penalty,
+            alpha=3.0,
+            hidden_layer_sizes=(),
+            learning_rate=0.03,
+            weight_decay=0.0,
+            max_epochs=200,
+        ).fit_transform(X)
+        return np.sort(np.abs(np.corrcoef(codes.T, sources.T)[:4, 4:]).max(axis=0))
+
+    # One source may go missing where two codes follow the same one: a local optimum.
+    assert found("l1")[1] > 0.97
+    assert found(None)[1] < 0.9
+
+
+def test_the_contractive_penalty_is_the_squared_jacobian():
+    rng, generator = np.random.RandomState(0), torch.Generator().manual_seed(0)
+    weights, x = rng.normal(size=(3, 5)) / 2, rng.normal(size=(40, 5))
+    layer = torch.nn.Linear(5, 3, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(weights))
+    encoder = torch.nn.Sequential(layer, torch.nn.Sigmoid())
+    module = PlainAutoencoder(3, encoder, perceptron([3, 5], "relu"), SquaredError()).train()
+    penalty, x = ContractivePenalty(alpha=2.0), torch.from_numpy(x).float()
+    z = module.encode(x)
+    with drawing_from(generator, penalty):
+        estimates = [penalty(module, x, z, None).detach().numpy() for _ in range(2000)]
+    # Rifai et al. (2011), equation 4: |J|^2 = sum_j (h_j (1 - h_j))^2 |W_j|^2.
+    h = expit(x.numpy() @ weights.T)
+    norms = np.square(h * (1 - h)) * np.square(weights).sum(axis=1)
+    expected = 2.0 * (norms / h.var(axis=0)).mean(axis=1)
+    np.testing.assert_allclose(np.mean(estimates, axis=0), expected, rtol=0.15)
+
+
+def test_contractive_codes_move_less_when_rows_do(plain, digits):
+    X_train, X_test, _, _ = digits
+    noise = np.random.RandomState(0).normal(size=X_test.shape)
+
+    def moved(penalty):
+        autoencoder = plain(penalty=penalty).fit(X_train)
+        codes = autoencoder.transform(X_test)
+        squares = np.square(autoencoder.transform(X_test + noise) - codes)
+        return (squares.mean(axis=0) / codes.var(axis=0)).mean()
+
+    assert moved("contractive") < 0.5 * moved(None)
+
+
+@pytest.fixture(scope="module")
+def probabilistic_pca(digits):
+    """A linear variational autoencoder of 3 numbers, and PCA of the same rows."""
+    autoencoder = DenseAutoencoder(
+        3,
+        linear_path=False,
+        penalty="variational",
+        hidden_layer_sizes=(),
+        learning_rate=0.005,
+        weight_decay=0.0,
+        max_epochs=200,
+        random_state=0,
+    )
+    return autoencoder.fit(digits[0]), PCA(3).fit(digits[0])
+
+
+def test_a_linear_variational_autoencoder_is_probabilistic_pca(probabilistic_pca, digits):
+    """Lucas et al. (2019): same directions, and posterior means that shrink by noise / variance."""
+    autoencoder, pca = probabilistic_pca
+    X, noise = digits[0], pca.noise_variance_
+    variances = pca.explained_variance_
+    total = X.var(axis=0, ddof=1).sum()
+    unexplained = (noise**2 / variances).sum() + total - variances.sum()
+    assert autoencoder.score(X) == pytest.approx(1 - unexplained / total, abs=0.002)
+    codes = autoencoder.transform(X)
+    assert codes.var(axis=0).sum() == pytest.approx((1 - noise / variances).sum(), rel=0.05)
+    X_hat = autoencoder.inverse_transform(codes)
+    outside = X_hat - X_hat.mean(axis=0)
+    outside = outside - outside @ pca.components_.T @ pca.components_
+    assert np.square(outside).sum() < 0.01 * np.square(X_hat - X_hat.mean(axis=0)).sum()
+
+
+def test_samples_have_the_mean_and_the_variance_of_the_model(probabilistic_pca, digits):
+    autoencoder, pca = probabilistic_pca
+    drawn = autoencoder.sample(5000, random_state=0)
+    explained = (pca.explained_variance_ - pca.noise_variance_).sum()
+    assert drawn.var(axis=0).sum() == pytest.approx(explained, rel=0.1)
+    assert np.abs(drawn.mean(axis=0) - digits[0].mean(axis=0)).max() < 0.5
+    assert drawn.tobytes() == autoencoder.sample(5000, random_state=0).tobytes()
+    assert autoencoder.sample().shape == (1, 64)
+
+
+def test_alpha_weighs_the_penalty(plain, digits):
+    X_train, X_test, _, _ = digits
+
+    def model(alpha):
+        return plain(2, penalty="variational", loss="bce", alpha=alpha).fit(X_train / 16)
+
+    loose, tight = model(0.1), model(10.0)
+    assert loose.score(X_test / 16) > tight.score(X_test / 16)
+    assert np.square(tight.transform(X_test / 16)).mean() < 1
+    assert np.square(loose.transform(X_test / 16)).mean() > 1
+
+
+@pytest.mark.parametrize("penalty", ["l1", "contractive", "variational"])
+def test_convolutions_take_penalties(penalty, digits):
+    X_train, X_test, _, _ = digits
+    autoencoder = ConvAutoencoder(
+        4, linear_path=False, input_shape=(8, 8), penalty=penalty, max_epochs=10, random_state=0
+    ).fit(X_train)
+    assert 0.2 < autoencoder.score(X_test) < 1
+    if penalty == "variational":
+        assert autoencoder.sample(3).shape == (3, 64)
+
+
+def test_only_variational_codes_can_be_sampled(plain):
+    assert hasattr(plain(penalty="variational"), "sample")
+    assert not hasattr(plain(penalty="l1"), "sample")
+
+
+def test_parameters_that_do_not_go_together_are_refused(plain, digits):
+    with pytest.raises(ValueError, match="penalty='l1' needs linear_path=False"):
+        DenseAutoencoder(penalty="l1").fit(digits[0])
+    with pytest.raises(ValueError, match=r"needs a loss that is a likelihood.* loss='cosine'"):
+        plain(penalty="variational", loss="cosine").fit(digits[0])
+    with pytest.raises(ValueError, match=r"encoder must turn .* into rows of shape \(12,\)"):
+        plain(6, penalty="variational", encoder=torch.nn.Linear(64, 6)).fit(digits[0])
