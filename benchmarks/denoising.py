@@ -1,0 +1,131 @@
+"""What corruption of the encoder's inputs does for a classifier, and for the reconstruction.
+
+A share of what the encoder sees is set to its mean in training. Claim: it is no better than none by
+more than twice the standard error of the classifier's seeds, neither behind the linear path nor
+with a plain network: so it is not part of the default.
+
+    python -m benchmarks.denoising --quick            # digits
+    python -m benchmarks.denoising --data FOLDER      # files at 64 and 1,024 numbers, MNIST at 64
+
+Exits with status 1 if the claim is false.
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import sem
+from tqdm import tqdm
+
+from benchmarks.claims import check
+from benchmarks.datasets import load_split
+from benchmarks.grid import accuracies
+from benchmarks.measure import circumstances
+from benchmarks.records import RESULTS, write
+from skae import DenseAutoencoder
+
+CORRUPTIONS = (0.0, 0.1, 0.3)
+
+# Data, length of the code, and whether with the linear path or a plain network of one hidden layer.
+CELLS = (
+    ("mnist", 64, True),
+    ("mnist", 64, False),
+    ("files-sqrt", 64, True),
+    ("files-sqrt", 1024, True),
+)
+QUICK = (("digits", 8, True), ("digits", 8, False))
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="digits, 8 numbers")
+    parser.add_argument("--data", type=Path, default=os.environ.get("SKAE_DATA"))
+    parser.add_argument("--most-rows", type=int, default=10_000, help="training rows at most")
+    parser.add_argument("--classified", type=int, default=3_000, help="rows a classifier learns")
+    parser.add_argument("--n-seeds", type=int, default=5, help="of the classifiers")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    suffix = "quick" if options.quick else "shared" if options.data else "python"
+    path = RESULTS / f"denoising-{suffix}.jsonl"
+    rows = []
+    for cell in tqdm(QUICK if options.quick else CELLS, leave=False):
+        rows += measure(*cell, options)
+        write(rows, path)
+    print(table(rows))
+    print(f"Figures: {path}")
+    return judge(rows)
+
+
+def measure(name, latent_dim, linear_path, options):
+    """One row for each share of corruption."""
+    split = load_split(name, options.data, seed=options.seed)
+    X_train, y_train = split.X_train[: options.most_rows], split.y_train[: options.most_rows]
+    parameters = {} if linear_path else {"linear_path": False, "hidden_layer_sizes": (512,)}
+    rows = []
+    for corruption in CORRUPTIONS:
+        autoencoder = DenseAutoencoder(
+            latent_dim, corruption=corruption, random_state=options.seed, **parameters
+        )
+        start = time.perf_counter()
+        autoencoder.fit(X_train)
+        seconds = time.perf_counter() - start
+        codes = [autoencoder.transform(X) for X in (X_train, split.X_test)]
+        found = accuracies(*codes, y_train, split.y_test, options)
+        rows.append(
+            {
+                "data": name,
+                "latent_dim": latent_dim,
+                "linear_path": linear_path,
+                "corruption": corruption,
+                "nonlinear_code": not linear_path or autoencoder.module_.encoder is not None,
+                "variance_explained": autoencoder.score(split.X_test),
+                "accuracy": float(np.mean(found)),
+                "accuracy_error": float(sem(found)),
+                "fit_seconds": seconds,
+                "n_train": X_train.shape[0],
+                "seed": options.seed,
+                **circumstances(),
+            }
+        )
+        print(table(rows[-1:]).splitlines()[-1], flush=True)
+    return rows
+
+
+def table(rows):
+    head = "data        latent_dim  network   corruption  explained  accuracy   error   fit s"
+    lines = [head, "-" * len(head)]
+    for row in rows:
+        network = "on PCA" if row["linear_path"] else "plain"
+        if not row["nonlinear_code"]:
+            network = "PCA's code"
+        lines.append(
+            f"{row['data']:<12}{row['latent_dim']:>10}  {network:<12}{row['corruption']:>8}"
+            f"{row['variance_explained']:>11.4f}{row['accuracy']:>10.4f}"
+            f"{row['accuracy_error']:>8.4f}{row['fit_seconds']:>8.1f}"
+        )
+    return "\n".join(lines)
+
+
+def judge(rows):
+    """0 if corruption is nowhere clearly better for the classifier, else 1."""
+    claims, without = [], {}
+    for row in rows:
+        cell = row["data"], row["latent_dim"], row["linear_path"]
+        if row["corruption"] == 0:
+            without[cell] = row
+            continue
+        lift = row["accuracy"] - without[cell]["accuracy"]
+        error = np.hypot(row["accuracy_error"], without[cell]["accuracy_error"])
+        what = f"{cell[0]} at {cell[1]} numbers, {'on PCA' if cell[2] else 'plain'}"
+        sentence = f"{what}: corruption {row['corruption']} is worth {100 * lift:+.2f} points"
+        claims.append((lift <= 2 * error, f"{sentence}, twice the error {200 * error:.2f}"))
+    return check(claims)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
