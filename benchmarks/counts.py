@@ -1,4 +1,10 @@
-"""Claim: TODO
+"""Claim: multinomial deviance explains counts best, and codes of square roots name them best.
+
+Counts of byte bigrams in chunks of files, groups of kin held out. `DenseAutoencoder` with
+``loss="multinomial"`` explains more of the multinomial deviance of unseen rows than non-negative
+matrix factorisation (NMF), latent Dirichlet allocation (LDA) and PCA of the square roots. Codes of
+square roots, PCA's or an autoencoder's, let a classifier name more rows right than codes of NMF and
+LDA do.
 
     python -m benchmarks.counts --quick            # digits as counts, 8 numbers
     python -m benchmarks.counts                    # files of this Python, 32 numbers
@@ -173,8 +179,21 @@ def table(rows):
 
 
 def judge(rows):
-    found = {row["model"]: row for row in rows}
-    return check([])
+    explained = {row["model"]: row["deviance_explained"] for row in rows}
+    accuracies = {row["model"]: row["accuracy"] for row in rows}
+    claims = []
+    for name in ("PCA, roots", "NMF", "LDA"):
+        gain = explained["skae, multinomial"] - explained[name]
+        claims.append(
+            (gain > 0, f"multinomial: {100 * gain:+.1f} points of deviance beyond {name}")
+        )
+    for name in ("PCA, roots", "skae, roots"):
+        for other in ("NMF", "LDA"):
+            lift = accuracies[name] - accuracies[other]
+            claims.append(
+                (lift > 0, f"{name}: {100 * lift:+.1f} points of accuracy beyond {other}")
+            )
+    return check(claims)
 
 
 if __name__ == "__main__":

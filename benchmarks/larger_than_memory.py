@@ -141,6 +141,10 @@ class GrowthOfMemory:
     def gigabytes(self):
         return (self._most - self._first) / 1e9
 
+    @property
+    def peak_gigabytes(self):
+        return self._most / 1e9
+
 
 def held():
     """Bytes of memory of this process that no file stands behind."""

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -10,14 +11,16 @@ import scipy.sparse as sp
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_n_features, check_is_fitted, validate_data
 from torch import nn
 
 from ._basis import Basis, is_exact, principal_basis
+from ._blocks import Blocks, in_blocks, is_dask, pieces
+from ._cache import Cache
 from ._callbacks import CallbackSupportMixin, callback_context, with_callbacks
-from ._checkpoint import Checkpoint, description, digest
+from ._checkpoint import NOWHERE, Checkpoint, description, digest
 from ._code_length import shortest_code
-from ._device import resolve_device, survive_fork
+from ._device import resolve_device, survive_fork, taking_turns
 from ._forms import plain_autoencoder
 from ._gate import most_epochs
 from ._losses import LOSSES, LOSSES_OF_COUNTS
@@ -76,8 +79,9 @@ class BaseAutoencoder(
 
         Parameters
         ----------
-        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
-            Training rows, at least two. Sparse data of any format is never made dense whole.
+        X : {array-like, sparse matrix or array, RowBlocks} of shape (n_samples, n_features)
+            Training rows, at least two. Sparse data of any format is never made dense whole, and
+            HDF5 datasets, zarr arrays and `RowBlocks` are read a piece at a time.
         y : None
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -120,7 +124,7 @@ class BaseAutoencoder(
         context = callback_context(self, self._most_epochs(options, *X.shape))
         if context is not None:
             context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        with report_of(self.verbose) as report:
+        with report_of(self.verbose) as report, taking_turns(device):
             if context is not None:
                 report = Reports([report, Tasks(self, context)])
             self._fit_rows(X, weights, replace(options, report=report), self._fresh_random_state())
@@ -162,6 +166,11 @@ class BaseAutoencoder(
         return isinstance(self.latent_dim, Real) and not isinstance(self.latent_dim, Integral)
 
     @property
+    def _draws_rows(self):
+        """Whether networks meet the rows themselves, in random order."""
+        return not self.linear_path
+
+    @property
     def _has_own_networks(self):
         return self.encoder is not None or self.decoder is not None
 
@@ -198,7 +207,7 @@ class BaseAutoencoder(
 
     def _identity(self, X, weights):
         """What makes this call of `fit` the same as another."""
-        silent = {"verbose", "callbacks", "checkpoint"}
+        silent = {"verbose", "callbacks", "checkpoint", "memory"}
         parameters = {k: description(v) for k, v in self.get_params().items() if k not in silent}
         return {
             "estimator": type(self).__name__,
@@ -221,6 +230,8 @@ class BaseAutoencoder(
             The codes: float32 for float32 and for integers of up to 16 bits, else float64.
         """
         check_is_fitted(self)
+        if is_dask(X):
+            return self._lazily("transform", X, self.latent_dim_)
         X = self._validate_rows(X, reset=False)
         Z = self._encode(X)
         if self._code_scale is not None:
@@ -242,6 +253,8 @@ class BaseAutoencoder(
             decode wide data a few thousand rows at a time.
         """
         check_is_fitted(self)
+        if is_dask(X):
+            return self._lazily("inverse_transform", X, self.n_features_in_)
         survive_fork()
         Z = check_array(X, dtype=[np.float64, np.float32], input_name="X")
         if Z.shape[1] != self.latent_dim_:
@@ -274,6 +287,8 @@ class BaseAutoencoder(
             In squared units of X, or in those of the loss; 0 for a perfect reconstruction.
         """
         check_is_fitted(self)
+        if is_dask(X):
+            return self._lazily("score_samples", X)
         return -self._in_chunks(self._validate_rows(X, reset=False), "errors")
 
     def score(self, X, y=None, sample_weight=None):
@@ -320,8 +335,22 @@ class BaseAutoencoder(
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
+    def _lazily(self, method, X, n_columns=None):
+        """A dask array of what a method says of each block of another."""
+        from ._dask import lazily
+
+        dtype = np.dtype(np.float64) if n_columns is None else output_dtype(X.dtype)
+        return lazily(self, method, X, n_columns, dtype)
+
     def _validate_rows(self, X, *, reset):
         survive_fork()
+        X = in_blocks(X)
+        if is_dask(X):
+            from ._dask import DaskBlocks
+
+            X = DaskBlocks(X)
+        if isinstance(X, Blocks):
+            return self._validate_blocks(X, reset)
         X = validate_data(
             self,
             X,
@@ -337,22 +366,56 @@ class BaseAutoencoder(
                 X.sum_duplicates()
         return X
 
+    def _validate_blocks(self, X, reset):
+        _check_n_features(self, X, reset=reset)
+        if reset:
+            vars(self).pop("feature_names_in_", None)
+        if reset and self._draws_rows:
+            X.check_random_access()
+        if len(X) < 1 + reset:
+            raise ValueError(
+                f"{type(X).__name__} of {len(X)} row(s) must have {1 + reset} at least."
+            )
+        for _ in X.ask(_checked):
+            pass
+        return X
+
     def _principal_basis(self, X, weights, n_directions, latent_dim, options, rng):
         """The rows of X and their principal directions, in the precision that codes will have."""
         # Krylov iteration has a tolerance of its own; float64 would only make it slower.
         dtype = output_dtype(X.dtype) if is_exact(X.shape, n_directions) else np.dtype("float32")
         rows = rows_of(X, weights=weights, dtype=torch_dtype(dtype), device=options.device)
-        generator = torch.Generator().manual_seed(rng.randint(2**31))
+        seed = rng.randint(2**31)
+        cache = self._cache_of(X, weights, rows, seed)
 
         def compute():
             basis = principal_basis(
-                counting(rows), n_directions, n_accurate=latent_dim, generator=generator
+                counting(rows),
+                n_directions,
+                n_accurate=latent_dim,
+                generator=torch.Generator().manual_seed(seed),
+                cache=cache,
             )
             return {**vars(basis), "variances": torch.from_numpy(basis.variances)}
 
         found = options.checkpoint.recall("basis", compute)
         directions = found["directions"].to(options.device)
         return rows, Basis(directions, found["variances"].numpy(), found["total_variance"])
+
+    def _cache_of(self, X, weights, rows, seed):
+        """What fits on the same rows share: all that their bits depend on is in the key."""
+        if self.memory is None:
+            return NOWHERE
+        key = {
+            "X": digest(X),
+            "sample_weight": "None" if weights is None else digest(weights),
+            "seed": seed,
+            "dtype": str(rows.dtype),
+            "device": str(rows.device),
+            "threads": torch.get_num_threads(),
+            "torch": str(torch.__version__),
+        }
+        return Cache(self.memory, key)
 
     def _warmed(self, module):
         """The module, with ``warm_start`` its networks as the previous `fit` left them.
@@ -382,18 +445,34 @@ class BaseAutoencoder(
 
     def _encode(self, X):
         codec = self._codec()
+        if isinstance(X, Blocks):
+            return np.concatenate(list(X.ask(self._encode)))
         codes = np.empty((X.shape[0], self.latent_dim_), dtype=self.mean_.dtype)
-        for chunk in batch_slices(X.shape[0], codec.row_bytes, _CHUNK_BYTES):
+        for chunk in _chunks(X, codec):
             codes[chunk] = codec.encode(self._rows(X[chunk])).cpu()
         return codes
 
     def _in_chunks(self, X, method):
         """What a method of the codec says of each row."""
+        if isinstance(X, Blocks):
+            return np.concatenate(list(X.ask(partial(self._in_chunks, method=method))))
         codec = self._codec()
         errors = np.empty(X.shape[0])
-        for chunk in batch_slices(X.shape[0], codec.row_bytes, _CHUNK_BYTES):
+        for chunk in _chunks(X, codec):
             errors[chunk] = getattr(codec, method)(self._rows(X[chunk])).cpu()
         return errors
+
+
+def _checked(block):
+    """Raise ValueError where a block of rows is no X."""
+    for part in pieces(block):
+        check_array(part, accept_sparse="csr", dtype="numeric", input_name="X")
+
+
+def _chunks(X, codec):
+    """Slices of rows for which there is room."""
+    row_bytes = codec.row_bytes + getattr(X, "row_bytes", 0)
+    return batch_slices(X.shape[0], row_bytes, _CHUNK_BYTES)
 
 
 def output_dtype(dtype):

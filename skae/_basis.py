@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch.nn.functional import pad
 
+from ._checkpoint import NOWHERE
+
 # Up to this length of the smaller side the full eigenproblem costs a few seconds at most.
 _EXACT_SIDE = 2048
 
@@ -49,7 +51,9 @@ class Basis:
         return self.variances / (self.total_variance or 1.0)
 
 
-def principal_basis(rows, n_directions, *, n_accurate=None, tol=1.5e-3, generator=None):
+def principal_basis(
+    rows, n_directions, *, n_accurate=None, tol=1.5e-3, generator=None, cache=NOWHERE
+):
     """The leading principal directions of ``rows``.
 
     Parameters
@@ -65,12 +69,14 @@ def principal_basis(rows, n_directions, *, n_accurate=None, tol=1.5e-3, generato
         ... that is, when 128 more columns add less than this share to it.
     generator : torch.Generator
         Draws the start of the Krylov iteration.
+    cache : object with `recall`, default=NOWHERE
+        Where steps are kept for other numbers of directions of the same rows.
     """
     n_accurate = n_directions if n_accurate is None else n_accurate
     if is_exact(rows.shape, n_directions):
-        values, directions = _exact(rows, n_directions)
+        values, directions = _exact(rows, n_directions, cache)
     else:
-        values, directions = _krylov(rows, n_directions, n_accurate, tol, generator)
+        values, directions = _krylov(rows, n_directions, n_accurate, tol, generator, cache)
     degrees_of_freedom = max(1, len(rows) - 1)
     return Basis(
         directions=_fix_signs(directions),
@@ -84,26 +90,30 @@ def is_exact(shape, n_directions):
     return min(shape) <= max(_EXACT_SIDE, 2 * n_directions)
 
 
-def _exact(rows, n_directions):
+def _exact(rows, n_directions, cache):
     """Eigenvectors of the covariance or of the Gram matrix, whichever is smaller."""
     n, p = rows.shape
-    if p <= n:
-        eigenvalues, eigenvectors = torch.linalg.eigh(rows.covariance())
-        leading = slice(p - n_directions, p)
-        return eigenvalues[leading].flip(0), eigenvectors[:, leading].flip(1).to(rows.dtype)
-    eigenvalues, eigenvectors = torch.linalg.eigh(rows.gram())
-    leading = slice(n - n_directions, n)
-    left = eigenvectors[:, leading].flip(1).to(rows.dtype)
-    return eigenvalues[leading].flip(0), _directions(rows.transposed_times(left))
+    small = rows.covariance if p <= n else rows.gram
+    found = cache.recall("eigenvectors", lambda: _eigenvectors(small()))
+    leading = slice(min(n, p) - n_directions, min(n, p))
+    eigenvalues = found["values"][leading].flip(0).to(rows.device)
+    vectors = found["vectors"][:, leading].flip(1).to(rows.device, rows.dtype)
+    return eigenvalues, vectors if p <= n else _directions(rows.transposed_times(vectors))
 
 
-def _krylov(rows, n_directions, n_accurate, tol, generator):
+def _eigenvectors(matrix):
+    values, vectors = torch.linalg.eigh(matrix)
+    return {"values": values, "vectors": vectors.contiguous()}
+
+
+def _krylov(rows, n_directions, n_accurate, tol, generator, cache):
     """Block Lanczos iteration with full reorthogonalisation, on the shorter side of A.
 
     Q grows block by block into an orthonormal basis of ``span(B, M B, M^2 B, ...)`` for a random
     B, with ``M = A A'`` (or ``A'A`` where A has fewer columns than rows). The eigenvectors of
     ``T = Q' M Q`` turn Q into approximate eigenvectors of M. Nothing as long as the longer side
-    outlives its block.
+    outlives its block. The blocks do not depend on the number of directions, which only decides
+    how many there are: hence the cache.
     """
     tall = rows.shape[0] > rows.shape[1]
     forth, back = (
@@ -112,26 +122,34 @@ def _krylov(rows, n_directions, n_accurate, tol, generator):
     side = min(rows.shape)
     rows.prepare_for_many_products()
 
+    def step():
+        """The new columns of T, and the next block of Q: none if M maps Q into itself."""
+        following = back(forth(block))  # M block
+        column = Q.T @ following
+        size = torch.linalg.vector_norm(following)
+        following -= Q @ column
+        if torch.linalg.vector_norm(following) <= 1e-5 * size:
+            return {"column": column, "block": following[:, :0]}
+        new = _orthonormal(following)
+        new = _orthonormal(new - Q @ (Q.T @ new))[:, : side - Q.shape[1]]
+        return {"column": column, "block": new.contiguous()}
+
     start = torch.randn(side, _BLOCK_SIZE, generator=generator, dtype=rows.dtype)
     block = Q = _orthonormal(start.to(rows.device))
     T = Q.new_zeros(0, 0)
     captured, n_checked, next_check = 0.0, 0, n_directions * 3 // 2 + _BLOCK_SIZE
     while True:
-        following = back(forth(block))  # M block
-        column = Q.T @ following
-        T = _bordered(T, column)
+        found = cache.recall(f"columns from {len(T)}", step)
+        T = _bordered(T, found["column"].to(rows.device))
         if len(T) >= min(side, next_check):
             before, captured = captured, torch.linalg.eigvalsh(T)[-n_accurate:].sum()
             n_new, n_checked = len(T) - n_checked, len(T)
             if captured - before <= tol * captured * n_new / _BLOCK_SIZE:
                 break
             next_check = len(T) + 2 * _BLOCK_SIZE
-        size = torch.linalg.vector_norm(following)
-        following -= Q @ column
-        if torch.linalg.vector_norm(following) <= 1e-5 * size:  # M maps Q into itself
+        block = found["block"].to(rows.device)
+        if not block.shape[1]:
             break
-        block = _orthonormal(following)
-        block = _orthonormal(block - Q @ (Q.T @ block))[:, : side - len(T)]
         Q = torch.cat([Q, block], dim=1)
 
     values, vectors = torch.linalg.eigh(T)

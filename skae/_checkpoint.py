@@ -13,6 +13,8 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from ._blocks import Blocks, pieces
+
 # Numbers that are hashed at a time.
 _AT_ONCE = 2**22
 
@@ -94,6 +96,8 @@ NOWHERE = NoCheckpoint()
 
 def digest(X):
     """A short text that differs between data sets: shape, type and every number count."""
+    if isinstance(X, Blocks):
+        return digest(np.frombuffer("".join(X.ask(_digest_of_block)).encode(), np.uint8))
     hashed = blake2b(repr((X.shape, X.dtype.str)).encode(), digest_size=16)
     parts = (X.indptr, X.indices, X.data) if sp.issparse(X) else (X,)
     for part in parts:
@@ -101,6 +105,10 @@ def digest(X):
         for start in range(0, len(part), step):
             hashed.update(np.ascontiguousarray(part[start : start + step]).data)
     return hashed.hexdigest()
+
+
+def _digest_of_block(block):
+    return "".join(map(digest, pieces(block)))
 
 
 def description(value):

@@ -12,6 +12,7 @@ from torch import nn
 
 from . import _defaults
 from ._base import BaseAutoencoder, output_dtype
+from ._blocks import Blocks, in_blocks
 from ._codec import PlainCodec
 from ._convolutions import Fold, Layout, Unfold, conv_decoder, conv_encoder, conv_refiner, halved
 from ._device import resolve_device
@@ -141,6 +142,10 @@ class ConvAutoencoder(BaseAutoencoder):
         Folder to keep the state of `fit` in, after every epoch and other long step. If it is
         killed, the same call goes on from there, to the same codes bit for bit. Needs an integer
         `random_state`. The folder is not removed.
+    memory : str or joblib.Memory, default=None
+        Where fits on the same rows share what finding principal directions takes, such as those
+        of a search over ``latent_dim``. Codes are the same with it and without. Needs an integer
+        `random_state` to be of use; docs/scaling.md says more.
     callbacks : list of skorch callbacks, default=None
         Told of every stage of training: the rehearsals, then the training on all rows. One that
         asks for an end, such as `skorch.callbacks.EarlyStopping`, ends that stage. Callbacks of
@@ -208,6 +213,7 @@ class ConvAutoencoder(BaseAutoencoder):
     """
 
     _schedule = staticmethod(_defaults.conv_schedule)
+    _draws_rows = True
 
     _parameter_constraints = {
         **CONSTRAINTS,
@@ -255,6 +261,7 @@ class ConvAutoencoder(BaseAutoencoder):
         precision="auto",
         warm_start=False,
         checkpoint=None,
+        memory=None,
         callbacks=None,
         random_state=None,
         verbose=0,
@@ -291,6 +298,7 @@ class ConvAutoencoder(BaseAutoencoder):
         self.precision = precision
         self.warm_start = warm_start
         self.checkpoint = checkpoint
+        self.memory = memory
         self.callbacks = callbacks
         self.random_state = random_state
         self.verbose = verbose
@@ -320,18 +328,21 @@ class ConvAutoencoder(BaseAutoencoder):
     def _validate_rows(self, X, *, reset):
         if isinstance(X, (list, tuple)):
             X = np.asarray(X)
-        flat = sp.issparse(X) or len(getattr(X, "shape", ())) <= 2
+        shape = tuple(getattr(X, "shape", ()))
+        flat = sp.issparse(X) or len(shape) <= 2
+        X = in_blocks(X)
         if not flat:
-            X = np.asarray(X)
             expected = self.input_shape if reset else self.input_shape_
-            if expected is not None and X.shape[1:] != tuple(expected):
+            if expected is not None and shape[1:] != tuple(expected):
                 raise ValueError(
-                    f"X holds arrays of shape {X.shape[1:]}, but input_shape is {tuple(expected)}."
+                    f"X holds arrays of shape {shape[1:]}, but input_shape is {tuple(expected)}."
                 )
+            if not isinstance(X, Blocks):
+                X = np.asarray(X).reshape(len(X), -1)
         if reset:
             self._fitted_flat = flat
-            self._shape_of_X = None if flat else X.shape[1:]
-        return super()._validate_rows(X if flat else X.reshape(len(X), -1), reset=reset)
+            self._shape_of_X = None if flat else shape[1:]
+        return super()._validate_rows(X, reset=reset)
 
     def _identity(self, X, weights):
         return {**super()._identity(X, weights), "shape of X": str(self._shape_of_X)}

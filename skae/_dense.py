@@ -120,6 +120,10 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         Folder to keep the state of `fit` in, after every epoch and other long step. If it is
         killed, the same call goes on from there, to the same codes bit for bit. Needs an integer
         `random_state`. The folder is not removed.
+    memory : str or joblib.Memory, default=None
+        Where fits on the same rows share what finding principal directions takes, such as those
+        of a search over ``latent_dim``. Codes are the same with it and without. Needs an integer
+        `random_state` to be of use; docs/scaling.md says more.
     callbacks : list of skorch callbacks, default=None
         Told of every stage of training: the rehearsals, then the training on all rows. One that
         asks for an end, such as `skorch.callbacks.EarlyStopping`, ends that stage. Callbacks of
@@ -219,6 +223,7 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         precision="auto",
         warm_start=False,
         checkpoint=None,
+        memory=None,
         callbacks=None,
         random_state=None,
         verbose=0,
@@ -249,6 +254,7 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         self.precision = precision
         self.warm_start = warm_start
         self.checkpoint = checkpoint
+        self.memory = memory
         self.callbacks = callbacks
         self.random_state = random_state
         self.verbose = verbose

@@ -1,8 +1,15 @@
 """Where to compute."""
 
 import os
+from contextlib import contextmanager
+from multiprocessing import parent_process
+from pathlib import Path
+from tempfile import gettempdir
 
 import torch
+from filelock import FileLock
+
+from ._parallel import n_processes
 
 # The process that imported skae; a fork of it has another number.
 _PROCESS = os.getpid()
@@ -11,6 +18,8 @@ _PROCESS = os.getpid()
 def resolve_device(device):
     """``device`` as a `torch.device` that this machine has."""
     if device == "auto":
+        if torch.cuda.is_available() and n_processes() > 1:
+            return torch.device("cuda", torch.cuda.current_device())
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         resolved = torch.device(device)
@@ -39,6 +48,20 @@ def multiplies_bfloat16(device):
         return torch.cuda.is_bf16_supported(including_emulation=False)
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return supported is not None and supported()
+
+
+@contextmanager
+def taking_turns(device):
+    """On a GPU, let one worker process of the same parent in at a time.
+
+    Each of ``n_jobs`` workers would else claim the memory of the same device.
+    """
+    if device.type != "cuda" or parent_process() is None or n_processes() > 1:
+        yield
+        return
+    index = torch.cuda.current_device() if device.index is None else device.index
+    with FileLock(Path(gettempdir(), f"skae-{os.getppid()}-cuda-{index}.lock")):
+        yield
 
 
 def survive_fork():

@@ -11,6 +11,8 @@ from skorch import NeuralNet
 from skorch.callbacks import EpochTimer
 from torch.utils.data import Dataset
 
+from ._parallel import agreed, n_processes, own_part
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -97,9 +99,14 @@ class _Batches:
         if self.generator is not None:
             numbers = numbers[torch.randperm(len(numbers), generator=self.generator).numpy()]
         for start in range(0, len(numbers), self.batch_size):
-            some = numbers[start : start + self.batch_size]
+            some, factor = numbers[start : start + self.batch_size], 1.0
+            if self.generator is not None:
+                some, factor = own_part(some)
             batch, weights = self.rows.fetch(some).to(self.device), self.rows.weights
-            yield batch, (batch, None if weights is None else weights[some].to(self.device))
+            weights = None if weights is None else weights[some].to(self.device)
+            if factor != 1.0:
+                weights = factor * (torch.ones_like(batch[:, 0]) if weights is None else weights)
+            yield batch, (batch, weights)
 
 
 class EndOfTraining(Exception):  # noqa: N818, it is no error
@@ -129,6 +136,9 @@ class ReconstructionNet(NeuralNet):
 
     ending = None
 
+    # How several processes call the module in training.
+    parallel = None
+
     # Batches are cut into so many parts, more where a device has no room for them.
     n_parts = 1
 
@@ -151,6 +161,8 @@ class ReconstructionNet(NeuralNet):
     def infer(self, x, **fit_params):
         device_type = torch.device(self.device).type
         with torch.autocast(device_type, torch.bfloat16, enabled=self.bfloat16):
+            if self.module_.training and self.parallel is not None:
+                return self.parallel(x)
             return super().infer(x, **fit_params)
 
     def train_step_single(self, batch, **fit_params):
@@ -158,7 +170,8 @@ class ReconstructionNet(NeuralNet):
             try:
                 return self._train_on_parts(batch, **fit_params)
             except torch.OutOfMemoryError:
-                if self.n_parts >= len(batch[0]):
+                # Other processes would wait for gradients that never come.
+                if self.n_parts >= len(batch[0]) or n_processes() > 1:
                     raise
             # Outside of the except clause, whose traceback would hold on to the tensors.
             self.n_parts *= 2
@@ -208,7 +221,7 @@ class ReconstructionNet(NeuralNet):
             n_rows += len(batch[0])
             self.notify("on_batch_end", batch=batch, training=training, **step)
         key = f"{prefix}_loss"
-        self.history.record(key, float(total) / n_rows)
+        self.history.record(key, agreed(float(total) / n_rows, self.device))
         # Under the name where skorch's callbacks look for it.
         losses = self.history[:, key]
         self.history.record(f"{key}_best", losses[-1] <= min(losses))

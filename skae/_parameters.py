@@ -5,7 +5,7 @@ from os import PathLike
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from . import _defaults
 from ._device import multiplies_bfloat16
@@ -14,6 +14,7 @@ from ._gate import LONGEST_NONLINEAR_CODE
 from ._losses import LOSSES, LOSSES_WITH_LINK
 from ._modules import ACTIVATIONS
 from ._ordered import powers_of_two
+from ._parallel import n_processes
 from ._training import TrainingOptions
 from ._variational import LIKELIHOODS
 
@@ -47,6 +48,7 @@ CONSTRAINTS = {
     "precision": [StrOptions({"auto", "float32", "bfloat16"})],
     "warm_start": ["boolean"],
     "checkpoint": [str, PathLike, None],
+    "memory": [str, HasMethods(["cache"]), None],
     "callbacks": [list, tuple, None],
     "random_state": ["random_state"],
     "verbose": ["verbose"],
@@ -133,6 +135,16 @@ def check_combinations(estimator):
         raise ValueError(
             f"checkpoint={str(estimator.checkpoint)!r} needs warm_start=False: a call that "
             f"starts from fitted weights is not the same call again."
+        )
+    if n_processes() > 1 and not isinstance(estimator.random_state, Integral):
+        raise ValueError(
+            f"random_state={estimator.random_state!r} must be an integer where {n_processes()} "
+            f"processes share a fit: all have to do the same."
+        )
+    if n_processes() > 1 and estimator.checkpoint is not None:
+        raise ValueError(
+            f"checkpoint={str(estimator.checkpoint)!r} needs a fit of one process, not of "
+            f"{n_processes()}."
         )
     if estimator.checkpoint is not None and not isinstance(estimator.random_state, Integral):
         raise ValueError(

@@ -6,12 +6,14 @@ product, a sparse one after it.
 """
 
 from abc import ABC, abstractmethod
+from functools import partial
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from torch.nn.functional import embedding_bag
 
+from ._blocks import Blocks
 from ._tall import batch_slices, tall_zeros
 
 # Columns of a tall matrix that are gathered at a time; and how many of its rows, where many
@@ -29,11 +31,11 @@ _LEAST_PER_SUM = 16
 
 
 def rows_of(X, *, mean=None, weights=None, dtype=torch.float32, device="cpu"):
-    """Wrap X, a 2-D array or CSR matrix, as `Rows`.
+    """Wrap X, a 2-D array, a CSR matrix or blocks of these, as `Rows`.
 
     Parameters
     ----------
-    X : ndarray or CSR matrix or array of shape (n, p)
+    X : ndarray, CSR matrix or array, or Blocks, of shape (n, p)
     mean : ndarray of shape (p,), default=None
         What is subtracted from each row; the (weighted) mean of the rows if None.
     weights : ndarray of shape (n,), default=None
@@ -44,6 +46,8 @@ def rows_of(X, *, mean=None, weights=None, dtype=torch.float32, device="cpu"):
         Where batches and products live.
     """
     kind = SparseRows if sp.issparse(X) else DenseRows
+    if isinstance(X, Blocks):
+        kind = StackedRows
     return kind(X, mean, weights, dtype, torch.device(device))
 
 
@@ -80,6 +84,9 @@ class Rows(ABC):
     @abstractmethod
     def _column_mean(self):
         """Mean of each column in float64, shape (p,)."""
+
+    def _column_sum(self):
+        return len(self) * self.mean
 
     @abstractmethod
     def dense(self, index):
@@ -286,3 +293,51 @@ class SparseRows(Rows):
             X = self.X[rows]
             norms[rows] = X.multiply(X) @ np.ones(self.shape[1]) - 2 * (X @ self.mean)
         return np.maximum(norms + self.mean @ self.mean, 0.0)
+
+
+class StackedRows(Rows):
+    """Rows of blocks that lie one below the other, each opened and read where it is."""
+
+    def _asked(self, method, *arguments, centred=True):
+        """A function of a block and its part of each argument, and those parts for each block."""
+        device = self.X.device or self.device
+        ask = partial(_answer, method, self.mean if centred else None, self.dtype, device)
+        tall = (self.weights, *arguments)
+        parts = [
+            tuple(None if values is None else values[rows] for values in tall)
+            for rows in self.X.row_slices
+        ]
+        return ask, parts
+
+    def _column_mean(self):
+        return self.X.total(*self._asked("_column_sum", centred=False)) / len(self)
+
+    def dense(self, index):
+        numpy_dtype = np.float64 if self.dtype == torch.float64 else np.float32
+        batch = self.X[index]
+        batch = batch.toarray() if sp.issparse(batch) else batch
+        return tensor_of(np.ascontiguousarray(batch, dtype=numpy_dtype)).to(self.device)
+
+    def times(self, W):
+        product = tall_zeros(len(self), W)
+        ask, parts = self._asked("times")
+        answers = self.X.each(partial(ask, W=W.to(self.X.device or self.device)), parts)
+        for rows, part in zip(self.X.row_slices, answers, strict=True):
+            product[rows] = part
+        return product
+
+    def transposed_times(self, Q):
+        Q = Q.to(self.X.device or Q.device)
+        return self.X.total(*self._asked("transposed_times", Q)).to(self.device)
+
+    def squared_norms(self):
+        return np.concatenate(list(self.X.each(*self._asked("squared_norms"))))
+
+    def covariance(self):
+        return self.X.total(*self._asked("covariance")).to(self.device)
+
+
+def _answer(method, mean, dtype, device, block, weights, *arguments, **others):
+    """What the rows of a block say."""
+    rows = rows_of(block, mean=mean, weights=weights, dtype=dtype, device=device)
+    return getattr(rows, method)(*arguments, **others)

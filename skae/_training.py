@@ -12,6 +12,7 @@ from skorch.helper import predefined_split
 from ._best import BestSoFar
 from ._checkpoint import NOWHERE, Checkpoint, NoCheckpoint
 from ._net import EndOfTraining, ReconstructionNet
+from ._parallel import in_parallel, n_processes, rank
 from ._random import drawing_from
 from ._reports import SILENCE, Report
 
@@ -183,11 +184,13 @@ def _attempt(module, rows, options, unseen, seed, supervisor):
         device=options.device,
         verbose=0,
         generator=torch.Generator().manual_seed(seed),
-        noise_generator=torch.Generator(options.device).manual_seed(seed),
+        noise_generator=torch.Generator(options.device).manual_seed(seed + rank()),
         bfloat16=options.bfloat16,
         has_guests=bool(options.callbacks),
     )
     net.initialize()
+    if n_processes() > 1:
+        net.parallel = in_parallel(module).__call__  # skorch would take a module for its own
     supervisor.schedule = schedule
     net.notify("on_train_begin", X=rows, y=None)
     sound = True

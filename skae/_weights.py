@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from sklearn.utils.validation import _check_sample_weight
 
+from ._blocks import Blocks
+
 
 def weighed(X, sample_weight):
     """The rows that count, and how often: weights of mean one, None where all count the same."""
@@ -13,6 +15,8 @@ def weighed(X, sample_weight):
     if not weights.any():
         raise ValueError("sample_weight is zero for every row: at least one must count.")
     if not weights.all():
+        if isinstance(X, Blocks):
+            raise ValueError("sample_weight is zero for some rows of blocks: leave them out.")
         X, weights = X[weights > 0], weights[weights > 0]
     if (weights == weights[0]).all():
         return X, None

@@ -7,6 +7,7 @@ import skae
 # A file imports only files above it.
 ORDER = [
     "_defaults",
+    "_parallel",
     "_device",
     "_losses",
     "_random",
@@ -18,11 +19,14 @@ ORDER = [
     "_forms",
     "_convolutions",
     "_tall",
+    "_blocks",
+    "_dask",
     "_rows",
     "_weights",
+    "_checkpoint",
+    "_cache",
     "_basis",
     "_memory",
-    "_checkpoint",
     "_reports",
     "_net",
     "_best",

@@ -1,0 +1,113 @@
+"""Claim: rows in files take time that grows with their number, and memory that does not.
+
+Overlapping windows over the source files of this Python, as `RowBlocks` of .npy files (1,024
+columns of float32) and of .npz files (byte bigrams, 65,536 columns). Four times the rows take at
+most 4.2 times the seconds and 1.15 times the memory that the process holds for itself.
+
+    python -m benchmarks.out_of_core                # 1 and 4 GB of each kind
+    python -m benchmarks.out_of_core --gigabytes 2  # 2 and 8 GB
+
+Linux only. Exits with status 1 if the claim is false.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+
+from benchmarks.claims import check
+from benchmarks.larger_than_memory import WINDOW, GrowthOfMemory, source_text, windows_of
+from benchmarks.measure import circumstances
+from benchmarks.records import RESULTS, write
+from skae import ByteBigrams, DenseAutoencoder, RowBlocks
+
+TIMES, MOST_TIME, MOST_MEMORY = 4, 4.2, 1.15
+
+# Rows of a block.
+BLOCK = {"dense": 32_768, "sparse": 8_192}
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--gigabytes", type=float, default=1, help="of the smaller X")
+    parser.add_argument("--latent-dim", type=int, default=32)
+    options = parser.parse_args()
+    text, rows = source_text(), []
+    for kind, write_block in {"dense": write_dense, "sparse": write_sparse}.items():
+        for times in (1, TIMES):
+            n_bytes = times * options.gigabytes * 1e9
+            with tempfile.TemporaryDirectory() as folder:
+                X = blocks_of(text, kind, write_block, n_bytes, Path(folder))
+                rows.append({"kind": kind, "times": times, **measure(X, options.latent_dim)})
+            print(rows[-1], flush=True)
+    write(rows, RESULTS / "out_of_core.jsonl", replacing=("kind", "times"))
+    return judge(rows)
+
+
+def measure(X, latent_dim):
+    """Seconds and memory of fit and transform: small networks, one epoch."""
+    model = DenseAutoencoder(
+        latent_dim, hidden_layer_sizes=(64,), max_epochs=1, batch_size=1024, random_state=0
+    )
+    start = time.perf_counter()
+    with GrowthOfMemory() as growth:
+        model.fit(X)
+        model.transform(X)
+    return {
+        "n_rows": X.shape[0],
+        "n_features": X.shape[1],
+        "seconds": time.perf_counter() - start,
+        "peak_gb": growth.peak_gigabytes,
+        **circumstances(),
+    }
+
+
+def blocks_of(text, kind, write_block, n_bytes, folder):
+    """Files of one block each, of so many bytes in all."""
+    row_bytes = 4 * WINDOW if kind == "dense" else 8 * 700  # a window has some 700 bigrams
+    n_rows = int(n_bytes / row_bytes)
+    windows = windows_of(text, WINDOW if kind == "dense" else 4 * WINDOW, n_rows)
+    starts = range(0, len(windows), BLOCK[kind])
+    return RowBlocks(
+        [write_block(windows[start : start + BLOCK[kind]], folder, start) for start in starts]
+    )
+
+
+def write_dense(windows, folder, number):
+    path = folder / f"{number}.npy"
+    np.save(path, windows.astype(np.float32))
+    return path
+
+
+def write_sparse(windows, folder, number):
+    path = folder / f"{number}.npz"
+    X = ByteBigrams().transform([window.tobytes() for window in windows])
+    sp.save_npz(path, X, compressed=False)
+    return path
+
+
+def judge(rows):
+    """0 if the claim holds, else 1; a sentence for each kind of X."""
+    claims = []
+    for kind in BLOCK:
+        small, large = (row for row in rows if row["kind"] == kind)
+        slower = large["seconds"] / small["seconds"]
+        larger = large["peak_gb"] / small["peak_gb"]
+        claims.append(
+            (
+                slower <= MOST_TIME and larger <= MOST_MEMORY,
+                f"{kind}, {large['n_rows']:,} rows for {small['n_rows']:,}: {slower:.2f} times the "
+                f"{small['seconds']:.0f} s, {larger:.2f} times the {small['peak_gb']:.2f} GB",
+            )
+        )
+    return check(claims)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,229 @@
+"""Rows that lie in blocks, on disk or in memory, as one X."""
+
+from abc import ABC, abstractmethod
+from itertools import accumulate, pairwise
+from math import prod
+from os import PathLike
+
+import numpy as np
+import scipy.sparse as sp
+
+from ._tall import batch_slices
+
+
+class Blocks(ABC):
+    """Rows that are asked block by block.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    dtype : numpy.dtype
+    is_sparse : bool
+    row_slices : list of slice
+        The rows of each block, in order.
+    device : torch.device or None
+        Where blocks are computed with; None for where everything else is.
+    """
+
+    ndim = 2
+    device = None
+
+    def __len__(self):
+        return self.shape[0]
+
+    @abstractmethod
+    def each(self, function, arguments):
+        """Iterate over ``function(block, *part)`` for each block and part of ``arguments``."""
+
+    @abstractmethod
+    def total(self, function, arguments):
+        """The sum of these."""
+
+    def check_random_access(self):  # noqa: B027, most have it
+        """Raise ValueError if rows cannot be drawn at random."""
+
+    def _stacked(self, parts):
+        """Arrays or CSR matrices, one below the other."""
+        if self.is_sparse:
+            empty = sp.csr_matrix((0, self.shape[1]), dtype=self.dtype)
+            return sp.vstack(parts or [empty], format="csr")
+        if len(parts) == 1:
+            return np.asarray(parts[0], dtype=self.dtype)
+        return np.concatenate([np.empty((0, self.shape[1])), *parts]).astype(self.dtype, copy=False)
+
+    def min(self):
+        return min(self.ask(_least))
+
+    def max(self):
+        return max(self.ask(_largest))
+
+    def ask(self, function):
+        """Iterate over ``function(block)`` for each block."""
+        return self.each(function, [()] * len(self.row_slices))
+
+
+def _least(block):
+    return min(part.min() for part in pieces(block))
+
+
+def _largest(block):
+    return max(part.max() for part in pieces(block))
+
+
+def pieces(block):
+    """Some rows after others of a block, as arrays or CSR matrices of a bounded size."""
+    entries = block.nnz / max(1, block.shape[0]) if sp.issparse(block) else block.shape[1]
+    for rows in batch_slices(block.shape[0], 16 * entries):
+        yield block[rows]
+
+
+class RowBlocks(Blocks):
+    """Rows in blocks, one below the other, read a piece at a time.
+
+    For `fit`, `transform`, `score` and `score_samples` of data that does not fit into memory:
+    an HDF5 dataset, a zarr array, files. `DenseAutoencoder` reads the blocks in order, some ten
+    times; plain and convolutional networks draw rows at random, for which blocks should be of a
+    kind that is quick to read row by row, such as memory-mapped arrays.
+
+    Parameters
+    ----------
+    blocks : list
+        Each is a NumPy array or memmap, a SciPy sparse matrix or array, the path of an .npy file
+        (an array, which is memory-mapped) or .npz file (a sparse matrix, of which one at a time is
+        loaded), or anything else with ``shape``, ``dtype`` and rows by slices, such as an HDF5
+        dataset or a zarr array. All are sparse or none, with as many columns; what has more than
+        two axes is read as flat rows.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Number of rows and of columns.
+    dtype : numpy.dtype
+        That of the first block, to which others are converted; a floating one if they are sparse.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import DenseAutoencoder, RowBlocks
+    >>> X = load_digits().data
+    >>> blocks = RowBlocks([X[:1000], X[1000:]])
+    >>> blocks.shape
+    (1797, 64)
+    >>> linear = DenseAutoencoder(8, hidden_layer_sizes=())
+    >>> np.allclose(linear.fit(blocks).transform(blocks), linear.fit(X).transform(X))
+    True
+    """
+
+    def __init__(self, blocks):
+        self._blocks = list(blocks)
+        if not self._blocks:
+            raise ValueError("blocks=[] must be one block of rows or more.")
+        shapes = [_shape(block) for block in self._blocks]
+        first = _opened(self._blocks[0])
+        self.is_sparse = sp.issparse(first)
+        self.dtype = first.dtype
+        if self.is_sparse:  # as everywhere, in the precision of its codes
+            self.dtype = np.result_type(first.dtype, np.float32)
+        for shape in shapes:
+            if shape[1] != shapes[0][1]:
+                raise ValueError(
+                    f"blocks must have as many columns as the first, {shapes[0][1]}, got one of "
+                    f"shape {shape}."
+                )
+        ends = accumulate((n_rows for n_rows, _ in shapes), initial=0)
+        self.row_slices = [slice(*pair) for pair in pairwise(ends)]
+        self.shape = self.row_slices[-1].stop, shapes[0][1]
+
+    def __getitem__(self, index):
+        """Some rows, as an array or CSR matrix: a slice without a step, or row numbers."""
+        if isinstance(index, slice):
+            start, stop, _ = index.indices(len(self))
+            parts = [
+                block[max(0, start - rows.start) : stop - rows.start]
+                for rows, block in self.blocks(start, stop)
+            ]
+            return self._stacked(parts)
+        numbers = np.asarray(index)
+        order = np.argsort(numbers, kind="stable")
+        found, parts = numbers[order], []
+        for rows, block in self.blocks(*((found[0], found[-1] + 1) if len(found) else (0, 0))):
+            inside = found[(found >= rows.start) & (found < rows.stop)] - rows.start
+            if len(inside):
+                parts.append(block[inside])
+        return self._stacked(parts)[np.argsort(order)]
+
+    def each(self, function, arguments):
+        for (_, block), part in zip(self.blocks(), arguments, strict=True):
+            yield function(block, *part)
+
+    def total(self, function, arguments):
+        return sum(self.each(function, arguments))
+
+    def blocks(self, start=0, stop=None):
+        """(rows, block) for those with rows from ``start`` to ``stop``."""
+        stop = len(self) if stop is None else stop
+        for rows, block in zip(self.row_slices, self._blocks, strict=True):
+            if rows.start < stop and rows.stop > start:
+                yield rows, self._converted(_opened(block))
+
+    def _converted(self, block):
+        if sp.issparse(block) is not self.is_sparse:
+            raise ValueError("blocks must all be sparse or none: the first decides.")
+        if self.is_sparse:
+            block = block.tocsr().astype(self.dtype, copy=False)
+            if not block.has_canonical_format:
+                block = block.copy()
+                block.sum_duplicates()
+        return block
+
+
+class Store:
+    """An array of another kind, such as an HDF5 dataset, with NumPy's way to take rows."""
+
+    def __init__(self, array):
+        self._array = array
+        self.shape = _shape(array)
+        self.dtype = np.dtype(array.dtype)
+        self.row_bytes = self.shape[1] * self.dtype.itemsize
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            rows = np.asarray(self._array[index])
+        else:  # not every kind takes a list of rows
+            rows = np.stack([np.asarray(self._array[int(i)]) for i in index])
+        return rows.reshape(len(rows), -1)
+
+
+def in_blocks(X):
+    """X as `RowBlocks` if it is an array that is read by chunks, such as an HDF5 dataset."""
+    is_store = hasattr(X, "chunks") and hasattr(X, "dtype") and not is_dask(X)
+    return RowBlocks([X]) if is_store else X
+
+
+def is_dask(X):
+    """Whether X is a dask array, without importing dask."""
+    return hasattr(X, "dask") and hasattr(X, "to_delayed") and hasattr(X, "chunks")
+
+
+def _opened(block):
+    if isinstance(block, (str, PathLike)):
+        if str(block).endswith(".npz"):
+            return sp.load_npz(block)
+        block = np.load(block, mmap_mode="r")
+    if sp.issparse(block) or (isinstance(block, np.ndarray) and block.ndim == 2):
+        return block
+    return Store(block)
+
+
+def _shape(block):
+    """(rows, columns) of a block; a sparse matrix in a file is not loaded for it."""
+    if not isinstance(block, (str, PathLike)):
+        shape = block.shape
+    elif str(block).endswith(".npz"):
+        with np.load(block) as file:
+            shape = file["shape"]
+    else:
+        shape = np.load(block, mmap_mode="r").shape
+    n_rows, *others = map(int, shape)
+    return n_rows, prod(others)

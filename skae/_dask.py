@@ -1,0 +1,103 @@
+"""Rows of a dask array, asked where they are."""
+
+from functools import partial
+from itertools import accumulate, pairwise
+
+import dask
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from ._blocks import Blocks
+
+# So many sums are added up by one task.
+_AT_ONCE = 8
+
+
+class DaskBlocks(Blocks):
+    """The blocks of rows of a dask array, of NumPy arrays or SciPy sparse matrices.
+
+    Functions go to the blocks, on whatever scheduler is active; what comes back is as small as
+    their results, and sums are added up on the way.
+    """
+
+    device = torch.device("cpu")  # of the workers
+
+    def __init__(self, X):
+        if X.ndim != 2 or np.isnan(X.shape).any():
+            raise ValueError(
+                f"X is a dask array of shape {X.shape}, but must have two axes of known length: "
+                f"compute_chunk_sizes() finds it out."
+            )
+        if X.numblocks[1] > 1:
+            X = X.rechunk({1: -1})
+        self.shape = tuple(map(int, X.shape))
+        self.is_sparse = sp.issparse(X._meta)
+        self.dtype = np.result_type(X.dtype, np.float32) if self.is_sparse else X.dtype
+        self.row_slices = [slice(*ends) for ends in pairwise(accumulate(X.chunks[0], initial=0))]
+        self._blocks = X.to_delayed().ravel().tolist()
+
+    def __getitem__(self, index):
+        """The rows of a slice without a step, as an array or CSR matrix."""
+        start, stop, _ = index.indices(len(self))
+        numbers, arguments = [], []
+        for number, rows in enumerate(self.row_slices):
+            if rows.start < stop and rows.stop > start:
+                numbers.append(number)
+                arguments.append((slice(max(0, start - rows.start), stop - rows.start),))
+        blocks = [self._blocks[number] for number in numbers]
+        return self._stacked(dask.compute(*self._tasks(_rows_of_block, arguments, blocks)))
+
+    def check_random_access(self):
+        raise ValueError(
+            "dask arrays are for DenseAutoencoder with linear_path=True: other networks draw rows "
+            "at random. Give them the zarr array or the files."
+        )
+
+    def each(self, function, arguments):
+        return dask.compute(*self._tasks(function, arguments))
+
+    def total(self, function, arguments):
+        tasks = self._tasks(function, arguments)
+        while len(tasks) > 1:
+            starts = range(0, len(tasks), _AT_ONCE)
+            tasks = [dask.delayed(sum)(tasks[start : start + _AT_ONCE]) for start in starts]
+        return tasks[0].compute()
+
+    def _tasks(self, function, arguments, blocks=None):
+        blocks = self._blocks if blocks is None else blocks
+        # One node of the graph, however large what the function carries and however many blocks.
+        ask = dask.delayed(partial(_ask, function, self.dtype if self.is_sparse else None))
+        return [ask(block, part) for block, part in zip(blocks, arguments, strict=True)]
+
+
+def _rows_of_block(block, rows):
+    return block[rows]
+
+
+def _ask(function, dtype, block, part):
+    if dtype is None:
+        return function(np.asarray(block), *part)
+    block = sp.csr_matrix(block, dtype=dtype)
+    block.sum_duplicates()
+    return function(block, *part)
+
+
+def lazily(estimator, method, X, n_columns=None, dtype=None):
+    """What a method of a fitted estimator says of a dask array, when it is asked for."""
+    if X.numblocks[1] > 1:
+        X = X.rechunk({1: -1})
+    chunks = (X.chunks[0],) if n_columns is None else (X.chunks[0], (n_columns,))
+    return X.map_blocks(
+        _say,
+        dask.delayed(estimator),
+        method,
+        dtype=dtype,
+        chunks=chunks,
+        drop_axis=1 if n_columns is None else None,
+        meta=np.empty((0,) * len(chunks), dtype=dtype),
+    )
+
+
+def _say(block, estimator, method):
+    return getattr(estimator, method)(block)

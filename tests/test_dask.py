@@ -1,0 +1,144 @@
+"""dask arrays: rows on several machines, here on two worker processes."""
+
+import os
+from threading import Timer
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from distributed import Client, LocalCluster
+
+from skae import ConvAutoencoder, DenseAutoencoder, _basis
+
+BRIEF = {"hidden_layer_sizes": (32,), "max_epochs": 6, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Two worker processes of one thread each, with less memory than X takes."""
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, memory_limit="700MiB", dashboard_address=None
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def sparse_blocks(X, n_rows):
+    """A dask array whose blocks are sparse."""
+    return da.from_array(X, chunks=(n_rows, X.shape[1])).map_blocks(sp.csr_matrix)
+
+
+@pytest.mark.parametrize("blocks", ["dense", "sparse", "columns"])
+@pytest.mark.parametrize("parameters", [{"hidden_layer_sizes": ()}, BRIEF])
+def test_dask_arrays_give_what_the_whole_gives(blocks, parameters, digits):
+    X, X_test, _, _ = digits
+    lazy = sparse_blocks(X, 300) if blocks == "sparse" else da.from_array(X, chunks=(300, 64))
+    if blocks == "columns":
+        lazy = lazy.rechunk((400, 16))
+    whole = DenseAutoencoder(6, **parameters).fit(X)
+    ours = DenseAutoencoder(6, **parameters).fit(lazy)
+    assert ours.score(X_test) == pytest.approx(whole.score(X_test), abs=0.005)
+    codes = ours.transform(X)
+    encoded = ours.transform(lazy)
+    assert isinstance(encoded, da.Array)
+    assert encoded.shape == codes.shape
+    assert encoded.dtype == codes.dtype
+    np.testing.assert_allclose(encoded.compute(), codes, rtol=1e-5, atol=1e-5)
+    decoded = ours.inverse_transform(encoded)
+    np.testing.assert_allclose(decoded, ours.inverse_transform(codes), rtol=1e-4, atol=1e-4)
+    errors = ours.score_samples(lazy)
+    assert isinstance(errors, da.Array)
+    np.testing.assert_allclose(errors, ours.score_samples(X), rtol=1e-4, atol=1e-4)
+    assert ours.score(lazy) == pytest.approx(ours.score(X), abs=1e-6)
+
+
+@pytest.mark.parametrize("road", ["eigenproblem", "Krylov"])
+def test_wide_sparse_blocks_stay_sparse(road, bigrams, monkeypatch):
+    if road == "Krylov":
+        monkeypatch.setattr(_basis, "_EXACT_SIDE", 16)
+    X, X_test, _, _ = bigrams
+    linear = DenseAutoencoder(4, hidden_layer_sizes=(), random_state=0)
+    expected = linear.fit(X).score(X_test)
+    lazy = sparse_blocks(X.toarray(), 200)
+    assert linear.fit(lazy).score(X_test) == pytest.approx(expected, abs=1e-3)
+    codes = linear.transform(X_test)
+    np.testing.assert_allclose(
+        linear.transform(sparse_blocks(X_test.toarray(), 100)), codes, atol=1e-5
+    )
+
+
+def test_weights_follow_their_rows(digits):
+    X = digits[0]
+    weights = np.random.RandomState(0).uniform(0.5, 2, len(X))
+    linear = DenseAutoencoder(6, hidden_layer_sizes=())
+    expected = linear.fit(X, sample_weight=weights).transform(X)
+    lazy = da.from_array(X, chunks=(300, 64))
+    codes = linear.fit(lazy, sample_weight=weights).transform(X)
+    np.testing.assert_allclose(codes, expected, rtol=1e-6, atol=1e-6)
+
+
+N_BLOCKS, N_ROWS, N_COLUMNS = 40, 10_000, 512
+
+
+def drawn(seed, n_rows=N_ROWS):
+    """Rows of twenty directions and noise."""
+    directions = np.random.default_rng(0).normal(size=(20, N_COLUMNS)).astype(np.float32)
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(size=(n_rows, 20)).astype(np.float32)
+    return scores @ directions + rng.standard_normal((n_rows, N_COLUMNS), dtype=np.float32)
+
+
+@pytest.fixture
+def on_disk(tmp_path):
+    """0.8 GB of rows, in files."""
+    for seed in range(N_BLOCKS):
+        np.save(tmp_path / f"{seed}.npy", drawn(1 + seed))
+    load = dask.delayed(np.load)
+    blocks = [load(tmp_path / f"{seed}.npy") for seed in range(N_BLOCKS)]
+    shape = (N_ROWS, N_COLUMNS)
+    return da.concatenate([da.from_delayed(block, shape, np.float32) for block in blocks])
+
+
+@pytest.mark.slow
+def test_rows_larger_than_a_worker_fit_though_one_is_killed(client, on_disk):
+    X, killed = on_disk, []
+    assert X.nbytes > 700 * 2**20
+
+    def kill_one():
+        killed.append(next(iter(client.scheduler_info()["workers"])))
+        client.run(os._exit, 1, workers=killed, on_error="ignore")
+
+    timer = Timer(2, kill_one)
+    timer.start()
+    linear = DenseAutoencoder(20, hidden_layer_sizes=(), random_state=0).fit(X)
+    timer.cancel()
+    assert killed
+    whole = np.concatenate([drawn(1 + seed) for seed in range(N_BLOCKS)])
+    expected = DenseAutoencoder(20, hidden_layer_sizes=(), random_state=0).fit(whole)
+    np.testing.assert_allclose(linear.mean_, expected.mean_, atol=1e-5)
+    few = drawn(99, 500)
+    codes = expected.transform(few)
+    np.testing.assert_allclose(linear.transform(few), codes, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        linear.transform(X[:100]), expected.transform(whole[:100]), rtol=1e-2, atol=1e-3
+    )
+
+
+def test_what_dask_cannot_do_is_told(digits):
+    lazy = da.from_array(digits[0], chunks=(300, 64))
+    with pytest.raises(ValueError, match=r"compute_chunk_sizes\(\) finds it out"):
+        DenseAutoencoder(2).fit(lazy[lazy[:, 3] > 2])
+    for estimator in (
+        DenseAutoencoder(2, linear_path=False),
+        ConvAutoencoder(2, input_shape=(8, 8)),
+    ):
+        with pytest.raises(ValueError, match="other networks draw rows at random"):
+            estimator.fit(lazy)
+    broken = digits[0].copy()
+    broken[700, 3] = np.nan
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        DenseAutoencoder(2).fit(da.from_array(broken, chunks=(300, 64)))

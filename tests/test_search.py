@@ -1,0 +1,141 @@
+"""Searches over code lengths that share the principal directions of each fold."""
+
+import os
+import time
+from tempfile import gettempdir
+
+import numpy as np
+import pytest
+import torch
+from joblib import Memory, Parallel, delayed
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, KFold
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+
+from skae import ConvAutoencoder, DenseAutoencoder, _basis
+from skae._device import taking_turns
+
+LENGTHS = (2, 8, 4)
+
+
+@pytest.fixture(params=["eigenproblem", "Krylov"])
+def road(request, monkeypatch):
+    """Both roads to the principal directions, on rows that are quick to fit."""
+    if request.param == "Krylov":
+        monkeypatch.setattr(_basis, "_EXACT_SIDE", 16)
+        monkeypatch.setattr(_basis, "_BLOCK_SIZE", 8)
+    return request.param
+
+
+@pytest.fixture
+def n_products(monkeypatch):
+    """How many steps towards principal directions were computed so far."""
+    counts = {"steps": 0}
+
+    def counting(original):
+        def counted(*arguments):
+            counts["steps"] += 1
+            return original(*arguments)
+
+        return counted
+
+    for name in ("_eigenvectors", "_orthonormal"):
+        monkeypatch.setattr(_basis, name, counting(getattr(_basis, name)))
+    return counts
+
+
+def codes_of(latent_dim, X, memory=None, sample_weight=None):
+    linear = DenseAutoencoder(latent_dim, hidden_layer_sizes=(), memory=memory, random_state=0)
+    return linear.fit(X, sample_weight=sample_weight).transform(X).tobytes()
+
+
+def test_codes_are_the_same_with_and_without_a_memory(road, tmp_path, bigrams):
+    X = bigrams[0]
+    for latent_dim in LENGTHS:
+        alone = codes_of(latent_dim, X)
+        assert codes_of(latent_dim, X, str(tmp_path)) == alone
+        assert codes_of(latent_dim, X, Memory(tmp_path, mmap_mode="r", verbose=0)) == alone
+
+
+def test_a_shorter_code_finds_all_that_a_longer_one_left(road, tmp_path, n_products, digits):
+    X = digits[0]
+    codes_of(8, X, str(tmp_path))
+    before = n_products["steps"]
+    assert before > 0
+    for latent_dim in (2, 4):
+        codes_of(latent_dim, X, str(tmp_path))
+    # The start of Krylov iteration is made orthonormal anew each time, and that is all.
+    assert n_products["steps"] - before == (2 if road == "Krylov" else 0)
+
+
+def test_other_rows_and_other_weights_share_nothing(road, tmp_path, digits):
+    X, weights = digits[0], np.random.RandomState(0).uniform(0.5, 2, len(digits[0]))
+    memory = str(tmp_path)
+    codes_of(4, X, memory)
+    assert codes_of(4, X[::2], memory) == codes_of(4, X[::2])
+    assert codes_of(4, X, memory, weights) == codes_of(4, X, None, weights)
+    changed = X.copy()
+    changed[7, 20] += 1
+    assert codes_of(4, changed, memory) == codes_of(4, changed)
+
+
+@pytest.mark.parametrize("kind", [GridSearchCV, HalvingGridSearchCV])
+def test_searches_find_the_same_scores(kind, tmp_path, digits):
+    X, y = digits[0][:600], digits[2][:600]
+    parameters = {} if kind is GridSearchCV else {"random_state": 0, "min_resources": 300}
+
+    def scores(memory, n_jobs):
+        autoencoder = DenseAutoencoder(
+            hidden_layer_sizes=(32,), max_epochs=4, memory=memory, random_state=0, device="cpu"
+        )
+        pipeline = make_pipeline(autoencoder, KNeighborsClassifier())
+        search = kind(
+            pipeline,
+            {"denseautoencoder__latent_dim": LENGTHS},
+            cv=KFold(3),
+            n_jobs=n_jobs,
+            **parameters,
+        )
+        return search.fit(X, y).cv_results_["mean_test_score"]
+
+    alone = scores(None, 1)
+    np.testing.assert_array_equal(scores(str(tmp_path), 1), alone)
+    # Workers have a thread each, and so round otherwise.
+    np.testing.assert_allclose(scores(str(tmp_path), 2), alone, atol=0.02)
+
+
+def test_convolutions_share_too(tmp_path, n_products, digits):
+    def fit(latent_dim):
+        return ConvAutoencoder(
+            latent_dim, input_shape=(8, 8), memory=str(tmp_path), max_epochs=1, random_state=0
+        ).fit(digits[0])
+
+    fit(2)
+    before = n_products["steps"]
+    fit(3)
+    assert n_products["steps"] == before
+
+
+def test_what_is_no_memory_is_refused(digits):
+    with pytest.raises(ValueError, match="'memory' parameter of DenseAutoencoder must be"):
+        DenseAutoencoder(memory=3).fit(digits[0])
+
+
+def hold(device):
+    with taking_turns(torch.device(device)):
+        start = time.time()
+        time.sleep(0.3)
+        return start, time.time(), os.getppid()
+
+
+def test_workers_take_turns_on_a_gpu():
+    """The lock needs no GPU."""
+    workers = Parallel(n_jobs=2)
+    (_, first_end, parent), (second_start, _, _) = sorted(
+        workers(delayed(hold)("cuda:7") for _ in range(2))
+    )
+    assert second_start >= first_end
+    os.remove(os.path.join(gettempdir(), f"skae-{parent}-cuda-7.lock"))
+    starts_and_ends = workers(delayed(hold)("cpu") for _ in range(2))
+    assert max(start for start, *_ in starts_and_ends) < min(end for _, end, _ in starts_and_ends)
