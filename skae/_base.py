@@ -7,15 +7,14 @@ from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils.validation import _check_n_features, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_n_features, check_is_fitted
 from torch import nn
 
 from ._basis import Basis, is_exact, principal_basis
-from ._blocks import Blocks, in_blocks, is_dask, pieces
+from ._blocks import Blocks, is_dask
 from ._cache import Cache
 from ._callbacks import CallbackSupportMixin, callback_context, with_callbacks
 from ._checkpoint import NOWHERE, Checkpoint, description, digest
@@ -23,6 +22,7 @@ from ._code_length import shortest_code
 from ._device import resolve_device, survive_fork, taking_turns
 from ._forms import plain_autoencoder
 from ._gate import most_epochs
+from ._input import output_dtype, validated
 from ._losses import LOSSES, LOSSES_OF_COUNTS
 from ._ordered import ordered
 from ._parameters import CONSTRAINTS, check_combinations, resolve_latent_dim, training_options
@@ -80,8 +80,8 @@ class BaseAutoencoder(
         Parameters
         ----------
         X : {array-like, sparse matrix or array, RowBlocks} of shape (n_samples, n_features)
-            Training rows, at least two. Sparse data of any format is never made dense whole, and
-            HDF5 datasets, zarr arrays and `RowBlocks` are read a piece at a time.
+            Training rows, at least two. Sparse data of any format is never made dense whole;
+            HDF5 datasets, zarr arrays, `RowBlocks` and dask arrays are read a piece at a time.
         y : None
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -339,46 +339,14 @@ class BaseAutoencoder(
         """A dask array of what a method says of each block of another."""
         from ._dask import lazily
 
+        if method != "inverse_transform":
+            _check_n_features(self, X, reset=False)
         dtype = np.dtype(np.float64) if n_columns is None else output_dtype(X.dtype)
         return lazily(self, method, X, n_columns, dtype)
 
     def _validate_rows(self, X, *, reset):
         survive_fork()
-        X = in_blocks(X)
-        if is_dask(X):
-            from ._dask import DaskBlocks
-
-            X = DaskBlocks(X)
-        if isinstance(X, Blocks):
-            return self._validate_blocks(X, reset)
-        X = validate_data(
-            self,
-            X,
-            reset=reset,
-            accept_sparse="csr",
-            dtype="numeric",
-            ensure_min_samples=2 if reset else 1,
-        )
-        if sp.issparse(X):
-            X = X.astype(output_dtype(X.dtype), copy=False)
-            if not X.has_canonical_format:
-                X = X.copy()
-                X.sum_duplicates()
-        return X
-
-    def _validate_blocks(self, X, reset):
-        _check_n_features(self, X, reset=reset)
-        if reset:
-            vars(self).pop("feature_names_in_", None)
-        if reset and self._draws_rows:
-            X.check_random_access()
-        if len(X) < 1 + reset:
-            raise ValueError(
-                f"{type(X).__name__} of {len(X)} row(s) must have {1 + reset} at least."
-            )
-        for _ in X.ask(_checked):
-            pass
-        return X
+        return validated(self, X, reset=reset, in_random_order=self._draws_rows)
 
     def _principal_basis(self, X, weights, n_directions, latent_dim, options, rng):
         """The rows of X and their principal directions, in the precision that codes will have."""
@@ -444,9 +412,9 @@ class BaseAutoencoder(
         return rows_of(X, mean=self.mean_, dtype=dtype, device=device)
 
     def _encode(self, X):
-        codec = self._codec()
         if isinstance(X, Blocks):
             return np.concatenate(list(X.ask(self._encode)))
+        codec = self._codec()
         codes = np.empty((X.shape[0], self.latent_dim_), dtype=self.mean_.dtype)
         for chunk in _chunks(X, codec):
             codes[chunk] = codec.encode(self._rows(X[chunk])).cpu()
@@ -463,18 +431,7 @@ class BaseAutoencoder(
         return errors
 
 
-def _checked(block):
-    """Raise ValueError where a block of rows is no X."""
-    for part in pieces(block):
-        check_array(part, accept_sparse="csr", dtype="numeric", input_name="X")
-
-
 def _chunks(X, codec):
     """Slices of rows for which there is room."""
     row_bytes = codec.row_bytes + getattr(X, "row_bytes", 0)
     return batch_slices(X.shape[0], row_bytes, _CHUNK_BYTES)
-
-
-def output_dtype(dtype):
-    """float32 where it holds every number of the given dtype, else float64."""
-    return np.dtype(np.float32 if np.can_cast(dtype, np.float32) else np.float64)

@@ -120,10 +120,10 @@ def _krylov(rows, n_directions, n_accurate, tol, generator, cache):
         (rows.times, rows.transposed_times) if tall else (rows.transposed_times, rows.times)
     )
     side = min(rows.shape)
-    rows.prepare_for_many_products()
 
     def step():
         """The new columns of T, and the next block of Q: none if M maps Q into itself."""
+        rows.prepare_for_many_products()
         following = back(forth(block))  # M block
         column = Q.T @ following
         size = torch.linalg.vector_norm(following)

@@ -11,11 +11,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
 from . import _defaults
-from ._base import BaseAutoencoder, output_dtype
-from ._blocks import Blocks, in_blocks
+from ._base import BaseAutoencoder
+from ._blocks import Blocks, in_blocks, is_dask
 from ._codec import PlainCodec
 from ._convolutions import Fold, Layout, Unfold, conv_decoder, conv_encoder, conv_refiner, halved
 from ._device import resolve_device
+from ._input import output_dtype
 from ._modules import LinearPathAutoencoder, corrupted
 from ._on_rows import fit_linear_path
 from ._ordered import completed
@@ -107,10 +108,10 @@ class ConvAutoencoder(BaseAutoencoder):
         "variational" 1.0 is the evidence lower bound.
     whiten : bool, default=False
         Divide each code by its standard deviation over the training rows.
-    corruption : float, default=0.0
+    corruption : float or "auto", default="auto"
         Share of the encoder's inputs that are set to their mean in training, afresh in each
         batch: a denoising autoencoder. The rows to reconstruct stay whole; with the linear path
-        so does PCA's part of the code.
+        so does PCA's part of the code. "auto" is 0.
     noise : float, default=0.0
         Standard deviation of normal noise that is added to the encoder's inputs in training,
         likewise; in units of their typical deviation.
@@ -247,7 +248,7 @@ class ConvAutoencoder(BaseAutoencoder):
         penalty=None,
         alpha=1.0,
         whiten=False,
-        corruption=0.0,
+        corruption="auto",
         noise=0.0,
         max_epochs="auto",
         batch_size="auto",
@@ -331,7 +332,7 @@ class ConvAutoencoder(BaseAutoencoder):
         shape = tuple(getattr(X, "shape", ()))
         flat = sp.issparse(X) or len(shape) <= 2
         X = in_blocks(X)
-        if not flat:
+        if not flat and not is_dask(X):
             expected = self.input_shape if reset else self.input_shape_
             if expected is not None and shape[1:] != tuple(expected):
                 raise ValueError(
@@ -456,7 +457,8 @@ class ConvAutoencoder(BaseAutoencoder):
             if width:
                 h = network(conv_refiner, layout, width, activation=self.activation)
         if f is not None:
-            f = corrupted(f, self.corruption, self.noise)
+            masked = 0.0 if self.corruption == "auto" else self.corruption
+            f = corrupted(f, masked, self.noise)
         return f, completed(g, latent_dim, self._lengths, generator), h
 
     def _cut(self, latent_dim):

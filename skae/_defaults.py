@@ -37,6 +37,14 @@ def dropout(n):
     return 0.1 if n <= _FEW_ROWS else 0.0
 
 
+def corruption(n, p, k):
+    """Share of the encoder's inputs that are masked in training, with the linear path.
+
+    Where columns outnumber rows it makes longer codes better features, for next to no variance.
+    """
+    return 0.1 if n < p and k > _SHORT_CODE else 0.0
+
+
 def batch_size(n):
     """128, less where there would be fewer than 16 batches."""
     return int(min(max(n // 16, 16), 128))

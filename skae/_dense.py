@@ -7,10 +7,11 @@ import torch
 from sklearn.utils._param_validation import StrOptions
 
 from . import _defaults
-from ._base import BaseAutoencoder, output_dtype
+from ._base import BaseAutoencoder
 from ._codec import PlainCodec, PrincipalCodec
 from ._device import resolve_device
 from ._gate import Verdict
+from ._input import output_dtype
 from ._memory import refuse_too_large
 from ._modules import ResidualAutoencoder, corrupted, perceptron
 from ._ordered import completed
@@ -80,10 +81,11 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         "variational" 1.0 is the evidence lower bound.
     whiten : bool, default=False
         Divide each code by its standard deviation over the training rows.
-    corruption : float, default=0.0
+    corruption : float or "auto", default="auto"
         Share of the encoder's inputs that are set to their mean in training, afresh in each
         batch: a denoising autoencoder. The rows to reconstruct stay whole; with the linear path
-        so does PCA's part of the code.
+        so does PCA's part of the code. "auto" is 0.1 for codes of more than 16 numbers of rows
+        with more columns than rows, with the linear path, else 0.
     noise : float, default=0.0
         Standard deviation of normal noise that is added to the encoder's inputs in training,
         likewise; in units of their typical deviation.
@@ -209,7 +211,7 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         penalty=None,
         alpha=1.0,
         whiten=False,
-        corruption=0.0,
+        corruption="auto",
         noise=0.0,
         max_epochs="auto",
         batch_size="auto",
@@ -266,6 +268,7 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         )
         hidden = resolve_hidden_layer_sizes(self.hidden_layer_sizes, auto)
         self._lengths = resolve_truncations(self.truncations, latent_dim)
+        self._masked = self._share_masked(*X.shape, latent_dim)
         self.latent_dim_ = latent_dim
         learn = self._learn_residual if self.linear_path else self._learn_plain
         learn(X, weights, latent_dim, hidden, options, rng)
@@ -328,8 +331,14 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         else:
             g = drawn(generator, perceptron, sizes[::-1], self.activation, dropout)
         if f is not None:
-            f = corrupted(f, self.corruption, self.noise)
+            f = corrupted(f, self._masked, self.noise)
         return f, completed(g, latent_dim, self._lengths, generator)
+
+    def _share_masked(self, n, p, latent_dim):
+        """What ``corruption`` means."""
+        if self.corruption != "auto":
+            return self.corruption
+        return _defaults.corruption(n, p, latent_dim) if self.linear_path else 0.0
 
     def _linear_module(self):
         return ResidualAutoencoder(torch.ones(self.latent_dim_), self.latent_dim_)

@@ -40,6 +40,7 @@ def fit_linear_path(
     fitted, unseen = held_out_runs(len(rows), validation_fraction, rng)
     seed = rng.randint(2**31)
     squared_norms, weights = rows.squared_norms(), weights_of(rows)
+    rows.prepare_for_many_products()  # whoever found the directions: one way to round
     scores = rows.times(directions)
     nothing_left = squared_norms.sum() - squared_lengths(scores).sum() <= 1e-6 * squared_norms.sum()
     if len(unseen) < FEWEST_UNSEEN or nothing_left:

@@ -34,7 +34,7 @@ CONSTRAINTS = {
     "penalty": [StrOptions({*PENALTIES, "variational"}), None],
     "alpha": [Interval(Real, 0, None, closed="left")],
     "whiten": ["boolean"],
-    "corruption": [Interval(Real, 0, 1, closed="left")],
+    "corruption": [Interval(Real, 0, 1, closed="left"), StrOptions({"auto"})],
     "noise": [Interval(Real, 0, None, closed="left")],
     "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
     "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],

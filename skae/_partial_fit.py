@@ -8,10 +8,10 @@ import torch
 from sklearn.utils.metaestimators import available_if
 
 from . import _defaults
-from ._base import output_dtype
 from ._device import resolve_device
 from ._follower import Follower
 from ._gate import LONGEST_NONLINEAR_CODE
+from ._input import output_dtype
 from ._parameters import (
     check_combinations,
     resolve_hidden_layer_sizes,
@@ -65,6 +65,8 @@ class PartialFitMixin:
         if first:
             self.latent_dim_ = resolve_latent_dim(self.latent_dim, True, *X.shape)
             self._lengths, self._gains_when_cut = (), {}
+            n, p = _defaults.ROWS_OF_STREAM, X.shape[1]
+            self._masked = self._share_masked(n, p, self.latent_dim_)
             self.mean_ = np.zeros(X.shape[1], dtype=output_dtype(X.dtype))
             self.history_ = []
         # A copy, since a failure must leave no trace.

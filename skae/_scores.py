@@ -46,6 +46,7 @@ def fit_on_scores(
     seed = rng.randint(2**31)
     if directions.shape[1] == latent_dim or len(unseen) < FEWEST_UNSEEN:
         return Verdict()
+    rows.prepare_for_many_products()  # whoever found the directions: one way to round
     scores = rows.times(directions)
     squared_norms = rows.squared_norms()
     if squared_lengths(scores[:, latent_dim:]).sum() <= 1e-6 * squared_norms.sum():

@@ -43,6 +43,7 @@ ORDER = [
     "_codec",
     "_callbacks",
     "_parameters",
+    "_input",
     "_truncate",
     "_sample",
     "_base",

@@ -1,0 +1,67 @@
+"""What estimators take as X: checked, and in the form that everything behind them works on."""
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn.utils import check_array
+from sklearn.utils.validation import _check_n_features, validate_data
+
+from ._blocks import Blocks, in_blocks, is_dask, pieces
+
+
+def output_dtype(dtype):
+    """float32 where it holds every number of the given dtype, else float64."""
+    return np.dtype(np.float32 if np.can_cast(dtype, np.float32) else np.float64)
+
+
+def validated(estimator, X, *, reset, in_random_order):
+    """X as an array, a CSR matrix in floating point, or `Blocks`.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+    X : array-like, sparse matrix or array, HDF5 dataset, zarr array, RowBlocks or dask array
+    reset : bool
+        Whether the estimator is to be fitted to X, or X to be like what it was fitted to.
+    in_random_order : bool
+        Whether fitting will take rows in random order.
+    """
+    X = in_blocks(X)
+    if is_dask(X):
+        from ._dask import DaskBlocks
+
+        X = DaskBlocks(X)
+    if isinstance(X, Blocks):
+        if reset and in_random_order:
+            X.check_random_access()
+        return _validated_blocks(estimator, X, reset)
+    X = validate_data(
+        estimator,
+        X,
+        reset=reset,
+        accept_sparse="csr",
+        dtype="numeric",
+        ensure_min_samples=2 if reset else 1,
+    )
+    if sp.issparse(X):
+        X = X.astype(output_dtype(X.dtype), copy=False)
+        if not X.has_canonical_format:
+            X = X.copy()
+            X.sum_duplicates()
+    return X
+
+
+def _validated_blocks(estimator, X, reset):
+    _check_n_features(estimator, X, reset=reset)
+    if reset:
+        vars(estimator).pop("feature_names_in_", None)
+    if len(X) < 1 + reset:
+        raise ValueError(f"{type(X).__name__} of {len(X)} row(s) must have {1 + reset} at least.")
+    for _ in X.ask(_check):
+        pass
+    return X
+
+
+def _check(block):
+    """Raise ValueError where a block of rows is no X."""
+    for part in pieces(block):
+        check_array(part, accept_sparse="csr", dtype="numeric", input_name="X")
