@@ -33,7 +33,7 @@ from benchmarks.claims import check
 from benchmarks.corpus import load_corpus
 from benchmarks.datasets import Split
 from benchmarks.measure import accuracy, circumstances
-from benchmarks.records import RESULTS, write
+from benchmarks.records import RESULTS, read, write
 from skae import ByteBigrams, DenseAutoencoder
 
 # Reconstructed shares are mixed with so much of the mean, whichever suits the training rows best:
@@ -74,6 +74,7 @@ def main():
     )
     parser.add_argument("--quick", action="store_true", help="digits, 8 numbers")
     parser.add_argument("--data", type=Path, default=os.environ.get("SKAE_DATA"))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS, help="some models")
     parser.add_argument("--latent-dim", type=int, default=32)
     parser.add_argument("--per-format", type=int, default=200, help="chunks of a format at most")
     parser.add_argument("--n-seeds", type=int, default=3, help="of the classifiers")
@@ -81,11 +82,12 @@ def main():
     options = parser.parse_args()
     suffix = "quick" if options.quick else "shared" if options.data else "python"
     split = digits(options) if options.quick else files(options)
-    path, rows = RESULTS / f"counts-{suffix}.jsonl", []
-    for name in tqdm(MODELS, leave=False):
-        rows.append(measure(name, split, 8 if options.quick else options.latent_dim, options))
-        write(rows, path)
-        print(table(rows[-1:]).splitlines()[-1], flush=True)
+    path = RESULTS / f"counts-{suffix}.jsonl"
+    for name in tqdm(options.models, leave=False):
+        row = measure(name, split, 8 if options.quick else options.latent_dim, options)
+        write([row], path, replacing=("model",))
+        print(table([row]).splitlines()[-1], flush=True)
+    rows = read(path)
     print(table(rows))
     print(f"Figures: {path}")
     return judge(rows)

@@ -1,8 +1,8 @@
 """What corruption of the encoder's inputs does for a classifier, and for the reconstruction.
 
-A share of what the encoder sees is set to its mean in training. Claim: it is no better than none by
-more than twice the standard error of the classifier's seeds, neither behind the linear path nor
-with a plain network: so it is not part of the default.
+A share of what the encoder sees is set to its mean in training. Claim, on files at 64 numbers: a
+tenth, the default there, is worth half a point of accuracy, and costs less than a tenth of a point
+of variance. Elsewhere what it does is told, and not claimed.
 
     python -m benchmarks.denoising --quick            # digits
     python -m benchmarks.denoising --data FOLDER      # files at 64 and 1,024 numbers, MNIST at 64
@@ -28,6 +28,9 @@ from benchmarks.records import RESULTS, write
 from skae import DenseAutoencoder
 
 CORRUPTIONS = (0.0, 0.1, 0.3)
+
+# Where something is claimed, and what a tenth is worth there and may cost, as shares.
+CLAIMED, LIFT, PRICE = ("files-sqrt", 64, True), 0.005, 0.001
 
 # Data, length of the code, and whether with the linear path or a plain network of one hidden layer.
 CELLS = (
@@ -112,7 +115,7 @@ def table(rows):
 
 
 def judge(rows):
-    """0 if corruption is nowhere clearly better for the classifier, else 1."""
+    """0 if the claim holds, else 1; a sentence for each cell and share."""
     claims, without = [], {}
     for row in rows:
         cell = row["data"], row["latent_dim"], row["linear_path"]
@@ -120,10 +123,17 @@ def judge(rows):
             without[cell] = row
             continue
         lift = row["accuracy"] - without[cell]["accuracy"]
+        gain = row["variance_explained"] - without[cell]["variance_explained"]
         error = np.hypot(row["accuracy_error"], without[cell]["accuracy_error"])
         what = f"{cell[0]} at {cell[1]} numbers, {'on PCA' if cell[2] else 'plain'}"
-        sentence = f"{what}: corruption {row['corruption']} is worth {100 * lift:+.2f} points"
-        claims.append((lift <= 2 * error, f"{sentence}, twice the error {200 * error:.2f}"))
+        sentence = (
+            f"{what}: corruption {row['corruption']} is worth {100 * lift:+.2f} points of accuracy "
+            f"(standard error {100 * error:.2f}) and {100 * gain:+.2f} of variance"
+        )
+        if cell == CLAIMED and row["corruption"] == 0.1:
+            claims.append((lift >= LIFT and gain >= -PRICE, sentence))
+        else:
+            print(f"not claimed: {sentence}")
     return check(claims)
 
 

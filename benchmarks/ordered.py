@@ -43,17 +43,19 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="digits alone")
+    parser.add_argument("--names", nargs="+", choices=CELLS, help="some data sets")
     parser.add_argument("--data", type=Path, default=os.environ.get("SKAE_DATA"))
     parser.add_argument("--most-rows", type=int, default=10_000, help="training rows at most")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     names = ["digits"] if options.quick else list(CELLS) if options.data else list(CELLS)[:2]
+    names = options.names or names
     suffix = "quick" if options.quick else "shared" if options.data else "python"
     path = RESULTS / f"ordered-{suffix}.jsonl"
     rows = []
     for name in names:
         rows += measure(name, options)
-        write(rows, path)
+        write(rows, path, replacing=("data",))
     print(table(rows))
     print(f"Figures: {path}")
     return judge(rows)

@@ -424,3 +424,14 @@ def test_a_noisy_encoder_still_gains_on_pca(digits, quick):
     assert autoencoder.module_.encoder is not None
     assert autoencoder.score(X_test) > quick(8, hidden_layer_sizes=()).fit(X_train).score(X_test)
     assert autoencoder.transform(X_test).tobytes() == autoencoder.transform(X_test).tobytes()
+
+
+def test_longer_codes_of_wide_rows_are_trained_on_masked_inputs(bigrams, quick):
+    X = bigrams[0][::3]
+
+    def codes(latent_dim, **parameters):
+        autoencoder = quick(latent_dim, max_epochs=3, **parameters)
+        return autoencoder.fit(X).inverse_transform(autoencoder.transform(X[:5])).tobytes()
+
+    assert codes(20) == codes(20, corruption=0.1)
+    assert codes(8) == codes(8, corruption=0.0)
