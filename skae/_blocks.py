@@ -154,14 +154,50 @@ class RowBlocks(Blocks):
         return self._stacked(parts)[np.argsort(order)]
 
     def each(self, function, arguments):
+        """Ask each block.
+
+        Parameters
+        ----------
+        function : callable
+        arguments : list of tuple
+            What it is called with after the block, one for each.
+
+        Yields
+        ------
+        answer : object
+        """
         for (_, block), part in zip(self.blocks(), arguments, strict=True):
             yield function(block, *part)
 
     def total(self, function, arguments):
+        """Sum up what the blocks say.
+
+        Parameters
+        ----------
+        function : callable
+        arguments : list of tuple
+            As in `each`.
+
+        Returns
+        -------
+        total : object
+        """
         return sum(self.each(function, arguments))
 
     def blocks(self, start=0, stop=None):
-        """(rows, block) for those with rows from ``start`` to ``stop``."""
+        """Open the blocks, one after the other.
+
+        Parameters
+        ----------
+        start, stop : int
+            Only those with rows between these.
+
+        Yields
+        ------
+        rows : slice
+            Numbers of the rows of the block.
+        block : array-like or CSR matrix
+        """
         stop = len(self) if stop is None else stop
         for rows, block in zip(self.row_slices, self._blocks, strict=True):
             if rows.start < stop and rows.stop > start:
