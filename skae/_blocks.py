@@ -159,8 +159,9 @@ class RowBlocks(Blocks):
         Parameters
         ----------
         function : callable
+            What is called with each block.
         arguments : list of tuple
-            What it is called with after the block, one for each.
+            What it is called with besides, one for each block.
 
         Yields
         ------
@@ -175,12 +176,14 @@ class RowBlocks(Blocks):
         Parameters
         ----------
         function : callable
+            What is called with each block.
         arguments : list of tuple
             As in `each`.
 
         Returns
         -------
         total : object
+            The sum.
         """
         return sum(self.each(function, arguments))
 

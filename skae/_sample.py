@@ -18,6 +18,7 @@ class SampleMixin:
         Parameters
         ----------
         n_samples : int, default=1
+            How many.
         random_state : int, RandomState instance or None, default=None
             Of the codes; None takes fresh entropy.
 

@@ -45,7 +45,8 @@ def public_objects():
                 yield f"skae.{name}.{attribute}"
     for method in ("fit", "transform", "inverse_transform", "score", "score_samples"):
         yield f"skae.DenseAutoencoder.{method}"
-    yield "skae.DenseAutoencoder.partial_fit"
+    for method in ("partial_fit", "truncate", "sample"):
+        yield f"skae.DenseAutoencoder.{method}"
 
 
 @pytest.mark.parametrize("name", list(public_objects()))
