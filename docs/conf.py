@@ -13,3 +13,4 @@ templates_path = []
 numpydoc_show_class_members = False
 autodoc_default_options = {"members": True, "inherited-members": False}
 myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 2  # so that pages can link to each other's sections
