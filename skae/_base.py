@@ -9,7 +9,7 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_array
 from sklearn.utils.validation import _check_n_features, check_is_fitted
 from torch import nn
 
@@ -17,15 +17,17 @@ from ._basis import Basis, is_exact, principal_basis
 from ._blocks import Blocks, is_dask
 from ._cache import Cache
 from ._callbacks import CallbackSupportMixin, callback_context, with_callbacks
+from ._canonical import output_dtype
 from ._checkpoint import NOWHERE, Checkpoint, description, digest
 from ._code_length import shortest_code
 from ._device import resolve_device, survive_fork, taking_turns
 from ._forms import plain_autoencoder
 from ._gate import most_epochs
-from ._input import output_dtype, validated
+from ._input import validated
 from ._losses import LOSSES, LOSSES_OF_COUNTS
 from ._ordered import ordered
 from ._parameters import CONSTRAINTS, check_combinations, resolve_latent_dim, training_options
+from ._random import random_state_of
 from ._reports import Reports, Tasks, report_of
 from ._rows import rows_of, torch_dtype
 from ._sample import SampleMixin
@@ -127,7 +129,9 @@ class BaseAutoencoder(
         with report_of(self.verbose) as report, taking_turns(device):
             if context is not None:
                 report = Reports([report, Tasks(self, context)])
-            self._fit_rows(X, weights, replace(options, report=report), self._fresh_random_state())
+            self._fit_rows(
+                X, weights, replace(options, report=report), random_state_of(self.random_state)
+            )
         del self._previous
         if self.whiten:
             deviations = deviations_of(self._encode(X), weights, sample_weight)
@@ -146,11 +150,6 @@ class BaseAutoencoder(
         validated = {"n_features_in_", "feature_names_in_"}
         for name in [name for name in vars(self) if name.endswith("_") and name not in validated]:
             delattr(self, name)
-
-    def _fresh_random_state(self):
-        # scikit-learn would take None as NumPy's global generator, and so advance it.
-        seed = np.random.RandomState() if self.random_state is None else self.random_state
-        return check_random_state(seed)
 
     def _most_epochs(self, options, n_samples, n_features):
         if not self.linear_path:

@@ -8,6 +8,7 @@ from os import PathLike
 import numpy as np
 import scipy.sparse as sp
 
+from ._canonical import canonical_csr, output_dtype
 from ._tall import batch_slices
 
 
@@ -60,6 +61,13 @@ class Blocks(ABC):
     def ask(self, function):
         """Iterate over ``function(block)`` for each block."""
         return self.each(function, [()] * len(self.row_slices))
+
+
+def inside(rows, start, stop):
+    """Which rows of a block lie between two of all: a slice; None if there are none."""
+    if rows.start < stop and rows.stop > start:
+        return slice(max(0, start - rows.start), stop - rows.start)
+    return None
 
 
 def _least(block):
@@ -124,7 +132,7 @@ class RowBlocks(Blocks):
         self.is_sparse = sp.issparse(first)
         self.dtype = first.dtype
         if self.is_sparse:  # as everywhere, in the precision of its codes
-            self.dtype = np.result_type(first.dtype, np.float32)
+            self.dtype = output_dtype(first.dtype)
         for shape in shapes:
             if shape[1] != shapes[0][1]:
                 raise ValueError(
@@ -139,18 +147,16 @@ class RowBlocks(Blocks):
         """Some rows, as an array or CSR matrix: a slice without a step, or row numbers."""
         if isinstance(index, slice):
             start, stop, _ = index.indices(len(self))
-            parts = [
-                block[max(0, start - rows.start) : stop - rows.start]
-                for rows, block in self.blocks(start, stop)
-            ]
-            return self._stacked(parts)
+            return self._stacked(
+                [block[inside(rows, start, stop)] for rows, block in self.blocks(start, stop)]
+            )
         numbers = np.asarray(index)
         order = np.argsort(numbers, kind="stable")
         found, parts = numbers[order], []
         for rows, block in self.blocks(*((found[0], found[-1] + 1) if len(found) else (0, 0))):
-            inside = found[(found >= rows.start) & (found < rows.stop)] - rows.start
-            if len(inside):
-                parts.append(block[inside])
+            taken = found[(found >= rows.start) & (found < rows.stop)] - rows.start
+            if len(taken):
+                parts.append(block[taken])
         return self._stacked(parts)[np.argsort(order)]
 
     def each(self, function, arguments):
@@ -203,18 +209,13 @@ class RowBlocks(Blocks):
         """
         stop = len(self) if stop is None else stop
         for rows, block in zip(self.row_slices, self._blocks, strict=True):
-            if rows.start < stop and rows.stop > start:
+            if inside(rows, start, stop):
                 yield rows, self._converted(_opened(block))
 
     def _converted(self, block):
         if sp.issparse(block) is not self.is_sparse:
             raise ValueError("blocks must all be sparse or none: the first decides.")
-        if self.is_sparse:
-            block = block.tocsr().astype(self.dtype, copy=False)
-            if not block.has_canonical_format:
-                block = block.copy()
-                block.sum_duplicates()
-        return block
+        return canonical_csr(block, self.dtype) if self.is_sparse else block
 
 
 class Store:

@@ -13,10 +13,10 @@ from torch import nn
 from . import _defaults
 from ._base import BaseAutoencoder
 from ._blocks import Blocks, in_blocks, is_dask
+from ._canonical import output_dtype
 from ._codec import PlainCodec
 from ._convolutions import Fold, Layout, Unfold, conv_decoder, conv_encoder, conv_refiner, halved
 from ._device import resolve_device
-from ._input import output_dtype
 from ._modules import LinearPathAutoencoder, corrupted
 from ._on_rows import fit_linear_path
 from ._ordered import completed

@@ -2,13 +2,15 @@
 
 from functools import partial
 from itertools import accumulate, pairwise
+from operator import getitem
 
 import dask
 import numpy as np
 import scipy.sparse as sp
 import torch
 
-from ._blocks import Blocks
+from ._blocks import Blocks, inside
+from ._canonical import canonical_csr, output_dtype
 
 # So many sums are added up by one task.
 _AT_ONCE = 8
@@ -29,24 +31,20 @@ class DaskBlocks(Blocks):
                 f"X is a dask array of shape {X.shape}, but must have two axes of known length: "
                 f"compute_chunk_sizes() finds it out."
             )
-        if X.numblocks[1] > 1:
-            X = X.rechunk({1: -1})
+        X = _in_whole_rows(X)
         self.shape = tuple(map(int, X.shape))
         self.is_sparse = sp.issparse(X._meta)
-        self.dtype = np.result_type(X.dtype, np.float32) if self.is_sparse else X.dtype
+        self.dtype = output_dtype(X.dtype) if self.is_sparse else X.dtype
         self.row_slices = [slice(*ends) for ends in pairwise(accumulate(X.chunks[0], initial=0))]
         self._blocks = X.to_delayed().ravel().tolist()
 
     def __getitem__(self, index):
         """The rows of a slice without a step, as an array or CSR matrix."""
         start, stop, _ = index.indices(len(self))
-        numbers, arguments = [], []
-        for number, rows in enumerate(self.row_slices):
-            if rows.start < stop and rows.stop > start:
-                numbers.append(number)
-                arguments.append((slice(max(0, start - rows.start), stop - rows.start),))
-        blocks = [self._blocks[number] for number in numbers]
-        return self._stacked(dask.compute(*self._tasks(_rows_of_block, arguments, blocks)))
+        asked = [inside(rows, start, stop) for rows in self.row_slices]
+        blocks = [block for block, rows in zip(self._blocks, asked, strict=True) if rows]
+        arguments = [(rows,) for rows in asked if rows]
+        return self._stacked(dask.compute(*self._tasks(getitem, arguments, blocks)))
 
     def check_random_access(self):
         raise ValueError(
@@ -71,22 +69,18 @@ class DaskBlocks(Blocks):
         return [ask(block, part) for block, part in zip(blocks, arguments, strict=True)]
 
 
-def _rows_of_block(block, rows):
-    return block[rows]
-
-
 def _ask(function, dtype, block, part):
-    if dtype is None:
-        return function(np.asarray(block), *part)
-    block = sp.csr_matrix(block, dtype=dtype)
-    block.sum_duplicates()
+    block = np.asarray(block) if dtype is None else canonical_csr(block, dtype)
     return function(block, *part)
+
+
+def _in_whole_rows(X):
+    return X.rechunk({1: -1}) if X.numblocks[1] > 1 else X
 
 
 def lazily(estimator, method, X, n_columns=None, dtype=None):
     """What a method of a fitted estimator says of a dask array, when it is asked for."""
-    if X.numblocks[1] > 1:
-        X = X.rechunk({1: -1})
+    X = _in_whole_rows(X)
     chunks = (X.chunks[0],) if n_columns is None else (X.chunks[0], (n_columns,))
     return X.map_blocks(
         _say,

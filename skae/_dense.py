@@ -8,10 +8,10 @@ from sklearn.utils._param_validation import StrOptions
 
 from . import _defaults
 from ._base import BaseAutoencoder
+from ._canonical import output_dtype
 from ._codec import PlainCodec, PrincipalCodec
 from ._device import resolve_device
 from ._gate import Verdict
-from ._input import output_dtype
 from ._memory import refuse_too_large
 from ._modules import ResidualAutoencoder, corrupted, perceptron
 from ._ordered import completed

@@ -1,16 +1,11 @@
 """What estimators take as X: checked, and in the form that everything behind them works on."""
 
-import numpy as np
 import scipy.sparse as sp
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_n_features, validate_data
 
 from ._blocks import Blocks, in_blocks, is_dask, pieces
-
-
-def output_dtype(dtype):
-    """float32 where it holds every number of the given dtype, else float64."""
-    return np.dtype(np.float32 if np.can_cast(dtype, np.float32) else np.float64)
+from ._canonical import canonical_csr, output_dtype
 
 
 def validated(estimator, X, *, reset, in_random_order):
@@ -42,12 +37,7 @@ def validated(estimator, X, *, reset, in_random_order):
         dtype="numeric",
         ensure_min_samples=2 if reset else 1,
     )
-    if sp.issparse(X):
-        X = X.astype(output_dtype(X.dtype), copy=False)
-        if not X.has_canonical_format:
-            X = X.copy()
-            X.sum_duplicates()
-    return X
+    return canonical_csr(X, output_dtype(X.dtype)) if sp.issparse(X) else X
 
 
 def _validated_blocks(estimator, X, reset):

@@ -8,16 +8,17 @@ import torch
 from sklearn.utils.metaestimators import available_if
 
 from . import _defaults
+from ._canonical import output_dtype
 from ._device import resolve_device
 from ._follower import Follower
 from ._gate import LONGEST_NONLINEAR_CODE
-from ._input import output_dtype
 from ._parameters import (
     check_combinations,
     resolve_hidden_layer_sizes,
     resolve_latent_dim,
     training_options,
 )
+from ._random import random_state_of
 from ._rows import torch_dtype
 from ._running_basis import RunningBasis
 from ._stream import Stream
@@ -99,7 +100,7 @@ class PartialFitMixin:
         n, p, k = _defaults.ROWS_OF_STREAM, len(self.mean_), self.latent_dim_
         n_directions = min(p, k + _defaults.FURTHER_DIRECTIONS)
         basis = RunningBasis(p, n_directions, torch_dtype(self.mean_.dtype))
-        rng = self._fresh_random_state()
+        rng = random_state_of(self.random_state)
         module = None
         if hasattr(self, "_seen"):
             n_seen, variances, total = self._seen

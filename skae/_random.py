@@ -6,8 +6,18 @@ change ours, and ours everybody's numbers.
 
 from contextlib import contextmanager
 
+import numpy as np
 import torch
+from sklearn.utils import check_random_state
 from torch import Tensor, nn
+
+
+def random_state_of(given):
+    """A `RandomState`; fresh entropy for None.
+
+    scikit-learn would take None as NumPy's global generator, and so advance it.
+    """
+    return check_random_state(np.random.RandomState() if given is None else given)
 
 
 def drawn(generator, make, *args, **kwargs):

@@ -313,10 +313,8 @@ class StackedRows(Rows):
         return self.X.total(*self._asked("_column_sum", centred=False)) / len(self)
 
     def dense(self, index):
-        numpy_dtype = np.float64 if self.dtype == torch.float64 else np.float32
-        batch = self.X[index]
-        batch = batch.toarray() if sp.issparse(batch) else batch
-        return tensor_of(np.ascontiguousarray(batch, dtype=numpy_dtype)).to(self.device)
+        rows = rows_of(self.X[index], mean=self.mean, dtype=self.dtype, device=self.device)
+        return rows.dense(slice(None))
 
     def times(self, W):
         product = tall_zeros(len(self), W)

@@ -1,9 +1,9 @@
 """New rows from a variational autoencoder."""
 
-import numpy as np
-from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
+
+from ._random import random_state_of
 
 
 class SampleMixin:
@@ -28,8 +28,7 @@ class SampleMixin:
             The mean of each row's distribution, as from `inverse_transform`.
         """
         check_is_fitted(self)
-        seed = np.random.RandomState() if random_state is None else random_state
-        codes = check_random_state(seed).standard_normal((n_samples, self.latent_dim_))
+        codes = random_state_of(random_state).standard_normal((n_samples, self.latent_dim_))
         if self._code_scale is not None:
             codes /= self._code_scale
         return self.inverse_transform(codes.astype(self.mean_.dtype))

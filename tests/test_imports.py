@@ -19,6 +19,7 @@ ORDER = [
     "_forms",
     "_convolutions",
     "_tall",
+    "_canonical",
     "_blocks",
     "_dask",
     "_rows",
