@@ -1,10 +1,11 @@
 """What every autoencoder estimator shares: validation, the public methods, the fitted state."""
 
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
-from functools import partial
 from numbers import Integral, Real
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import _check_n_features, check_is_fitted
 from torch import nn
 
+from ._as_json import decoded, encoded
 from ._basis import Basis, is_exact, principal_basis
 from ._blocks import Blocks, is_dask
 from ._cache import Cache
@@ -21,6 +23,7 @@ from ._canonical import output_dtype
 from ._checkpoint import NOWHERE, Checkpoint, description, digest
 from ._code_length import shortest_code
 from ._device import resolve_device, survive_fork, taking_turns
+from ._documented import DocumentedMixin
 from ._forms import plain_autoencoder
 from ._gate import most_epochs
 from ._input import validated
@@ -45,6 +48,7 @@ class BaseAutoencoder(
     SampleMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
+    DocumentedMixin,
     BaseEstimator,
     ABC,
 ):
@@ -55,6 +59,12 @@ class BaseAutoencoder(
     """
 
     _parameter_constraints = CONSTRAINTS
+
+    latent_dim_: int
+    mean_: np.ndarray
+    module_: nn.Module
+    n_iter_: int
+    history_: list[dict[str, Any]]
 
     @staticmethod
     @abstractmethod
@@ -76,7 +86,7 @@ class BaseAutoencoder(
     def _cut(self, latent_dim):
         """Cut what was learnt to codes of ``latent_dim`` numbers."""
 
-    def fit(self, X, y=None, sample_weight=None):
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn to encode and decode the rows of X.
 
         Parameters
@@ -216,7 +226,7 @@ class BaseAutoencoder(
             "torch": str(torch.__version__),
         }
 
-    def transform(self, X):
+    def transform(self, X: Any) -> np.ndarray:
         """Encode the rows of X.
 
         Parameters
@@ -237,7 +247,7 @@ class BaseAutoencoder(
             Z /= self._code_scale
         return Z.astype(output_dtype(X.dtype), copy=False)
 
-    def inverse_transform(self, X):
+    def inverse_transform(self, X: Any) -> np.ndarray:
         """Decode codes into rows.
 
         Parameters
@@ -271,7 +281,7 @@ class BaseAutoencoder(
             X_hat[chunk] = codec.decode(torch.from_numpy(codes[chunk]).to(device)).cpu()
         return X_hat
 
-    def score_samples(self, X):
+    def score_samples(self, X: Any) -> np.ndarray:
         """Return minus the reconstruction error of each row: squared, or as the loss has it.
 
         Rows unlike those seen in `fit` score low: an anomaly score.
@@ -288,9 +298,9 @@ class BaseAutoencoder(
         check_is_fitted(self)
         if is_dask(X):
             return self._lazily("score_samples", X)
-        return -self._in_chunks(self._validate_rows(X, reset=False), "errors")
+        return -self._in_chunks(self._validate_rows(X, reset=False), "errors")[0]
 
-    def score(self, X, y=None, sample_weight=None):
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the share of the variance of X that the reconstruction explains.
 
         ``1 - |X - X_hat|^2 / |X - mean_|^2``, where ``mean_`` is the mean of the rows that were
@@ -314,15 +324,39 @@ class BaseAutoencoder(
         check_is_fitted(self)
         X, weights = weighed(self._validate_rows(X, reset=False), sample_weight)
         weights = np.ones(X.shape[0]) if weights is None else weights
-        error = weights @ self._in_chunks(X, "errors")
-        total = weights @ self._in_chunks(X, "errors_of_mean")
+        error, total = self._in_chunks(X, "errors", "errors_of_mean") @ weights
         if total == 0:
             return float(error == 0)
         return float(1 - error / total)
 
     @property
+    def n_components_(self):
+        """``latent_dim_``, by the name that it has in `PCA`."""
+        return self.latent_dim_
+
+    @property
     def _n_features_out(self):
         return self.latent_dim_
+
+    def __copy__(self):
+        """A shallow copy, with the same module: `__getstate__` would take that apart."""
+        other = type(self).__new__(type(self))
+        vars(other).update(vars(self))
+        return other
+
+    def __getstate__(self):
+        """The state, with a module of known layers as plain data: skops, too, keeps that."""
+        state, arrays = dict(super().__getstate__()), {}
+        if "module_" in state:
+            with suppress(ValueError):  # of a network of one's own, which stays what it is
+                state["module_"] = (encoded(self.module_, "module_", arrays), arrays)
+        return state
+
+    def __setstate__(self, state):
+        module = state.get("module_")
+        if isinstance(module, tuple):
+            state = {**state, "module_": decoded(*module)}
+        super().__setstate__(state)
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "latent_dim_")
@@ -419,14 +453,16 @@ class BaseAutoencoder(
             codes[chunk] = codec.encode(self._rows(X[chunk])).cpu()
         return codes
 
-    def _in_chunks(self, X, method):
-        """What a method of the codec says of each row."""
+    def _in_chunks(self, X, *methods):
+        """What methods of the codec say of each row: shape (len(methods), n)."""
         if isinstance(X, Blocks):
-            return np.concatenate(list(X.ask(partial(self._in_chunks, method=method))))
+            return np.hstack(list(X.ask(lambda block: self._in_chunks(block, *methods))))
         codec = self._codec()
-        errors = np.empty(X.shape[0])
+        errors = np.empty((len(methods), X.shape[0]))
         for chunk in _chunks(X, codec):
-            errors[chunk] = getattr(codec, method)(self._rows(X[chunk])).cpu()
+            rows = self._rows(X[chunk])
+            for said, method in zip(errors, methods, strict=True):
+                said[chunk] = getattr(codec, method)(rows).cpu()
         return errors
 
 

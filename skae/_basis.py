@@ -9,6 +9,7 @@ There are three roads to them, chosen by the smaller side of A:
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -78,10 +79,11 @@ def principal_basis(
     else:
         values, directions = _krylov(rows, n_directions, n_accurate, tol, generator, cache)
     degrees_of_freedom = max(1, len(rows) - 1)
+    found = cache.recall("total", lambda: {"total": torch.tensor(rows.squared_norms().sum())})
     return Basis(
         directions=_fix_signs(directions),
         variances=values.clamp_min(0.0).cpu().numpy().astype(np.float64) / degrees_of_freedom,
-        total_variance=float(rows.squared_norms().sum() / degrees_of_freedom),
+        total_variance=float(found["total"]) / degrees_of_freedom,
     )
 
 
@@ -104,6 +106,10 @@ def _exact(rows, n_directions, cache):
 def _eigenvectors(matrix):
     values, vectors = torch.linalg.eigh(matrix)
     return {"values": values, "vectors": vectors.contiguous()}
+
+
+def _values(matrix):
+    return {"values": torch.linalg.eigvalsh(matrix)}
 
 
 def _krylov(rows, n_directions, n_accurate, tol, generator, cache):
@@ -142,7 +148,8 @@ def _krylov(rows, n_directions, n_accurate, tol, generator, cache):
         found = cache.recall(f"columns from {len(T)}", step)
         T = _bordered(T, found["column"].to(rows.device))
         if len(T) >= min(side, next_check):
-            before, captured = captured, torch.linalg.eigvalsh(T)[-n_accurate:].sum()
+            found_values = cache.recall(f"values of {len(T)}", partial(_values, T))["values"]
+            before, captured = captured, found_values[-n_accurate:].sum()
             n_new, n_checked = len(T) - n_checked, len(T)
             if captured - before <= tol * captured * n_new / _BLOCK_SIZE:
                 break
@@ -152,9 +159,9 @@ def _krylov(rows, n_directions, n_accurate, tol, generator, cache):
             break
         Q = torch.cat([Q, block], dim=1)
 
-    values, vectors = torch.linalg.eigh(T)
-    values, vectors = values[-n_directions:].flip(0), vectors[:, -n_directions:].flip(1)
-    directions = Q @ vectors
+    found = cache.recall(f"vectors of {len(T)}", partial(_eigenvectors, T))
+    values = found["values"][-n_directions:].flip(0).to(rows.device)
+    directions = Q @ found["vectors"][:, -n_directions:].flip(1).to(rows.device)
     if not tall:
         del Q
         directions = rows.transposed_times(directions)

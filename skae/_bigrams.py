@@ -1,16 +1,20 @@
 """Byte strings and files to counts or frequencies of their byte bigrams."""
 
 import os
+from collections.abc import Iterable
+from typing import Any, Self
 
 import numpy as np
 import scipy.sparse as sp
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import StrOptions
 
+from ._documented import DocumentedMixin
+
 _N_BIGRAMS = 256 * 256
 
 
-class ByteBigrams(TransformerMixin, BaseEstimator):
+class ByteBigrams(TransformerMixin, DocumentedMixin, BaseEstimator):
     """Turn byte strings into sparse rows of byte-bigram frequencies.
 
     Column ``256 * a + b`` says how often byte ``a`` is directly followed by byte ``b``. The order
@@ -51,11 +55,11 @@ class ByteBigrams(TransformerMixin, BaseEstimator):
         "norm": [StrOptions({"l1"}), None],
     }
 
-    def __init__(self, *, input="content", norm="l1"):
+    def __init__(self, *, input: str = "content", norm: str | None = "l1") -> None:
         self.input = input
         self.norm = norm
 
-    def fit(self, X, y=None):
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Check the parameters; nothing is learnt.
 
         Parameters
@@ -73,7 +77,7 @@ class ByteBigrams(TransformerMixin, BaseEstimator):
         self._validate_params()
         return self
 
-    def transform(self, X):
+    def transform(self, X: Iterable[Any]) -> sp.csr_matrix:
         """Count the bigrams of each item.
 
         Parameters
@@ -139,7 +143,7 @@ class ByteBigrams(TransformerMixin, BaseEstimator):
         except TypeError:
             raise TypeError(f"X[{position}] must be bytes, got {type(item).__name__}.") from None
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Name the columns: ``bigram_`` and the two bytes in hexadecimal.
 
         Parameters

@@ -1,9 +1,11 @@
 """Rows that lie in blocks, on disk or in memory, as one X."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from itertools import accumulate, pairwise
 from math import prod
 from os import PathLike
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -123,7 +125,7 @@ class RowBlocks(Blocks):
     True
     """
 
-    def __init__(self, blocks):
+    def __init__(self, blocks: Iterable[Any]) -> None:
         self._blocks = list(blocks)
         if not self._blocks:
             raise ValueError("blocks=[] must be one block of rows or more.")

@@ -82,9 +82,9 @@ class PrincipalCodec(Codec):
         # |x - x_hat|^2 = |x - m|^2 - |y|^2 + |y - y_hat|^2, because the directions are orthonormal.
         y = self._scores(rows)
         y_hat = self.module(y)
-        errors = torch.from_numpy(rows.squared_norms()).to(y.device)
-        errors += ((y - y_hat).double().square() - y.double().square()).sum(dim=1)
-        return errors.clamp_min_(0.0)
+        norms = torch.from_numpy(rows.squared_norms()).to(y.device)
+        changes = ((y - y_hat).double().square() - y.double().square()).sum(dim=1)
+        return (norms + changes).clamp_min_(0.0)
 
     def errors_of_mean(self, rows):
         return torch.from_numpy(rows.squared_norms())

@@ -1,8 +1,11 @@
 """ConvAutoencoder: its parameters, and how its modules are built."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
 from numbers import Integral
+from os import PathLike
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -160,13 +163,15 @@ class ConvAutoencoder(BaseAutoencoder):
     Attributes
     ----------
     latent_dim_ : int
-        Length of the code.
+        Length of the code; PCA's name for it, ``n_components_``, is another for the same.
     input_shape_ : tuple of int
         Shape of one picture or signal.
     mean_ : ndarray of shape (n_features,)
         Mean of the training rows.
     components_ : ndarray of shape (latent_dim, n_features)
         Principal directions, the linear part of the code. Linear path only.
+    explained_variance_ : ndarray of shape (latent_dim,)
+        Variance of the training rows along each direction. Linear path only.
     explained_variance_ratio_ : ndarray of shape (latent_dim,)
         Share of the training rows' variance along each direction. Linear path only.
     nonlinear_gain_ : float
@@ -179,8 +184,9 @@ class ConvAutoencoder(BaseAutoencoder):
     history_ : list of dict
         One entry for each epoch of each stage: "stage", "epoch", "train_loss" and, but for the
         training on all rows, "valid_loss" (mean error of a row, as in `score_samples`),
-        "variance_explained" (as in `score`, of the rows put aside where there is a "valid_loss")
-        and "dur" (seconds).
+        "variance_explained" (as in `score`, of the rows put aside where there is a "valid_loss"),
+        "variance_explained_by_pca" (of the same rows, where PCA is what there is to beat) and "dur"
+        (seconds).
     n_features_in_ : int
         Numbers in a picture: the columns of flat X in `fit`.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -229,44 +235,44 @@ class ConvAutoencoder(BaseAutoencoder):
 
     def __init__(
         self,
-        latent_dim=None,
+        latent_dim: float | None = None,
         *,
-        input_shape=None,
-        channel_axis=None,
-        channels="auto",
-        kernel_size=5,
-        n_convs_per_stage=1,
-        bottleneck="dense",
-        hidden_layer_sizes="auto",
-        activation="gelu",
-        encoder=None,
-        decoder=None,
-        linear_path=True,
-        loss="mse",
-        output_activation=None,
-        truncations=None,
-        penalty=None,
-        alpha=1.0,
-        whiten=False,
-        corruption="auto",
-        noise=0.0,
-        max_epochs="auto",
-        batch_size="auto",
-        learning_rate="auto",
-        weight_decay=0.3,
-        early_stopping=True,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        tol=1e-4,
-        device="auto",
-        precision="auto",
-        warm_start=False,
-        checkpoint=None,
-        memory=None,
-        callbacks=None,
-        random_state=None,
-        verbose=0,
-    ):
+        input_shape: Sequence[int] | None = None,
+        channel_axis: int | None = None,
+        channels: Sequence[int] | str = "auto",
+        kernel_size: int = 5,
+        n_convs_per_stage: int = 1,
+        bottleneck: str = "dense",
+        hidden_layer_sizes: Sequence[int] | str = "auto",
+        activation: str = "gelu",
+        encoder: Callable[..., Any] | None = None,
+        decoder: Callable[..., Any] | None = None,
+        linear_path: bool = True,
+        loss: str = "mse",
+        output_activation: str | None = None,
+        truncations: Sequence[int] | str | None = None,
+        penalty: str | None = None,
+        alpha: float = 1.0,
+        whiten: bool = False,
+        corruption: float | str = "auto",
+        noise: float = 0.0,
+        max_epochs: int | str = "auto",
+        batch_size: int | str = "auto",
+        learning_rate: float | str = "auto",
+        weight_decay: float = 0.3,
+        early_stopping: bool = True,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        warm_start: bool = False,
+        checkpoint: str | PathLike | None = None,
+        memory: Any = None,
+        callbacks: Sequence[Any] | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
         self.latent_dim = latent_dim
         self.input_shape = input_shape
         self.channel_axis = channel_axis
@@ -305,11 +311,11 @@ class ConvAutoencoder(BaseAutoencoder):
         self.verbose = verbose
 
     @property
-    def components_(self):
+    def components_(self) -> np.ndarray:
         """Principal directions, the linear part of the code: (latent_dim, n_features)."""
         return self.module_.directions.numpy().T
 
-    def inverse_transform(self, X):
+    def inverse_transform(self, X: Any) -> np.ndarray:
         """Decode codes into pictures.
 
         Parameters
@@ -410,6 +416,7 @@ class ConvAutoencoder(BaseAutoencoder):
             torch.from_numpy(rows.mean), basis.directions, torch.ones(latent_dim)
         )
         module.directions = basis.directions
+        self.explained_variance_ = basis.variances[:latent_dim]
         self.explained_variance_ratio_ = basis.explained_variance_ratio[:latent_dim]
         self.nonlinear_gain_ = verdict.gain
         self._gains_when_cut = verdict.gains_when_cut

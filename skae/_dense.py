@@ -1,6 +1,9 @@
 """DenseAutoencoder: its parameters, and how its modules are built."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
+from os import PathLike
+from typing import Any
 
 import numpy as np
 import torch
@@ -139,11 +142,13 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
     Attributes
     ----------
     latent_dim_ : int
-        Length of the code.
+        Length of the code; PCA's name for it, ``n_components_``, is another for the same.
     mean_ : ndarray of shape (n_features,)
         Mean of the training rows.
     components_ : ndarray of shape (latent_dim, n_features)
         Principal directions, the linear part of the code. Linear path only.
+    explained_variance_ : ndarray of shape (latent_dim,)
+        Variance of the training rows along each direction. Linear path only.
     explained_variance_ratio_ : ndarray of shape (latent_dim,)
         Share of the training rows' variance along each direction. Linear path only.
     nonlinear_gain_ : float
@@ -156,8 +161,9 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
     history_ : list of dict
         One entry for each epoch of each stage: "stage", "epoch", "train_loss" and, but for the
         training on all rows, "valid_loss" (mean error of a row, as in `score_samples`),
-        "variance_explained" (as in `score`, of the rows put aside where there is a "valid_loss")
-        and "dur" (seconds).
+        "variance_explained" (as in `score`, of the rows put aside where there is a "valid_loss"),
+        "variance_explained_by_pca" (of the same rows, where PCA is what there is to beat) and "dur"
+        (seconds).
     n_features_in_ : int
         Number of columns of X in `fit`.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -198,38 +204,38 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
 
     def __init__(
         self,
-        latent_dim=None,
+        latent_dim: float | None = None,
         *,
-        hidden_layer_sizes="auto",
-        activation="gelu",
-        encoder=None,
-        decoder=None,
-        linear_path=True,
-        loss="mse",
-        output_activation=None,
-        truncations=None,
-        penalty=None,
-        alpha=1.0,
-        whiten=False,
-        corruption="auto",
-        noise=0.0,
-        max_epochs="auto",
-        batch_size="auto",
-        learning_rate="auto",
-        weight_decay=0.3,
-        early_stopping=True,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        tol=1e-4,
-        device="auto",
-        precision="auto",
-        warm_start=False,
-        checkpoint=None,
-        memory=None,
-        callbacks=None,
-        random_state=None,
-        verbose=0,
-    ):
+        hidden_layer_sizes: Sequence[int] | str = "auto",
+        activation: str = "gelu",
+        encoder: Callable[..., Any] | None = None,
+        decoder: Callable[..., Any] | None = None,
+        linear_path: bool = True,
+        loss: str = "mse",
+        output_activation: str | None = None,
+        truncations: Sequence[int] | str | None = None,
+        penalty: str | None = None,
+        alpha: float = 1.0,
+        whiten: bool = False,
+        corruption: float | str = "auto",
+        noise: float = 0.0,
+        max_epochs: int | str = "auto",
+        batch_size: int | str = "auto",
+        learning_rate: float | str = "auto",
+        weight_decay: float = 0.3,
+        early_stopping: bool = True,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        warm_start: bool = False,
+        checkpoint: str | PathLike | None = None,
+        memory: Any = None,
+        callbacks: Sequence[Any] | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
         self.latent_dim = latent_dim
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -303,6 +309,7 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         module = verdict.module or self._linear_module()
         n_used = len(module.scale)
         self._keep_directions(basis.directions[:, :n_used])
+        self.explained_variance_ = basis.variances[:latent_dim]
         self.explained_variance_ratio_ = basis.explained_variance_ratio[:latent_dim]
         self.nonlinear_gain_ = verdict.gain
         self._gains_when_cut = verdict.gains_when_cut
@@ -380,8 +387,9 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         if self.module_.decoder is None:
             self.module_, directions = self._linear_module(), directions[:, :latent_dim]
         self._keep_directions(torch.from_numpy(directions))
-        n_seen, variances, total_variance = self._seen
-        self._seen = (n_seen, variances[: directions.shape[1]], total_variance)
+        if hasattr(self, "_seen"):
+            n_seen, variances, total_variance = self._seen
+            self._seen = (n_seen, variances[: directions.shape[1]], total_variance)
         vars(self).pop("_stream", None)
 
     def _codec(self):

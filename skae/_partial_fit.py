@@ -2,6 +2,7 @@
 
 import time
 from copy import deepcopy
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ class PartialFitMixin:
     """What makes batches of rows into the fitted attributes of `DenseAutoencoder`."""
 
     @available_if(lambda self: self.linear_path and not self.whiten and self.truncations is None)
-    def partial_fit(self, X, y=None):
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Go on learning from a batch of rows, as `IncrementalPCA` does.
 
         The principal directions are those of all rows so far; the networks take one pass over the
@@ -78,9 +79,11 @@ class PartialFitMixin:
 
         n_used = len(stream.basis.squares) if stream.gain else self.latent_dim_
         self._keep_directions(stream.directions[:, :n_used])
+        self.explained_variance_ = stream.explained_variance
         self.explained_variance_ratio_ = stream.explained_variance_ratio
         self.nonlinear_gain_ = stream.gain
         self._stream = stream
+        vars(self).pop("_seen", None)  # the stream knows more
         self._code_scale = None
         epoch = {
             "stage": "batch",
@@ -97,6 +100,12 @@ class PartialFitMixin:
 
     def _new_stream(self, device):
         """A stream that starts from what is fitted, if anything is."""
+        if hasattr(self, "components_") and not hasattr(self, "_seen"):
+            raise ValueError(
+                "partial_fit cannot go on from an autoencoder that was saved by skae.save in the "
+                "middle of its batches: the file holds the model and not what it remembers of "
+                "them. Pickle holds both."
+            )
         n, p, k = _defaults.ROWS_OF_STREAM, len(self.mean_), self.latent_dim_
         n_directions = min(p, k + _defaults.FURTHER_DIRECTIONS)
         basis = RunningBasis(p, n_directions, torch_dtype(self.mean_.dtype))

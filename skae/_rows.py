@@ -77,6 +77,7 @@ class Rows(ABC):
         self.device = device
         self.mean = self._column_mean() if mean is None else np.asarray(mean, dtype=np.float64)
         self._mean = torch.from_numpy(self.mean).to(device=device, dtype=dtype)
+        self._norms = None
 
     def __len__(self):
         return self.shape[0]
@@ -103,9 +104,15 @@ class Rows(ABC):
     def prepare_for_many_products(self):  # noqa: B027, rows may well have nothing to do
         """Rearrange the rows, if that makes `times` and `transposed_times` faster."""
 
-    @abstractmethod
     def squared_norms(self):
         """Squared length of each centred row in float64, shape (n,)."""
+        if self._norms is None:
+            self._norms = self._squared_norms()
+        return self._norms
+
+    @abstractmethod
+    def _squared_norms(self):
+        """What `squared_norms` remembers."""
 
     @abstractmethod
     def covariance(self):
@@ -168,7 +175,7 @@ class DenseRows(Rows):
             covariance.addmm_(batch.T, weighted)
         return covariance
 
-    def squared_norms(self):
+    def _squared_norms(self):
         norms = np.empty(self.shape[0])
         for rows in batch_slices(self.shape[0], self.shape[1] * 8):
             centred = self.X[rows].astype(np.float64) - self.mean
@@ -286,12 +293,13 @@ class SparseRows(Rows):
         centred = squares - cross - cross.T + n * np.outer(self.mean, self.mean)
         return torch.from_numpy(centred).to(self.device)
 
-    def squared_norms(self):
+    def _squared_norms(self):
         # |x - m|^2 = |x|^2 - 2 x'm + |m|^2, in float64 because the terms nearly cancel.
         norms = np.empty(self.shape[0])
         for rows in self._slices_of_entries():
             X = self.X[rows]
-            norms[rows] = X.multiply(X) @ np.ones(self.shape[1]) - 2 * (X @ self.mean)
+            squares = sp.csr_matrix((np.square(X.data), X.indices, X.indptr), shape=X.shape)
+            norms[rows] = squares @ np.ones(self.shape[1]) - 2 * (X @ self.mean)
         return np.maximum(norms + self.mean @ self.mean, 0.0)
 
 
@@ -328,7 +336,7 @@ class StackedRows(Rows):
         Q = Q.to(self.X.device or Q.device)
         return self.X.total(*self._asked("transposed_times", Q)).to(self.device)
 
-    def squared_norms(self):
+    def _squared_norms(self):
         return np.concatenate(list(self.X.each(*self._asked("squared_norms"))))
 
     def covariance(self):

@@ -1,5 +1,6 @@
 """New rows from a variational autoencoder."""
 
+import numpy as np
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -10,7 +11,9 @@ class SampleMixin:
     """`sample`, for estimators with ``latent_dim_``, ``mean_`` and `inverse_transform`."""
 
     @available_if(lambda self: self.penalty == "variational")
-    def sample(self, n_samples=1, *, random_state=None):
+    def sample(
+        self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
+    ) -> np.ndarray:
         """Draw new rows: decoded codes of a standard normal distribution.
 
         Needs ``penalty="variational"``.

@@ -45,10 +45,18 @@ class Stream:
         return self.basis.directions @ self._turn
 
     @property
+    def explained_variance(self):
+        """Variance along each of the first k directions."""
+        return self._squares / max(1, self.basis.n_seen - 1)
+
+    @property
     def explained_variance_ratio(self):
-        """Share of the variance along each of the first k directions."""
-        squares = self.basis.squares_along(self._turn)[: self.latent_dim]
-        return (squares / (self.basis.total or 1.0)).cpu().numpy()
+        """Its share of the whole variance."""
+        return self._squares / (self.basis.total or 1.0)
+
+    @property
+    def _squares(self):
+        return self.basis.squares_along(self._turn)[: self.latent_dim].cpu().numpy()
 
     def take(self, X):
         """Learn from a batch; return its mean squared error and the share of variance explained."""

@@ -2,7 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
-from math import inf, nan
+from math import inf, isnan, nan
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
@@ -270,6 +270,8 @@ class _Supervisor(Callback):
             if row_set is not None:
                 entry[key] = row_set.measure.error(epoch[key])
                 entry["variance_explained"] = row_set.measure.explained(epoch[key])
+        if not isnan(self.stage.of_pca):
+            entry["variance_explained_by_pca"] = self.stage.of_pca
         entry["dur"] = epoch["dur"]
         self.history.append(entry)
         best = max(entry["variance_explained"] for entry in self.history)

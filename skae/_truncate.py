@@ -1,6 +1,7 @@
 """Shorter codes from a fitted autoencoder, without fitting again."""
 
 from copy import copy
+from typing import Self
 
 from sklearn.utils.validation import check_is_fitted
 
@@ -8,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 class TruncateMixin:
     """`truncate`, for estimators with ``module_`` and ``_cut``."""
 
-    def truncate(self, latent_dim):
+    def truncate(self, latent_dim: int) -> Self:
         """Return a fitted autoencoder whose codes are the first numbers of these.
 
         Where PCA was kept, any length is possible, and gives PCA of that length; else those of
@@ -38,6 +39,7 @@ class TruncateMixin:
         if self._code_scale is not None:
             shorter._code_scale = self._code_scale[:latent_dim]
         if self.linear_path and latent_dim < self.latent_dim_:
+            shorter.explained_variance_ = self.explained_variance_[:latent_dim]
             shorter.explained_variance_ratio_ = self.explained_variance_ratio_[:latent_dim]
             shorter.nonlinear_gain_ = self._gains_when_cut.get(latent_dim, 0.0)
         shorter._cut(latent_dim)

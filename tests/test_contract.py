@@ -1,9 +1,10 @@
 """scikit-learn's contract, as scikit-learn itself checks it."""
 
+import numpy as np
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skae import ConvAutoencoder, DenseAutoencoder
+from skae import ByteBigrams, ConvAutoencoder, DenseAutoencoder
 
 EQUIVALENCE = (
     "check_sample_weight_equivalence_on_dense_data",
@@ -65,3 +66,17 @@ def test_no_check_is_skipped_for_lack_of_a_method(kind, linear_path):
         "set_output",
     }
     assert methods <= set(dir(kind(linear_path=linear_path)))
+
+
+@pytest.mark.parametrize("estimator", [DenseAutoencoder(2, hidden_layer_sizes=()), ByteBigrams()])
+def test_the_diagram_of_a_notebook_links_to_the_documentation(estimator):
+    page = f"skae.readthedocs.io/en/stable/api.html#skae.{type(estimator).__name__}"
+    assert page in estimator._repr_html_()
+
+
+def test_the_diagram_of_a_notebook_tells_what_is_fitted():
+    estimator = DenseAutoencoder(2, hidden_layer_sizes=())
+    assert "<span>Not fitted</span>" in estimator._repr_html_()
+    fitted = estimator.fit(np.eye(4))
+    assert "<span>Fitted</span>" in fitted._repr_html_()
+    assert repr(fitted) == "DenseAutoencoder(hidden_layer_sizes=(), latent_dim=2)"

@@ -73,6 +73,7 @@ def test_noise_leaves_pca(small):
     np.testing.assert_allclose(
         autoencoder.explained_variance_ratio_, pca.explained_variance_ratio_, rtol=1e-8
     )
+    np.testing.assert_allclose(autoencoder.explained_variance_, pca.explained_variance_, rtol=1e-8)
 
 
 # -- Shapes ---------------------------------------------------------------------------------------

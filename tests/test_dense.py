@@ -68,6 +68,8 @@ def test_the_linear_form_is_pca(digits):
     np.testing.assert_allclose(
         linear.explained_variance_ratio_, pca.explained_variance_ratio_, rtol=1e-8
     )
+    np.testing.assert_allclose(linear.explained_variance_, pca.explained_variance_, rtol=1e-8)
+    assert linear.n_components_ == pca.n_components_
     np.testing.assert_allclose(linear.transform(X_test), pca.transform(X_test), atol=1e-8)
     codes = pca.transform(X_test)
     np.testing.assert_allclose(

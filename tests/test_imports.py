@@ -6,7 +6,9 @@ import skae
 
 # A file imports only files above it.
 ORDER = [
+    "_version",
     "_defaults",
+    "_documented",
     "_parallel",
     "_device",
     "_losses",
@@ -47,11 +49,24 @@ ORDER = [
     "_input",
     "_truncate",
     "_sample",
+    "_blueprint",
+    "_as_json",
     "_base",
     "_partial_fit",
     "_dense",
     "_conv",
     "_bigrams",
+    "_canvas",
+    "_mosaic",
+    "_painters",
+    "_reconstruction_display",
+    "_loss_curve_display",
+    "_latent_display",
+    "_variance_display",
+    "_persistence",
+    "_to_torch",
+    "_onnx_graph",
+    "_onnx",
     "__init__",
 ]
 SOURCE = Path(skae.__file__).parent

@@ -1,6 +1,7 @@
 """Fits and transforms side by side: in threads, in processes, in forks, under a search."""
 
 import multiprocessing
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -86,3 +87,12 @@ def test_what_ran_before_changes_no_bit(digits, quick):
     torch.rand(3)
     np.random.rand(3)
     np.testing.assert_array_equal(quick().fit_transform(X), first)
+
+
+def test_importing_skae_brings_none_of_the_extras():
+    program = "import skae, sys; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    extras = {"dask", "h5py", "matplotlib", "onnx", "onnxruntime", "skl2onnx", "zarr"}
+    assert not extras & set(done.stdout.split())

@@ -29,8 +29,8 @@ def road(request, monkeypatch):
 
 
 @pytest.fixture
-def n_products(monkeypatch):
-    """How many steps towards principal directions were computed so far."""
+def n_products(road, monkeypatch):
+    """How many long steps towards principal directions were computed so far."""
     counts = {"steps": 0}
 
     def counting(original):
@@ -40,8 +40,8 @@ def n_products(monkeypatch):
 
         return counted
 
-    for name in ("_eigenvectors", "_orthonormal"):
-        monkeypatch.setattr(_basis, name, counting(getattr(_basis, name)))
+    name = "_orthonormal" if road == "Krylov" else "_eigenvectors"
+    monkeypatch.setattr(_basis, name, counting(getattr(_basis, name)))
     return counts
 
 
@@ -105,7 +105,7 @@ def test_searches_find_the_same_scores(kind, tmp_path, digits):
         np.testing.assert_allclose(scores(str(tmp_path), 2), alone, atol=0.02)
 
 
-def test_convolutions_share_too(tmp_path, n_products, digits):
+def test_convolutions_share_too(road, tmp_path, n_products, digits):
     def fit(latent_dim):
         return ConvAutoencoder(
             latent_dim, input_shape=(8, 8), memory=str(tmp_path), max_epochs=1, random_state=0
@@ -114,7 +114,7 @@ def test_convolutions_share_too(tmp_path, n_products, digits):
     fit(2)
     before = n_products["steps"]
     fit(3)
-    assert n_products["steps"] == before
+    assert n_products["steps"] - before == (1 if road == "Krylov" else 0)
 
 
 def test_what_is_no_memory_is_refused(digits):

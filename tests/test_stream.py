@@ -34,6 +34,7 @@ def test_one_pass_of_the_linear_form_is_pca(digits, storage):
     np.testing.assert_allclose(
         stream.explained_variance_ratio_, pca.explained_variance_ratio_, rtol=1e-6
     )
+    np.testing.assert_allclose(stream.explained_variance_, pca.explained_variance_, rtol=1e-6)
     projector = stream.components_.T @ stream.components_
     np.testing.assert_allclose(projector, pca.components_.T @ pca.components_, atol=1e-6)
     np.testing.assert_allclose(

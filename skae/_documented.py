@@ -1,0 +1,10 @@
+"""Where an estimator is documented, for the diagram that notebooks show of it."""
+
+
+class DocumentedMixin:
+    """Links the HTML diagram of scikit-learn to the API reference; stands before BaseEstimator."""
+
+    _doc_link_module = "skae"
+    _doc_link_template = (
+        "https://skae.readthedocs.io/en/stable/api.html#{estimator_module}.{estimator_name}"
+    )

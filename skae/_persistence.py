@@ -1,0 +1,207 @@
+"""Fitted autoencoders as files of arrays and JSON, which are read without running anything.
+
+A file is of safetensors' format: the arrays, and in its metadata one text of JSON that says what
+they belong to.
+"""
+
+import json
+import os
+from hashlib import sha256
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from sklearn import __version__ as sklearn_version
+from sklearn.utils.validation import check_is_fitted
+
+from ._as_json import decoded, encoded
+from ._bigrams import ByteBigrams
+from ._conv import ConvAutoencoder
+from ._dense import DenseAutoencoder
+from ._modules import Autoencoder, ResidualAutoencoder
+from ._rows import torch_dtype
+from ._version import __version__
+
+_CLASSES = {kind.__name__: kind for kind in (ByteBigrams, ConvAutoencoder, DenseAutoencoder)}
+
+# Of what files look like; a newer one may mean something else by the same words.
+_FORMAT = 1
+
+# What `partial_fit` remembers beyond the model; the model alone is written.
+_NOT_WRITTEN = {"_stream"}
+
+
+def save(estimator: Any, path: str | PathLike) -> None:
+    """Write a fitted autoencoder to one file, without pickle.
+
+    The file is of the safetensors format: parameters, versions and the history of the fit as JSON,
+    and every array and weight. `load` gives back an estimator whose codes are the same bits.
+
+    Parameters
+    ----------
+    estimator : DenseAutoencoder, ConvAutoencoder or ByteBigrams
+        A pipeline around it, or callbacks, want pickle, joblib or skops, and networks of one's own
+        must be made of common layers of `torch.nn`. What `partial_fit` remembers beyond the model
+        is left out.
+    path : str or path-like
+        The file; one that is there is replaced once the new one is whole.
+
+    Raises
+    ------
+    TypeError
+        If it is another object.
+    ValueError
+        If it holds something that cannot be written; the message names it.
+
+    See Also
+    --------
+    load : Its inverse.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile
+    >>> from sklearn.datasets import load_digits
+    >>> import skae
+    >>> X = load_digits().data
+    >>> pca = skae.DenseAutoencoder(8, hidden_layer_sizes=()).fit(X)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     skae.save(pca, f"{folder}/digits.skae")
+    ...     loaded = skae.load(f"{folder}/digits.skae")
+    >>> np.array_equal(loaded.transform(X), pca.transform(X))
+    True
+    """
+    if type(estimator) not in _CLASSES.values():
+        raise TypeError(
+            f"estimator must be one of {', '.join(_CLASSES)}, got {type(estimator).__name__}: save "
+            f"the steps of a pipeline one by one, or the whole by skops."
+        )
+    check_is_fitted(estimator)
+    arrays = {}
+    parameters = estimator.get_params(deep=False)
+    state = {
+        name: value
+        for name, value in vars(estimator).items()
+        if name not in parameters and name not in _NOT_WRITTEN
+    }
+    content = {
+        "format": _FORMAT,
+        "versions": _versions(),
+        "class": type(estimator).__name__,
+        "parameters": {k: encoded(v, k, arrays) for k, v in parameters.items()},
+        "state": {k: encoded(v, k, arrays) for k, v in state.items()},
+    }
+    text = json.dumps(content, allow_nan=False)
+    path = Path(path)
+    unfinished = path.with_name(path.name + ".unfinished")
+    try:
+        save_file(arrays, unfinished, {"skae": text, "sha256": _digest(text, arrays)})
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def load(path: str | PathLike) -> Any:
+    """Read what `save` wrote. Nothing in the file is run.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Returns
+    -------
+    estimator : DenseAutoencoder, ConvAutoencoder or ByteBigrams
+        Fitted; on the device of its parameter ``device``, which a machine without that device
+        may set to another.
+
+    Raises
+    ------
+    ValueError
+        If the file is not from `save`, is damaged, or was written by a later version of skae.
+
+    See Also
+    --------
+    save : Its inverse, with an example.
+    """
+    with open(path, "rb"):  # errors of the file system speak for themselves
+        pass
+    try:
+        return _read(path)
+    except _NewerError:
+        raise
+    except Exception as error:  # whatever a file of unknown origin may lead to
+        raise ValueError(
+            f"{os.fspath(path)!r} is damaged, or is no file of skae.save: {error}"
+        ) from error
+
+
+class _NewerError(ValueError):
+    """The file is of a format to come."""
+
+
+def _versions():
+    return {
+        "skae": __version__,
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "scikit-learn": sklearn_version,
+    }
+
+
+def _read(path):
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata() or {}
+        if "skae" not in metadata:
+            raise ValueError("it has no description of an estimator")
+        content = json.loads(metadata["skae"])
+        if content["format"] > _FORMAT:
+            raise _NewerError(
+                f"{os.fspath(path)!r} was written by skae {content['versions']['skae']} in format "
+                f"{content['format']}, but this version reads up to {_FORMAT}: install that one."
+            )
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+    if _digest(metadata["skae"], arrays) != metadata.get("sha256"):
+        raise ValueError("its contents have changed since they were written")
+    kind = _CLASSES[content["class"]]
+    parameters = {k: decoded(v, arrays) for k, v in content["parameters"].items()}
+    estimator = kind(**parameters)
+    estimator._validate_params()
+    for name, value in content["state"].items():
+        if name in parameters or hasattr(kind, name):
+            raise ValueError(f"{name} is nothing that a fit learns")
+        setattr(estimator, name, decoded(value, arrays))
+    if kind is not ByteBigrams:
+        _check_shapes(estimator)
+    return estimator
+
+
+def _digest(text, arrays):
+    hashed = sha256(text.encode())
+    for name in sorted(arrays):
+        hashed.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
+        hashed.update(arrays[name].data)
+    return hashed.hexdigest()
+
+
+def _check_shapes(estimator):
+    """Raise an error if what was read does not fit together."""
+    k, p, module = estimator.latent_dim_, estimator.n_features_in_, estimator.module_
+    if not isinstance(module, Autoencoder) or module.latent_dim != k:
+        raise ValueError("module_ is no autoencoder of this length")
+    of_codes = ("explained_variance_", "explained_variance_ratio_", "_code_scale")
+    expected = {"mean_": (p,), **dict.fromkeys(of_codes, (k,))}
+    n_inputs = p
+    if isinstance(module, ResidualAutoencoder):
+        n_inputs = len(module.scale)
+        expected |= {"components_": (k, p), "_further_components": (n_inputs - k, p)}
+    for name, shape in expected.items():
+        array = getattr(estimator, name, None)
+        if array is not None and array.shape != shape:
+            raise ValueError(f"{name} is of shape {array.shape}, not {shape}")
+    with torch.inference_mode():
+        x = torch.zeros(1, n_inputs, dtype=torch_dtype(estimator.mean_.dtype))
+        if module(x).shape != x.shape:
+            raise ValueError("module_ does not return rows of the width of its input")

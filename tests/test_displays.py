@@ -1,0 +1,483 @@
+import builtins
+from itertools import combinations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from sklearn.decomposition import PCA
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skae import (
+    ByteBigrams,
+    ConvAutoencoder,
+    DenseAutoencoder,
+    LatentDisplay,
+    LossCurveDisplay,
+    ReconstructionDisplay,
+    VarianceDisplay,
+)
+
+matplotlib = pytest.importorskip("matplotlib")
+plt = pytest.importorskip("matplotlib.pyplot")
+
+DISPLAYS = [LatentDisplay, LossCurveDisplay, ReconstructionDisplay, VarianceDisplay]
+
+
+@pytest.fixture(autouse=True)
+def figures():
+    """Drawn by Agg, without a window, and closed."""
+    backend = matplotlib.get_backend()
+    plt.switch_backend("agg")
+    before = dict(matplotlib.rcParams)
+    yield
+    assert dict(matplotlib.rcParams) == before
+    plt.close("all")
+    plt.switch_backend(backend)
+
+
+@pytest.fixture(scope="module")
+def linear(digits):
+    return DenseAutoencoder(4, hidden_layer_sizes=()).fit(digits[0])
+
+
+@pytest.fixture(scope="module")
+def pca(digits):
+    return PCA(4).fit(digits[0])
+
+
+@pytest.fixture(scope="module")
+def trained(digits):
+    autoencoder = DenseAutoencoder(4, hidden_layer_sizes=(32,), max_epochs=8, random_state=0).fit(
+        digits[0]
+    )
+    assert autoencoder.nonlinear_gain_ > 0
+    return autoencoder
+
+
+def boxes(artists):
+    artists[0].figure.canvas.draw()
+    return [artist.get_window_extent() for artist in artists]
+
+
+def overlap(one, other):
+    return (
+        min(one.x1, other.x1) > max(one.x0, other.x0) + 0.5
+        and min(one.y1, other.y1) > max(one.y0, other.y0) + 0.5
+    )
+
+
+def assert_legible(display, texts, inside=None):
+    """No text lies over another, and all are inside of the figure."""
+    found = boxes(texts)
+    assert not any(overlap(*pair) for pair in combinations(found, 2))
+    frame = display.figure_.bbox if inside is None else inside.get_window_extent()
+    for box in found:
+        assert box.x0 >= frame.x0 - 1
+        assert box.x1 <= frame.x1 + 1
+        assert box.y0 >= frame.y0 - 1
+        assert box.y1 <= frame.y1 + 1
+    for text in texts:
+        assert np.mean(matplotlib.colors.to_rgb(text.get_color())) < 0.5
+
+
+# -- Reconstructions ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_samples", [1, 10, 50])
+def test_digits_are_pictures_below_each_other(digits, linear, pca, n_samples):
+    X = digits[1][:n_samples]
+    display = ReconstructionDisplay.from_estimator(
+        linear, X, references={"PCA": pca}, difference=True, shape=(8, 8)
+    )
+    rows = display.artists_
+    assert [len(row) for row in rows] == [n_samples] * 4
+    X_hat = linear.inverse_transform(linear.transform(X))
+    for sample in range(n_samples):
+        shown = [np.ravel(row[sample].get_array()) for row in rows]
+        assert np.array_equal(shown[0], X[sample])
+        assert np.allclose(shown[1], X_hat[sample])
+        assert np.allclose(shown[3], X_hat[sample] - X[sample])
+    assert {image.get_clim() for row in rows[:3] for image in row} == {(0, 16)}
+    limit = np.abs(X_hat - X).max()
+    assert rows[3][0].get_clim() == pytest.approx((-limit, limit))
+    names = [name.get_text() for name in display.names_]
+    assert names[:3] == ["original", "DenseAutoencoder", "PCA"]
+    assert names[3] == f"difference ±{limit:.3g}"
+    assert_legible(display, display.names_)
+
+
+@pytest.mark.parametrize("n_samples", [1, 10, 50])
+def test_names_stay_inside_of_given_axes(digits, linear, n_samples):
+    figure, axes = plt.subplots(1, 2)
+    size = figure.get_size_inches().tolist()
+    for ax, shape in zip(axes, [(8, 8), None], strict=True):
+        display = ReconstructionDisplay.from_estimator(
+            linear, digits[1][:n_samples], shape=shape, difference=True, ax=ax
+        )
+        assert display.ax_ is ax
+        assert display.figure_ is figure
+        assert_legible(display, display.names_, inside=ax)
+    assert figure.get_size_inches().tolist() == size
+
+
+def test_pictures_do_not_overlap(digits, linear):
+    display = ReconstructionDisplay.from_estimator(linear, digits[1][:12], shape=(8, 8))
+    images = [image for row in display.artists_ for image in row]
+    found = boxes([*images, *display.names_])
+    assert not any(overlap(*pair) for pair in combinations(found, 2))
+
+
+def test_columns_without_a_shape_are_lines_over_the_original(digits, linear):
+    X = digits[1][:3]
+    display = ReconstructionDisplay.from_estimator(linear, X, line_kw={"c": "red"})
+    assert display.kind == "signal"
+    originals, reconstructions = display.artists_
+    assert [len(lines) for lines in originals] == [1, 1, 1]
+    beneath, above = reconstructions[0]
+    assert above.get_color() == "red"
+    # In one scale: where the reconstruction is right the lines meet.
+    heights = beneath.get_ydata() - above.get_ydata()
+    error = (X - linear.inverse_transform(linear.transform(X)))[0]
+    assert np.allclose(heights / np.abs(heights).max(), error / np.abs(error).max())
+    assert np.allclose(
+        originals[0][0].get_ydata() - originals[0][0].get_ydata()[0],
+        beneath.get_ydata() - beneath.get_ydata()[0],
+    )
+
+
+def test_sparse_bigrams_are_maps_of_which_only_drawn_rows_become_dense(monkeypatch):
+    chunks = [bytes([i, 255 - i, 65]) * 50 + bytes(range(i, 200)) for i in range(60)]
+    X = ByteBigrams().fit_transform(chunks)
+    autoencoder = DenseAutoencoder(3, hidden_layer_sizes=()).fit(X)
+    sizes = []
+    toarray = sp.csr_matrix.toarray
+    monkeypatch.setattr(
+        sp.csr_matrix, "toarray", lambda self: sizes.append(self.shape) or toarray(self)
+    )
+    display = ReconstructionDisplay.from_estimator(autoencoder, X[:2], difference=True)
+    assert sizes == [(2, 65536)]
+    originals, reconstructions, differences = display.artists_
+    shown = originals[1].get_array()
+    assert shown.shape == (256, 256)
+    assert shown[1, 254] == X[1, 256 + 254]  # first byte down, second byte across
+    assert originals[0].norm is reconstructions[1].norm
+    least = X[:2].data.min()
+    assert originals[0].norm(least) > 0.05
+    low, high = differences[0].get_clim()
+    assert high == -low == pytest.approx(display.difference_limit_)
+
+
+def test_sparse_rows_draw_as_dense_ones_do(digits, linear):
+    X = digits[1][:2]
+    for form in (sp.csr_matrix, sp.coo_array):
+        display = ReconstructionDisplay.from_estimator(linear, form(X), shape=(8, 8))
+        assert np.array_equal(display.X.reshape(2, -1), X)
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_shape_is_that_of_a_convolutional_autoencoder(digits, flat, pca):
+    rows = digits[0][:200]
+    pictures = rows.reshape(-1, 8, 8)
+    autoencoder = ConvAutoencoder(
+        2, input_shape=(8, 8), channels=(4,), max_epochs=1, random_state=0
+    ).fit(rows if flat else pictures)
+    display = ReconstructionDisplay.from_estimator(
+        autoencoder, (rows if flat else pictures)[:3], references={"PCA": pca}
+    )
+    assert display.kind == "image"
+    assert display.X_hat.shape == display.references["PCA"].shape == (3, 8, 8)
+
+
+class Echo:
+    """A model of pictures, or of signals with channels, that loses nothing."""
+
+    def __init__(self, input_shape, channel_axis):
+        self.input_shape_, self.channel_axis = input_shape, channel_axis
+
+    def transform(self, X):
+        return X
+
+    inverse_transform = transform
+
+
+def test_channels_come_last_in_what_is_drawn():
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 256, size=(2, 5, 4, 3), dtype=np.uint8)
+    flat = np.moveaxis(X, 3, 1).reshape(2, -1)
+    display = ReconstructionDisplay.from_estimator(Echo((3, 5, 4), 0), flat)
+    assert np.array_equal(display.X, X)
+    assert np.allclose(display.artists_[1][1].get_array(), X[1] / 255)
+    display = ReconstructionDisplay.from_estimator(Echo((3, 20), 0), flat)
+    assert display.kind == "signal"
+    assert display.X.shape == (2, 20, 3)
+    assert len(display.artists_[0][0]) == 3
+
+
+def test_differences_of_colours_lie_around_grey():
+    X = np.full((1, 2, 2, 3), 0.5)
+    X_hat = X.copy()
+    X_hat[0, 0, 0] = 0.75, 0.5, 0.25
+    display = ReconstructionDisplay.from_predictions(X, X_hat, difference=True)
+    shown = display.artists_[2][0].get_array()
+    assert np.allclose(shown[0, 0], [1, 0.5, 0])
+    assert np.allclose(shown[1, 1], 0.5)
+    assert display.difference_limit_ == 0.25
+
+
+def test_perfect_reconstructions_of_constant_rows_can_be_drawn():
+    for shape in ((4, 4), (2, 2, 4), (16,)):
+        X = np.zeros((2, 16))
+        ReconstructionDisplay.from_predictions(X, X, shape=shape, difference=True)
+    ReconstructionDisplay.from_predictions(X, X, kind="map", difference=True)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"shape": (8, 9)}, r"X has shape \(3, 64\), which is not 3 rows of \(8, 9\)"),
+        ({"kind": "picture"}, "kind='picture' must be one of 'auto', 'image'"),
+        ({"kind": "image"}, r"kind='image' needs shape=\(height, width\[, channels\]\), got \(64"),
+        ({"X": np.zeros((3, 60)), "kind": "map"}, "needs a square number of columns, got 60"),
+        ({"X": np.zeros((101, 64))}, "X has 101 rows, .* give 1 to 100"),
+        ({"X_hat": np.zeros((3, 60))}, r"X_hat has shape \(3, 60\)"),
+        ({"references": {"PCA": np.zeros((2, 64))}}, r"references\['PCA'\] has shape \(2, 64\)"),
+        (
+            {"references": {"original": np.zeros((3, 64))}},
+            "references must have names other than 'original' and 'reconstruction'",
+        ),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(digits, parameters, sentence):
+    X = digits[1][:3]
+    with pytest.raises(ValueError, match=sentence):
+        ReconstructionDisplay.from_predictions(**{"X": X, "X_hat": X, **parameters})
+
+
+# -- Losses ---------------------------------------------------------------------------------------
+
+
+def test_the_level_of_pca_is_its_error(trained, digits):
+    X, stages = digits[0], [epoch["stage"] for epoch in trained.history_]
+    display = LossCurveDisplay.from_estimator(trained)
+    assert list(display.pca_levels) == list(dict.fromkeys(stages))
+    pca = PCA(4).fit(X)
+    errors = np.square(X - pca.inverse_transform(pca.transform(X))).sum(axis=1)
+    assert display.pca_levels["training on all rows"] == pytest.approx(errors.mean(), rel=1e-3)
+    first, last = display.pca_lines_[0].get_ydata()
+    assert first == last == display.pca_levels[stages[0]]
+
+
+def test_stages_follow_each_other(trained):
+    display = LossCurveDisplay.from_estimator(trained)
+    history = trained.history_
+    assert len(display.train_lines_) == 3
+    assert len(display.valid_lines_) == 2
+    assert len(display.pca_lines_) == len(display.pca_levels)
+    epochs = np.concatenate([line.get_xdata() for line in display.train_lines_])
+    assert np.array_equal(epochs, 1 + np.arange(len(history)))
+    losses = np.concatenate([line.get_ydata() for line in display.train_lines_])
+    assert np.array_equal(losses, [epoch["train_loss"] for epoch in history])
+    labels = [text.get_text() for text in display.legend_.get_texts()]
+    assert labels[:3] == list(dict.fromkeys(epoch["stage"] for epoch in history))
+    assert labels[3:] == ["rows in training", "rows put aside", "PCA"]
+    assert_legible(display, display.legend_.get_texts(), inside=display.ax_)
+
+
+def test_pca_without_networks_says_so(linear, trained, monkeypatch):
+    display = LossCurveDisplay.from_estimator(linear)
+    assert display.ax_.get_title(loc="left") == "Nothing was trained: the model is PCA."
+    monkeypatch.setattr(trained, "nonlinear_gain_", 0.0)
+    display = LossCurveDisplay.from_estimator(trained)
+    assert display.note == "PCA was kept: no network was clearly better."
+
+
+def test_batches_have_no_level_of_pca(digits):
+    stream = DenseAutoencoder(2, hidden_layer_sizes=(8,), random_state=0)
+    for batch in np.array_split(digits[0], 3):
+        stream.partial_fit(batch)
+    display = LossCurveDisplay.from_estimator(stream)
+    assert not display.pca_levels
+    assert len(display.train_lines_[0].get_xdata()) == 3
+
+
+def test_histories_are_drawn_without_an_estimator():
+    history = [{"stage": "training", "epoch": i, "train_loss": 1 / i} for i in (1, 2)]
+    display = LossCurveDisplay.from_history(history)
+    assert not display.pca_lines_
+    assert not display.valid_lines_
+    assert LossCurveDisplay.from_history([]).legend_ is None
+
+
+def test_pipelines_have_no_losses(linear, digits):
+    with pytest.raises(TypeError, match="got Pipeline; of a Pipeline, give the step"):
+        LossCurveDisplay.from_estimator(make_pipeline(linear).fit(digits[0]))
+
+
+# -- Codes ----------------------------------------------------------------------------------------
+
+
+def test_codes_of_a_pipeline_are_coloured_by_label(digits):
+    X, y = digits[1], digits[3]
+    pipeline = make_pipeline(StandardScaler(), DenseAutoencoder(3, hidden_layer_sizes=()))
+    Z = pipeline.fit(digits[0]).transform(X)
+    display = LatentDisplay.from_estimator(pipeline, X, y, dims=(2, 0))
+    assert len(display.scatters_) == 10
+    assert np.allclose(display.scatters_[7].get_offsets(), Z[y == 7][:, [2, 0]])
+    assert display.ax_.get_xlabel() == "code[2]"
+    texts = display.legend_.get_texts()
+    assert [text.get_text() for text in texts] == list("0123456789")
+    assert_legible(display, texts)
+    assert not overlap(*boxes([display.legend_, display.ax_.patch]))
+
+
+@pytest.mark.parametrize("layout", [None, "constrained"])
+def test_a_legend_of_many_labels_lies_beside_given_axes(layout):
+    rng = np.random.default_rng(0)
+    Z, y = rng.normal(size=(300, 2)), np.array([f"label {i % 25:02d}" for i in range(300)])
+    _, (ax, neighbour) = plt.subplots(1, 2, figsize=(12, 5), layout=layout)
+    display = LatentDisplay.from_predictions(Z, y, ax=ax)
+    assert_legible(display, display.legend_.get_texts())
+    assert not overlap(*boxes([display.legend_, ax.patch]))
+    assert not overlap(*boxes([display.legend_, neighbour.patch]))
+    looks = {
+        (tuple(points.get_facecolor()[0]), points.get_paths()[0].vertices.tobytes())
+        for points in display.scatters_
+    }
+    assert len(looks) == 25
+
+
+@pytest.mark.parametrize("y", [np.linspace(0, 1, 90), np.arange(90)])
+def test_numbers_have_a_colour_bar(y):
+    Z = np.random.default_rng(0).normal(size=(90, 2))
+    display = LatentDisplay.from_predictions(Z, y)
+    assert np.array_equal(display.scatters_[0].get_array(), y)
+    assert display.colorbar_.ax.get_ylabel() == "y"
+    assert display.legend_ is None
+
+
+def test_a_code_of_one_number_is_drawn(digits):
+    X, y = digits[1], digits[3]
+    one = DenseAutoencoder(1, hidden_layer_sizes=()).fit(digits[0])
+    display = LatentDisplay.from_estimator(one, X)
+    assert sum(bar.get_height() for bar in display.ax_.patches) == len(X)
+    display = LatentDisplay.from_estimator(one, X, y)
+    heights = display.scatters_[3].get_offsets()[:, 1]
+    assert np.all(np.abs(heights - 3) < 0.5)
+    assert_legible(display, display.ax_.get_yticklabels())
+    display = LatentDisplay.from_estimator(one, X, X.sum(axis=1))
+    assert np.allclose(display.scatters_[0].get_offsets()[:, 1], X.sum(axis=1))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"dims": (0, 3)}, r"dims=\(0, 3\) must be two numbers of the code, from 0 to 2"),
+        ({"y": np.zeros(4)}, r"y has shape \(4,\), but there are 70 codes"),
+        ({"y": [f"{i}" for i in range(70)]}, "y has 70 different labels, but no more than 60"),
+        ({"Z": np.zeros(5)}, "Z must have two axes, rows and numbers of the code, got 1"),
+    ],
+)
+def test_codes_that_cannot_be_drawn_are_refused(parameters, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        LatentDisplay.from_predictions(**{"Z": np.zeros((70, 3)), **parameters})
+
+
+# -- Variance -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix])
+def test_scores_are_those_of_separate_fits(digits, form):
+    X, X_test = form(digits[0]), form(digits[1])
+    linear = DenseAutoencoder(7, hidden_layer_sizes=(), random_state=0)
+    display = VarianceDisplay.from_estimator(linear, X, latent_dims=(8, 2), X_test=X_test)
+    assert linear.latent_dim == 7
+    expected = [linear.set_params(latent_dim=k).fit(X).score(X_test) for k in (2, 8)]
+    assert np.array_equal(display.latent_dims, [2, 8])
+    assert np.allclose(display.scores, expected)
+    assert np.allclose(display.pca_scores, expected)
+    assert np.allclose(display.pca_line_.get_ydata(), expected)
+    assert display.ax_.get_xscale() == "log"
+    labels = [label.get_text() for label in display.ax_.get_xticklabels()]
+    assert labels == ["2", "8"]
+
+
+def test_a_part_is_held_out_where_no_rows_are_given(digits):
+    images = digits[0][:300].reshape(-1, 8, 8)
+    conv = ConvAutoencoder(channels=(4,), max_epochs=1, random_state=0)
+    display = VarianceDisplay.from_estimator(conv, images, latent_dims=(2, 4))
+    assert np.all(display.pca_scores > 0.1)
+    assert np.all(display.scores >= display.pca_scores - 0.05)
+
+
+def test_codes_longer_than_pca_can_make_are_beside_all_of_pca(digits):
+    plain = DenseAutoencoder(
+        linear_path=False, hidden_layer_sizes=(8,), max_epochs=1, random_state=0
+    )
+    X = digits[0][:200]
+    display = VarianceDisplay.from_estimator(plain, X, latent_dims=(64, 128), X_test=digits[1])
+    assert np.allclose(display.pca_scores, display.pca_scores[0])
+
+
+def test_neighbouring_lengths_do_not_run_into_each_other():
+    lengths = np.arange(1, 65)
+    display = VarianceDisplay.from_predictions(lengths, lengths / 64)
+    assert display.pca_line_ is None
+    assert_legible(display, display.ax_.get_xticklabels())
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "sentence"),
+    [
+        (lambda X: (PCA(2), X), TypeError, "must be an autoencoder of skae, got PCA"),
+        (
+            lambda X: (DenseAutoencoder(loss="bce", linear_path=False), X),
+            ValueError,
+            "loss='bce' must be 'mse'",
+        ),
+        (lambda X: (DenseAutoencoder(), X[:3]), ValueError, "X has 3 rows, too few to hold out"),
+    ],
+)
+def test_what_has_no_share_of_variance_is_refused(digits, call, error, sentence):
+    with pytest.raises(error, match=sentence):
+        VarianceDisplay.from_estimator(*call(digits[0]))
+
+
+def test_ready_scores_have_a_length_each():
+    with pytest.raises(ValueError, match=r"scores has shape \(1,\), but there are 2 latent_dims"):
+        VarianceDisplay.from_predictions([2, 4], [0.5])
+    with pytest.raises(ValueError, match=r"latent_dims=\[0.5\] must be one positive integer"):
+        VarianceDisplay.from_predictions([0.5], [0.5])
+
+
+# -- All of them ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("display", DISPLAYS)
+def test_missing_matplotlib_is_told_before_any_work(display, monkeypatch):
+    def without_matplotlib(name, *args, **kwargs):
+        if name.split(".")[0] == "matplotlib":
+            raise ImportError(name)
+        return importing(name, *args, **kwargs)
+
+    importing = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", without_matplotlib)
+    arguments = [None] if display is LossCurveDisplay else [None, None]
+    with pytest.raises(ImportError, match=rf'{display.__name__}.*pip install "skae\[plot\]"'):
+        display.from_estimator(*arguments)
+
+
+def test_drawing_again_gives_axes_of_its_own(trained, digits, linear):
+    displays = [
+        LossCurveDisplay.from_estimator(trained),
+        ReconstructionDisplay.from_estimator(linear, digits[1][:2]),
+        LatentDisplay.from_estimator(linear, digits[1]),
+        VarianceDisplay.from_predictions([2, 4], [0.3, 0.5], [0.2, 0.4]),
+    ]
+    for display in displays:
+        first = display.ax_
+        assert display.plot() is display
+        assert display.ax_ is not first
+        figure, ax = plt.subplots()
+        assert display.plot(ax=ax).ax_ is ax
+        assert display.figure_ is figure

@@ -1,0 +1,291 @@
+"""What is saved comes back, and what was not saved by us does no harm."""
+
+import json
+import pickle
+import random
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import skops.io
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from sklearn.datasets import load_digits
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from torch import nn
+
+import skae
+from skae import ByteBigrams, ConvAutoencoder, DenseAutoencoder
+from skae._persistence import _digest
+
+X = load_digits().data.astype(np.float32)
+STORED = sorted((Path(__file__).parent / "saved").glob("*.skae"))
+BRIEF = {"max_epochs": 2, "random_state": 0}
+
+
+def small(**parameters):
+    return DenseAutoencoder(3, hidden_layer_sizes=(16,), **BRIEF | parameters)
+
+
+KINDS = {
+    "linear": DenseAutoencoder(3, hidden_layer_sizes=()),
+    "residual": small(whiten=True),
+    "ordered": small(truncations="auto"),
+    "counts": small(linear_path=False, loss="multinomial", corruption=0.1),
+    "sparse codes": small(linear_path=False, penalty="l1", truncations=(1, 2)),
+    "variational": small(linear_path=False, penalty="variational", output_activation="softplus"),
+    "own networks": small(encoder=nn.Sequential(nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 3))),
+    "convolutional": ConvAutoencoder(3, input_shape=(8, 8), channels=(4,), **BRIEF),
+    "plain convolutional": ConvAutoencoder(
+        3, input_shape=(8, 8), channels=(4,), linear_path=False, **BRIEF
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def fitted(request):
+    return KINDS[request.param].fit(X)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    """A file that is there for others to alter."""
+    path = tmp_path_factory.mktemp("saved") / "digits.skae"
+    skae.save(small().fit(X), path)
+    return path
+
+
+def by_joblib(estimator, folder):
+    joblib.dump(estimator, folder / "model.joblib")
+    return joblib.load(folder / "model.joblib")
+
+
+def by_skae(estimator, folder):
+    skae.save(estimator, folder / "model.skae")
+    return skae.load(folder / "model.skae")
+
+
+@pytest.mark.parametrize("way", [by_skae, by_joblib])
+def test_an_estimator_comes_back_to_the_bit(fitted, way, tmp_path):
+    loaded = way(fitted, tmp_path)
+    codes = fitted.transform(X)
+    np.testing.assert_array_equal(loaded.transform(X), codes)
+    np.testing.assert_array_equal(loaded.inverse_transform(codes), fitted.inverse_transform(codes))
+    assert loaded.score(X) == fitted.score(X)
+    assert set(vars(loaded)) == set(vars(fitted))
+    assert loaded.history_ == fitted.history_
+    assert repr(loaded.get_params()) == repr(fitted.get_params())
+    assert repr(loaded.module_) == repr(fitted.module_)
+
+
+@pytest.mark.parametrize("kind", ["residual", "variational", "convolutional"])
+def test_skops_keeps_a_pipeline_and_need_only_trust_skae(kind, tmp_path):
+    pipeline = make_pipeline(FunctionTransformer(), KINDS[kind]).fit(X)
+    skops.io.dump(pipeline, tmp_path / "model.skops")
+    names = skops.io.get_untrusted_types(file=tmp_path / "model.skops")
+    assert {name.split(".")[0] for name in names} == {"skae"}
+    loaded = skops.io.load(tmp_path / "model.skops", trusted=names)
+    np.testing.assert_array_equal(loaded.transform(X), pipeline.transform(X))
+
+
+def test_sparse_rows_pandas_output_and_names_survive(tmp_path):
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(X, columns=[f"pixel {i}" for i in range(64)])
+    fitted = small().set_output(transform="pandas").fit(frame)
+    loaded = by_skae(fitted, tmp_path)
+    pd.testing.assert_frame_equal(loaded.transform(frame), fitted.transform(frame))
+    with pytest.raises(ValueError, match="feature names"):
+        loaded.transform(frame.rename(columns={"pixel 0": "another"}))
+    wide = small().fit(sp.csr_matrix(X))
+    codes = by_skae(wide, tmp_path).transform(sp.csr_matrix(X))
+    np.testing.assert_array_equal(
+        codes.to_numpy() if hasattr(codes, "to_numpy") else codes, wide.transform(sp.csr_matrix(X))
+    )
+
+
+def test_a_loaded_one_can_be_fitted_cut_and_cloned(tmp_path):
+    loaded = by_skae(small(truncations=(1, 2)).fit(X), tmp_path)
+    assert loaded.truncate(2).transform(X).shape == (len(X), 2)
+    assert loaded.fit(X[:500]).transform(X).shape == (len(X), 3)
+
+
+def test_batches_go_on_after_a_fit_and_not_from_the_middle(tmp_path):
+    loaded = by_skae(small().fit(X[:1000]), tmp_path)
+    loaded.partial_fit(X[1000:])
+    streamed = by_skae(loaded, tmp_path)
+    np.testing.assert_array_equal(streamed.transform(X), loaded.transform(X))
+    with pytest.raises(ValueError, match="middle of its batches"):
+        streamed.partial_fit(X)
+
+
+def test_byte_bigrams_are_saved(tmp_path):
+    assert by_skae(ByteBigrams(norm=None), tmp_path).norm is None
+
+
+def test_a_model_of_a_gpu_is_loaded_without_one(path, tmp_path):
+    estimator = skae.load(path).set_params(device="cuda:0")
+    loaded = by_skae(estimator, tmp_path)
+    assert loaded.device == "cuda:0"
+    assert loaded.set_params(device="cpu").transform(X).shape == (len(X), 3)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "sentence"),
+    [
+        (make_pipeline(StandardScaler(), small()), "one of ByteBigrams, .* got Pipeline"),
+        (StandardScaler(), "one of ByteBigrams, .* got StandardScaler"),
+        (small(encoder=lambda n, k: nn.Linear(n, k)), "encoder=.* cannot be written"),
+        (small(memory=joblib.Memory(None)), "memory=.* cannot be written"),
+        (
+            small(encoder=nn.Sequential(nn.Linear(64, 3), nn.PReLU())),
+            "encoder cannot be written: .*PReLU is no layer that skae can save",
+        ),
+    ],
+)
+def test_what_cannot_be_saved_is_named_and_leaves_no_file(estimator, sentence, tmp_path):
+    with pytest.raises((TypeError, ValueError), match=sentence):
+        skae.save(estimator.fit(X), tmp_path / "model.skae")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_fitted_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="not fitted"):
+        skae.save(small(), tmp_path / "model.skae")
+
+
+def refused(path):
+    """Whether `load` says that it is no file of ours."""
+    with pytest.raises(ValueError, match=r"is damaged, or is no file of skae\.save: ."):
+        skae.load(path)
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.01, 0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_file_gives_a_sentence(share, path, tmp_path):
+    whole = path.read_bytes()
+    part = tmp_path / "part.skae"
+    part.write_bytes(whole[: int(share * len(whole))])
+    refused(part)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_an_altered_byte_gives_a_sentence(seed, path, tmp_path):
+    rng = random.Random(seed)
+    content = bytearray(path.read_bytes())
+    # Half of them in the header, which is a small part of the file.
+    end = len(content) if seed % 2 else 8 + int.from_bytes(content[:8], "little")
+    position = rng.randrange(end)
+    content[position] ^= 1 << rng.randrange(8)
+    altered = tmp_path / "altered.skae"
+    altered.write_bytes(content)
+    refused(altered)
+
+
+def rewritten(path, target, change):
+    """A file that somebody altered who knows how it is made."""
+    with safe_open(path, framework="numpy") as file:
+        content = json.loads(file.metadata()["skae"])
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+    change(content, arrays)
+    text = json.dumps(content)
+    save_file(arrays, target, {"skae": text, "sha256": _digest(text, arrays)})
+    return target
+
+
+def plan_of(content):
+    return dict(content["state"]["module_"]["module"]["plan"]["dict"])
+
+
+def deep(levels):
+    nested = []
+    for _ in range(levels):
+        nested = [nested]
+    return nested
+
+
+HOSTILE = {
+    "another class": lambda c, a: c.update({"class": "subprocess.Popen"}),
+    "no class": lambda c, a: c.pop("class"),
+    "an unknown parameter": lambda c, a: c["parameters"].update(command="ls"),
+    "a parameter out of range": lambda c, a: c["parameters"].update(alpha=-1),
+    "a method": lambda c, a: c["state"].update(transform="ls"),
+    "a special method": lambda c, a: c["state"].update(__class__="ls"),
+    "no module": lambda c, a: c["state"].update(module_=None),
+    "no mean": lambda c, a: c["state"].pop("mean_"),
+    "a list for a mean": lambda c, a: c["state"].update(mean_=[1, 2]),
+    "another width": lambda c, a: c["state"].update(n_features_in_=65),
+    "a huge width": lambda c, a: c["state"].update(n_features_in_=10**15),
+    "another length": lambda c, a: c["state"].update(latent_dim_=2),
+    "a kind of value": lambda c, a: c["state"].update(latent_dim_={"pickle": "gASV"}),
+    "two kinds of value": lambda c, a: c["state"].update(latent_dim_={"tuple": [], "dict": []}),
+    "an array that is not there": lambda c, a: c["state"].update(mean_={"array": ["x", [0]]}),
+    "an array lost": lambda c, a: a.pop("mean_"),
+    "an array cut": lambda c, a: a.update(mean_=a["mean_"][:-1].copy()),
+    "weights of another shape": lambda c, a: a.update({"module_.scale": np.ones(3, np.float32)}),
+    "a layer of another shape": lambda c, a: a.update(
+        {"module_.decoder.0.weight": np.ones((2, 2), np.float32)}
+    ),
+    "an unknown layer": lambda c, a: plan_of(c)["children"]["dict"].append(
+        ["refiner", {"dict": [["class", "os.system"], ["attributes", {"dict": []}]]}]
+    ),
+    "a layer with a method": lambda c, a: plan_of(c)["attributes"]["dict"].append(
+        ["forward", "ls"]
+    ),
+    "lists without end": lambda c, a: c["state"].update(history_=deep(900)),
+    "a whole number for text": lambda c, a: c.update(state=3),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_gives_a_sentence(name, path, tmp_path):
+    refused(rewritten(path, tmp_path / "hostile.skae", HOSTILE[name]))
+
+
+def test_loading_never_unpickles(path, monkeypatch):
+    def forbidden(*args, **kwargs):
+        raise AssertionError("a file was unpickled")
+
+    for name in ("load", "loads", "Unpickler"):
+        monkeypatch.setattr(pickle, name, forbidden)
+    assert skae.load(path).transform(X).shape == (len(X), 3)
+
+
+def test_a_pickle_is_refused_and_not_run(path, tmp_path):
+    (tmp_path / "model.skae").write_bytes(pickle.dumps(skae.load(path)))
+    refused(tmp_path / "model.skae")
+
+
+def test_a_file_of_a_format_to_come_says_so(path, tmp_path):
+    def change(content, arrays):
+        content["format"] = 2
+        content["versions"]["skae"] = "7.0"
+
+    later = rewritten(path, tmp_path / "later.skae", change)
+    with pytest.raises(ValueError, match=r"written by skae 7\.0 in format 2, but this version"):
+        skae.load(later)
+
+
+def test_no_file_is_an_error_of_the_file_system(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        skae.load(tmp_path / "nothing.skae")
+
+
+def test_a_file_of_ours_that_fails_leaves_the_old_one(path, tmp_path):
+    target = tmp_path / "model.skae"
+    target.write_bytes(path.read_bytes())
+    with pytest.raises(ValueError, match="cannot be written"):
+        skae.save(skae.load(path).set_params(callbacks=[object()]), target)
+    assert target.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+def test_files_of_earlier_versions_stay_readable(path):
+    expected = np.load(path.with_suffix(".npy"))
+    np.testing.assert_allclose(skae.load(path).transform(X[:20]), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_every_kind_of_estimator_of_this_version_is_stored():
+    kinds = {path.stem for path in STORED if path.stem.startswith(f"{skae.__version__}-")}
+    assert {f"{skae.__version__}-{kind}" for kind in ("dense", "plain", "conv")} <= kinds
