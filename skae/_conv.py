@@ -75,7 +75,7 @@ class ConvAutoencoder(BaseAutoencoder):
     bottleneck : {"dense", "channels", "map"}, default="dense"
         From the last stage to the code: fully connected layers; one convolution over all that is
         left, to k channels; or one to a single channel, whose positions are the code.
-    hidden_layer_sizes : "auto" or tuple of int, default="auto"
+    hidden_layer_sizes : "auto", int or tuple of int, default="auto"
         Widths of the layers between the convolutions and the code, with the dense bottleneck.
         "auto" is one of 512, followed by one of 256 up to four numbers.
     activation : {"elu", "gelu", "relu", "sigmoid", "silu", "softplus", "tanh"}, default="gelu"
@@ -230,7 +230,6 @@ class ConvAutoencoder(BaseAutoencoder):
         "kernel_size": [Interval(Integral, 1, None, closed="left")],
         "n_convs_per_stage": [Interval(Integral, 1, None, closed="left")],
         "bottleneck": [StrOptions({"dense", "channels", "map"})],
-        "hidden_layer_sizes": ["array-like", StrOptions({"auto"})],
     }
 
     def __init__(
@@ -243,7 +242,7 @@ class ConvAutoencoder(BaseAutoencoder):
         kernel_size: int = 5,
         n_convs_per_stage: int = 1,
         bottleneck: str = "dense",
-        hidden_layer_sizes: Sequence[int] | str = "auto",
+        hidden_layer_sizes: int | Sequence[int] | str = "auto",
         activation: str = "gelu",
         encoder: Callable[..., Any] | None = None,
         decoder: Callable[..., Any] | None = None,

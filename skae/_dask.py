@@ -44,7 +44,7 @@ class DaskBlocks(Blocks):
         asked = [inside(rows, start, stop) for rows in self.row_slices]
         blocks = [block for block, rows in zip(self._blocks, asked, strict=True) if rows]
         arguments = [(rows,) for rows in asked if rows]
-        return self._stacked(dask.compute(*self._tasks(getitem, arguments, blocks)))
+        return self._stacked(_computed(self._tasks(getitem, arguments, blocks)))
 
     def check_random_access(self):
         raise ValueError(
@@ -53,20 +53,34 @@ class DaskBlocks(Blocks):
         )
 
     def each(self, function, arguments):
-        return dask.compute(*self._tasks(function, arguments))
+        return _computed(self._tasks(function, arguments))
 
     def total(self, function, arguments):
         tasks = self._tasks(function, arguments)
         while len(tasks) > 1:
             starts = range(0, len(tasks), _AT_ONCE)
             tasks = [dask.delayed(sum)(tasks[start : start + _AT_ONCE]) for start in starts]
-        return tasks[0].compute()
+        return _computed(tasks)[0]
 
     def _tasks(self, function, arguments, blocks=None):
         blocks = self._blocks if blocks is None else blocks
         # One node of the graph, however large what the function carries and however many blocks.
         ask = dask.delayed(partial(_ask, function, self.dtype if self.is_sparse else None))
-        return [ask(block, part) for block, part in zip(blocks, arguments, strict=True)]
+        return [
+            ask(block, tuple(map(_apart, part)))
+            for block, part in zip(blocks, arguments, strict=True)
+        ]
+
+
+def _apart(value):
+    """A tensor without the one it is a view of, which would travel with it."""
+    return value.clone() if isinstance(value, torch.Tensor) else value
+
+
+def _computed(tasks):
+    # What we send is large on purpose: a worker that dies then takes nothing of ours with it.
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
+        return dask.compute(*tasks)
 
 
 def _ask(function, dtype, block, part):

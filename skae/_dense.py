@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import StrOptions
 
 from . import _defaults
 from ._base import BaseAutoencoder
@@ -19,7 +18,7 @@ from ._memory import refuse_too_large
 from ._modules import ResidualAutoencoder, corrupted, perceptron
 from ._ordered import completed
 from ._own import own_network
-from ._parameters import CONSTRAINTS, resolve_hidden_layer_sizes, resolve_truncations
+from ._parameters import resolve_hidden_layer_sizes, resolve_truncations
 from ._partial_fit import PartialFitMixin
 from ._plain import fit_plain
 from ._random import drawn
@@ -47,7 +46,7 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         Length k of the code; at most ``min(n_samples, n_features)`` with the linear path. A
         float is a share of the variance: the code is as long as PCA's that explains so much of
         rows it has not seen. None means ``min(32, n_samples, n_features)``.
-    hidden_layer_sizes : "auto" or tuple of int, default="auto"
+    hidden_layer_sizes : "auto", int or tuple of int, default="auto"
         Widths of the encoder's hidden layers; the decoder mirrors them. "auto" is two or three
         layers for short codes and one wide layer for long ones. ``()`` with the
         linear path is PCA alone, at any size and sparsity.
@@ -197,16 +196,11 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
 
     _schedule = staticmethod(_defaults.dense_schedule)
 
-    _parameter_constraints = {
-        **CONSTRAINTS,
-        "hidden_layer_sizes": ["array-like", StrOptions({"auto"})],
-    }
-
     def __init__(
         self,
         latent_dim: float | None = None,
         *,
-        hidden_layer_sizes: Sequence[int] | str = "auto",
+        hidden_layer_sizes: int | Sequence[int] | str = "auto",
         activation: str = "gelu",
         encoder: Callable[..., Any] | None = None,
         decoder: Callable[..., Any] | None = None,

@@ -6,6 +6,7 @@ from math import sqrt
 import torch
 
 from ._random import drawing_from
+from ._scores import widen_reach
 
 # Steps until the learning rate is reached, and over which it falls to seven tenths.
 _WARM_UP, _COOLING = 100, 1600
@@ -90,6 +91,8 @@ class Follower:
         loss : float
             Mean squared error of a row while learning.
         """
+        for module in (self.module, self.average):
+            widen_reach(module, y)
         self.module.train()
         loss_of, total = self._options.loss(), 0.0
         seed = self._seed + self.n_steps

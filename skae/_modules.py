@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from copy import deepcopy
 from itertools import pairwise
+from math import inf
 
 import torch
 from torch import Tensor, nn
@@ -108,10 +109,11 @@ class Autoencoder(nn.Module, ABC):
 class ResidualAutoencoder(Autoencoder):
     """What non-linear networks add to principal component scores::
 
-        z     = y[:k] + s[:k] f(y / s)
-        y_hat = [z; 0] + s g(z / s[:k])
+        z     = y[:k] + s[:k] f(b(y / s))
+        y_hat = [z; 0] + s g(b(z / s[:k]))
 
-    With f and g at zero this is PCA of length k, exactly.
+    With f and g at zero this is PCA of length k, exactly. b keeps what the networks see within
+    reach of the rows they have learnt from: far from those they would say anything.
 
     **Shape**: y and y_hat (n, r); z (n, k).
 
@@ -140,6 +142,7 @@ class ResidualAutoencoder(Autoencoder):
     def __init__(self, scale, latent_dim, encoder=None, decoder=None):
         super().__init__(latent_dim)
         self.register_buffer("scale", scale)
+        self.register_buffer("reach", torch.full_like(scale, inf))
         self.encoder = None if encoder is None else starting_at_zero(encoder)
         self.decoder = None if decoder is None else starting_at_zero(decoder)
 
@@ -147,15 +150,20 @@ class ResidualAutoencoder(Autoencoder):
         k = self.latent_dim
         z = y[:, :k]
         if self.encoder is not None:
-            z = z + self.scale[:k] * self.encoder(y / self.scale)[:, :k]
+            z = z + self.scale[:k] * self.encoder(self._seen(y))[:, :k]
         return z
 
     def decode(self, z: Tensor) -> Tensor:
         j, r = z.shape[1], len(self.scale)
         y_hat = pad(z, (0, r - j))
         if self.decoder is not None:
-            y_hat = y_hat + self.scale * self.decoder(z / self.scale[:j])
+            y_hat = y_hat + self.scale * self.decoder(self._seen(z))
         return y_hat
+
+    def _seen(self, y: Tensor) -> Tensor:
+        """What the networks see of scores or codes."""
+        j = y.shape[1]
+        return (y / self.scale[:j]).clamp(-self.reach[:j], self.reach[:j])
 
 
 class LinearPathAutoencoder(Autoencoder):

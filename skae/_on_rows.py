@@ -8,7 +8,7 @@ import torch
 from ._gate import FEWEST_UNSEEN, Ground, Verdict, fit_residuals
 from ._modules import LinearPathAutoencoder
 from ._rows import Rows, weights_of
-from ._scores import compressed_scale
+from ._scores import compressed, scores_of_few
 from ._tall import squared_lengths
 from ._training import TrainingOptions
 from ._unseen import directions_without, held_out_runs
@@ -49,7 +49,7 @@ def fit_linear_path(
     mean = torch.from_numpy(rows.mean / unit).float()
 
     def ground(directions, scores, known):
-        scale = compressed_scale(scores, known) / unit
+        scale = compressed(scores_of_few(scores, known).std(dim=0)) / unit
         axes = directions.float()
         return Ground(
             fetcher_of(rows, unit),

@@ -19,6 +19,11 @@ from ._training import TrainingOptions
 from ._variational import LIKELIHOODS
 
 CONSTRAINTS = {
+    "hidden_layer_sizes": [
+        Interval(Integral, 1, None, closed="left"),
+        "array-like",
+        StrOptions({"auto"}),
+    ],
     "latent_dim": [
         Interval(Integral, 1, None, closed="left"),
         Interval(Real, 0, 1, closed="neither"),
@@ -72,6 +77,7 @@ def resolve_hidden_layer_sizes(sizes, auto):
     """A tuple of integers; ``auto`` for "auto"."""
     if isinstance(sizes, str):  # "auto"
         return auto
+    sizes = (sizes,) if isinstance(sizes, Integral) else sizes
     return positive_integers(sizes, "hidden_layer_sizes")
 
 

@@ -25,10 +25,18 @@ from ._running_basis import RunningBasis
 from ._stream import Stream
 
 
+def _can_follow(autoencoder):
+    if not autoencoder.linear_path or autoencoder.whiten or autoencoder.truncations is not None:
+        raise AttributeError(
+            "partial_fit needs linear_path=True, whiten=False and truncations=None."
+        )
+    return True
+
+
 class PartialFitMixin:
     """What makes batches of rows into the fitted attributes of `DenseAutoencoder`."""
 
-    @available_if(lambda self: self.linear_path and not self.whiten and self.truncations is None)
+    @available_if(_can_follow)
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Go on learning from a batch of rows, as `IncrementalPCA` does.
 

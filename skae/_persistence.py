@@ -110,6 +110,7 @@ def load(path: str | PathLike) -> Any:
     Parameters
     ----------
     path : str or path-like
+        The file.
 
     Returns
     -------
@@ -124,7 +125,16 @@ def load(path: str | PathLike) -> Any:
 
     See Also
     --------
-    save : Its inverse, with an example.
+    save : Its inverse.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import skae
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     skae.save(skae.ByteBigrams(norm=None), f"{folder}/bigrams.skae")
+    ...     skae.load(f"{folder}/bigrams.skae")
+    ByteBigrams(norm=None)
     """
     with open(path, "rb"):  # errors of the file system speak for themselves
         pass

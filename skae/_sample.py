@@ -7,10 +7,18 @@ from sklearn.utils.validation import check_is_fitted
 from ._random import random_state_of
 
 
+def _is_variational(autoencoder):
+    if autoencoder.penalty != "variational":
+        raise AttributeError(
+            f"sample needs penalty='variational', got penalty={autoencoder.penalty!r}."
+        )
+    return True
+
+
 class SampleMixin:
     """`sample`, for estimators with ``latent_dim_``, ``mean_`` and `inverse_transform`."""
 
-    @available_if(lambda self: self.penalty == "variational")
+    @available_if(_is_variational)
     def sample(
         self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
     ) -> np.ndarray:

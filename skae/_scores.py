@@ -12,7 +12,10 @@ from ._tall import in_float32, squared_lengths
 from ._training import TrainingOptions
 from ._unseen import held_out_runs, scores_without
 
-# Deviations are taken from so many rows.
+# Networks see so many times as far as the rows that they learn from lie.
+_BEYOND = 2.0
+
+# Deviations and reach are taken from so many rows.
 _ENOUGH_ROWS = 10_000
 
 
@@ -60,10 +63,17 @@ def fit_on_scores(
         outside = np.maximum(squared_norms - squared_lengths(scores), 0.0)
         beyond = squared_lengths(scores[:, latent_dim:])
         scores = in_float32(scores.div_(unit))
-        scale = compressed_scale(scores, known)
+        few = scores_of_few(scores, known)
+        scale = compressed(few.std(dim=0))
+
+        def build_within_reach(encoder):
+            module = build(scale, encoder)
+            widen_reach(module, few)
+            return module
+
         return Ground(
             scores.__getitem__,
-            lambda encoder: build(scale, encoder),
+            build_within_reach,
             unit,
             squared_norms,
             outside + beyond,
@@ -80,10 +90,21 @@ def fit_on_scores(
     return verdict
 
 
-def compressed_scale(scores, numbers):
-    """The `compressed` deviations of the scores of some rows."""
-    few = numbers[:: 1 + len(numbers) // _ENOUGH_ROWS]
-    return compressed(scores[few].std(dim=0))
+def scores_of_few(scores, numbers):
+    """The scores of some of the rows with the given numbers."""
+    return scores[numbers[:: 1 + len(numbers) // _ENOUGH_ROWS]]
+
+
+def widen_reach(module, scores):
+    """Let the networks see as far as twice the largest of some scores in each direction.
+
+    A direction in which rows hardly differ is magnified, and one row that does differ in it would
+    else be thousands of deviations away.
+    """
+    largest = scores.abs().amax(dim=0).to(module.scale) / module.scale
+    # Of networks that have not learnt yet it is infinite.
+    before = torch.where(module.reach.isinf(), 0.0, module.reach)
+    module.reach = torch.maximum(before, _BEYOND * largest)
 
 
 def compressed(deviations):

@@ -28,9 +28,11 @@ class TruncateMixin:
         check_is_fitted(self)
         lengths = self._lengths_to_cut_to()
         if latent_dim not in lengths:
+            shorter = ", ".join(map(str, lengths[:-1])) or "no shorter length"
             raise ValueError(
-                f"latent_dim={latent_dim!r} is none of the lengths that these codes were trained "
-                f"to be cut to: {', '.join(map(str, lengths))}. Name it in truncations and fit."
+                f"latent_dim={latent_dim!r} must be one of the lengths that these codes of "
+                f"{self.latent_dim_} numbers were trained to be cut to, which are {shorter}. Name "
+                f"it in truncations and fit."
             )
         shorter = copy(self)
         shorter.latent_dim = shorter.latent_dim_ = latent_dim

@@ -5,10 +5,12 @@ from threading import Timer
 
 import dask
 import dask.array as da
+import joblib
 import numpy as np
 import pytest
 import scipy.sparse as sp
 from distributed import Client, LocalCluster
+from sklearn.model_selection import GridSearchCV
 
 from skae import ConvAutoencoder, DenseAutoencoder, _basis
 
@@ -126,6 +128,17 @@ def test_rows_larger_than_a_worker_fit_though_one_is_killed(client, on_disk):
     np.testing.assert_allclose(
         linear.transform(X[:100]), expected.transform(whole[:100]), rtol=1e-2, atol=1e-3
     )
+
+
+@pytest.mark.slow
+def test_a_search_runs_on_the_workers(client, digits):
+    linear = DenseAutoencoder(hidden_layer_sizes=(), random_state=0)
+    search = GridSearchCV(linear, {"latent_dim": [2, 4, 8]}, cv=3)
+    expected = search.fit(digits[0]).cv_results_["mean_test_score"]
+    with joblib.parallel_config("dask"):
+        found = search.fit(digits[0]).cv_results_["mean_test_score"]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert search.best_params_ == {"latent_dim": 8}
 
 
 def test_what_dask_cannot_do_is_told(digits):

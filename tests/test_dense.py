@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV
@@ -437,3 +438,14 @@ def test_longer_codes_of_wide_rows_are_trained_on_masked_inputs(bigrams, quick):
 
     assert codes(20) == codes(20, corruption=0.1)
     assert codes(8) == codes(8, corruption=0.0)
+
+
+def test_rows_unlike_all_others_err_little_more_than_in_pca():
+    X, y = load_digits(return_X_y=True)
+    threes, others = X[y == 3][:132], X[y != 3]
+    pca = DenseAutoencoder(8, hidden_layer_sizes=()).fit(threes)
+    autoencoder = DenseAutoencoder(8, hidden_layer_sizes=256, random_state=0).fit(threes)
+    assert autoencoder.nonlinear_gain_ > 0
+    # There are pixels that are the same in all threes, and magnified.
+    assert np.abs(autoencoder.transform(others)).max() < 2 * np.abs(pca.transform(others)).max()
+    assert autoencoder.score_samples(others).min() > 1.5 * pca.score_samples(others).min()

@@ -1,0 +1,25 @@
+"""
+Digits from eight numbers
+=========================
+
+Ten digits that no model has seen, what PCA draws of them from eight numbers, and what
+:class:`~skae.DenseAutoencoder` draws from as many. PCA adds up the same eight pictures for each
+digit; the autoencoder bends them to it.
+"""
+
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+
+from skae import DenseAutoencoder, ReconstructionDisplay
+
+X = load_digits().data
+train, test = X[:1500], X[1500:]
+pca = PCA(8).fit(train)
+autoencoder = DenseAutoencoder(8, hidden_layer_sizes=(256,), random_state=0).fit(train)
+ReconstructionDisplay.from_estimator(autoencoder, test[:10], references={"PCA": pca}, shape=(8, 8))
+
+# %%
+# The share of the variance of all unseen digits that eight numbers explain:
+
+linear = DenseAutoencoder(8, hidden_layer_sizes=()).fit(train)
+print(f"PCA {linear.score(test):.3f}, DenseAutoencoder {autoencoder.score(test):.3f}")
