@@ -97,8 +97,11 @@ def save(estimator: Any, path: str | PathLike) -> None:
     text = json.dumps(content, allow_nan=False)
     path = Path(path)
     unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.touch()
+    mode = unfinished.stat().st_mode
     try:
         save_file(arrays, unfinished, {"skae": text, "sha256": _digest(text, arrays)})
+        unfinished.chmod(mode)  # safetensors leaves files to their owner alone
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)

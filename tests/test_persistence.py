@@ -267,6 +267,12 @@ def test_a_file_of_a_format_to_come_says_so(path, tmp_path):
         skae.load(later)
 
 
+def test_others_may_read_a_file_as_any_that_is_written(tmp_path):
+    (tmp_path / "any").touch()
+    skae.save(ByteBigrams(), tmp_path / "bigrams.skae")
+    assert (tmp_path / "bigrams.skae").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
 def test_no_file_is_an_error_of_the_file_system(tmp_path):
     with pytest.raises(FileNotFoundError):
         skae.load(tmp_path / "nothing.skae")
