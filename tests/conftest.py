@@ -1,13 +1,19 @@
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_digits
 
 from skae import DenseAutoencoder
 
 ROOT = Path(__file__).parents[1]
+
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # which share the cores among them
+    n_workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    torch.set_num_threads(max(1, os.cpu_count() // n_workers))
 
 
 @pytest.fixture(scope="session")

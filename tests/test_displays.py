@@ -1,6 +1,8 @@
 import builtins
 from itertools import combinations
 
+import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -17,9 +19,6 @@ from skae import (
     ReconstructionDisplay,
     VarianceDisplay,
 )
-
-matplotlib = pytest.importorskip("matplotlib")
-plt = pytest.importorskip("matplotlib.pyplot")
 
 DISPLAYS = [LatentDisplay, LossCurveDisplay, ReconstructionDisplay, VarianceDisplay]
 

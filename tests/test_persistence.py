@@ -7,6 +7,7 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 import skops.io
@@ -92,7 +93,6 @@ def test_skops_keeps_a_pipeline_and_need_only_trust_skae(kind, tmp_path):
 
 
 def test_sparse_rows_pandas_output_and_names_survive(tmp_path):
-    pd = pytest.importorskip("pandas")
     frame = pd.DataFrame(X, columns=[f"pixel {i}" for i in range(64)])
     fitted = small().set_output(transform="pandas").fit(frame)
     loaded = by_skae(fitted, tmp_path)
