@@ -69,8 +69,6 @@ _HOLDERS = {
     )
 }
 
-_PLACES = ("device", "dtype")
-
 
 def blueprint(module):
     """What `built` makes the module again from, but for its weights.
@@ -147,7 +145,7 @@ def _skeleton(plan, state, prefix):
 
 def _arguments(layer):
     """What a layer of torch was made with."""
-    names = set(inspect.signature(type(layer)).parameters) & set(dir(layer)) - set(_PLACES)
+    names = set(inspect.signature(type(layer)).parameters) & set(dir(layer))
     arguments = {name: getattr(layer, name) for name in sorted(names)}
     if "bias" in arguments:
         arguments["bias"] = layer.bias is not None

@@ -91,8 +91,8 @@ class Follower:
         loss : float
             Mean squared error of a row while learning.
         """
-        for module in (self.module, self.average):
-            widen_reach(module, y)
+        widen_reach(self.module, y)
+        self.average.reach.copy_(self.module.reach)
         self.module.train()
         loss_of, total = self._options.loss(), 0.0
         seed = self._seed + self.n_steps

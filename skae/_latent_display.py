@@ -1,8 +1,8 @@
 """LatentDisplay: two numbers of the code of each row."""
 
 import numpy as np
-import scipy.sparse as sp
 
+from ._canonical import dense_array
 from ._canvas import axes_for, check_matplotlib, styled
 
 # Matthew Petroff's ten, made to be told apart with any colour vision; shapes tell tens apart.
@@ -141,7 +141,7 @@ class LatentDisplay:
             The display, drawn.
         """
         check_matplotlib(f"{cls.__name__}.from_predictions")
-        Z = Z.toarray() if sp.issparse(Z) else np.asarray(Z)
+        Z = dense_array(Z)
         y = None if y is None else np.asarray(y)
         if Z.ndim != 2:
             raise ValueError(f"Z must have two axes, rows and numbers of the code, got {Z.ndim}.")

@@ -19,13 +19,13 @@ class LossCurveDisplay:
     ----------
     history : list of dict
         One entry for each epoch, as in ``history_``.
-    pca_levels : dict of float, default=None
-        Mean error of a row by PCA, for the stages where it is known.
     note : str, default=None
         A sentence to write above.
 
     Attributes
     ----------
+    pca_levels : dict of float
+        Mean error of a row by PCA, for the stages that were to beat it.
     ax_ : matplotlib Axes
         Where everything was drawn.
     figure_ : matplotlib Figure
@@ -50,10 +50,19 @@ class LossCurveDisplay:
     ['rehearsal of the decoder', 'rehearsal of both networks', 'training on all rows']
     """
 
-    def __init__(self, history, *, pca_levels=None, note=None):
+    def __init__(self, history, *, note=None):
         self.history = history
-        self.pca_levels = pca_levels
         self.note = note
+
+    @property
+    def pca_levels(self):
+        levels = {}
+        for epoch in self.history:
+            if "variance_explained_by_pca" in epoch and epoch["variance_explained"] < 1:
+                loss = epoch.get("valid_loss", epoch["train_loss"])
+                variance = loss / (1 - epoch["variance_explained"])
+                levels[_stage(epoch)] = (1 - epoch["variance_explained_by_pca"]) * variance
+        return levels
 
     @classmethod
     def from_estimator(cls, estimator, *, ax=None, train_kw=None, valid_kw=None, pca_kw=None):
@@ -89,7 +98,7 @@ class LossCurveDisplay:
             note = "Nothing was trained: the model is PCA."
         elif estimator.linear_path and not estimator.nonlinear_gain_:
             note = "PCA was kept: no network was clearly better."
-        return cls(history, pca_levels=_pca_levels(history), note=note).plot(
+        return cls(history, note=note).plot(
             ax=ax, train_kw=train_kw, valid_kw=valid_kw, pca_kw=pca_kw
         )
 
@@ -119,7 +128,7 @@ class LossCurveDisplay:
         """
         check_matplotlib(f"{cls.__name__}.from_history")
         note = None if history else "Nothing was trained."
-        return cls(history, pca_levels=_pca_levels(history), note=note).plot(
+        return cls(history, note=note).plot(
             ax=ax, train_kw=train_kw, valid_kw=valid_kw, pca_kw=pca_kw
         )
 
@@ -151,6 +160,7 @@ class LossCurveDisplay:
             "valid_loss": styled(Line2D, valid_kw, linestyle="--", **marked),
         }
         pca_style = styled(Line2D, pca_kw, color="0.35", linewidth=1.4, linestyle=":")
+        levels = self.pca_levels
         self.ax_ = axes_for(ax)
         self.figure_ = self.ax_.figure
         lines = {key: [] for key in styles}
@@ -167,7 +177,7 @@ class LossCurveDisplay:
                     losses = [epoch[key] for epoch in epochs]
                     x = np.arange(start, end) + 1
                     lines[key] += self.ax_.plot(x, losses, **{"color": colour, **style})
-            level = (self.pca_levels or {}).get(stage)
+            level = levels.get(stage)
             if level is not None:
                 x = [start + 0.5, end + 0.5]
                 self.pca_lines_ += self.ax_.plot(x, [level, level], **pca_style)
@@ -200,14 +210,3 @@ class LossCurveDisplay:
 
 def _stage(epoch):
     return epoch["stage"]
-
-
-def _pca_levels(history):
-    """Mean error of a row by PCA, for the stages that were to beat it."""
-    levels = {}
-    for epoch in history:
-        if "variance_explained_by_pca" in epoch and epoch["variance_explained"] < 1:
-            loss = epoch.get("valid_loss", epoch["train_loss"])
-            variance = loss / (1 - epoch["variance_explained"])
-            levels[_stage(epoch)] = (1 - epoch["variance_explained_by_pca"]) * variance
-    return levels

@@ -3,8 +3,8 @@
 from math import isqrt, prod
 
 import numpy as np
-import scipy.sparse as sp
 
+from ._canonical import dense_array, flat_rows
 from ._canvas import axes_for, check_matplotlib
 from ._mosaic import Mosaic
 from ._painters import Lines, Maps, Pictures
@@ -145,10 +145,10 @@ class ReconstructionDisplay:
         references, name = references or {}, name or type(estimator).__name__
         X = X if hasattr(X, "shape") else np.asarray(X)
         _check_number(X)
-        flat = np.reshape(X, (X.shape[0], -1)) if len(X.shape) > 2 else X
+        flat = flat_rows(X)
         X_hat = _reconstructed(estimator, X)
         others = [_reconstructed(model, flat) for model in references.values()]
-        arrays = [_dense(rows) for rows in (X, X_hat, *others)]
+        arrays = [dense_array(rows) for rows in (X, X_hat, *others)]
         if shape is None and hasattr(estimator, "input_shape_"):
             arrays, shape, kind = _as_fitted(arrays, estimator, kind)
         return cls.from_predictions(
@@ -219,7 +219,7 @@ class ReconstructionDisplay:
         check_matplotlib(f"{cls.__name__}.from_predictions")
         X = X if hasattr(X, "shape") else np.asarray(X)
         _check_number(X)
-        X = _dense(X)
+        X = dense_array(X)
         shape = X.shape[1:] if shape is None else tuple(shape)
         kind = _resolve_kind(kind, shape, prod(X.shape[1:]))
         if kind == "map":
@@ -317,10 +317,6 @@ def _reconstructed(model, X):
     return model.inverse_transform(model.transform(X))
 
 
-def _dense(X):
-    return X.toarray() if sp.issparse(X) else np.asarray(X)
-
-
 def _as_fitted(arrays, estimator, kind):
     """Arrays, their shape and kind, as a fitted estimator says, with channels last."""
     shape, axis = estimator.input_shape_, estimator.channel_axis
@@ -346,7 +342,7 @@ def _resolve_kind(kind, shape, n_features):
 
 
 def _shaped(X, name, n_samples, shape):
-    X = _dense(X)
+    X = dense_array(X)
     if X.size != n_samples * prod(shape) or len(X) != n_samples:
         raise ValueError(f"{name} has shape {X.shape}, which is not {n_samples} rows of {shape}.")
     return X.reshape(n_samples, *shape)

@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import _safe_indexing, indexable
 
+from ._canonical import flat_rows
 from ._canvas import axes_for, check_matplotlib, styled
 from ._dense import DenseAutoencoder
 from ._random import random_state_of
@@ -122,7 +123,7 @@ class VarianceDisplay:
             clone(estimator).set_params(latent_dim=length).fit(X).score(X_test)
             for length in latent_dims.tolist()
         ]
-        pca_scores = _scores_of_pca(_flat(X), _flat(X_test), latent_dims, parameters)
+        pca_scores = _scores_of_pca(flat_rows(X), flat_rows(X_test), latent_dims, parameters)
         return cls.from_predictions(
             latent_dims,
             scores,
@@ -241,11 +242,6 @@ def _split(X, rng):
     if not len(unseen):
         raise ValueError(f"X has {X.shape[0]} rows, too few to hold out a fifth: give X_test.")
     return _safe_indexing(X, fitted), _safe_indexing(X, unseen)
-
-
-def _flat(X):
-    X = X if hasattr(X, "shape") else np.asarray(X)
-    return np.reshape(X, (X.shape[0], -1)) if len(X.shape) > 2 else X
 
 
 def _scores_of_pca(X, X_test, latent_dims, parameters):
