@@ -9,6 +9,7 @@ ORDER = [
     "_version",
     "_defaults",
     "_documented",
+    "_threads",
     "_parallel",
     "_device",
     "_losses",

@@ -1,0 +1,138 @@
+"""Threads: work in few, large parts, each of which one thread computes.
+
+torch divides every single operation among all threads, and each operation then ends with its
+slowest thread. Beside another busy process that one waits for its turn, a few milliseconds
+thousands of times. So operations run in one thread here, and what is large is cut into parts that
+threads take one after the other. The parts depend on the size of the work alone: results have the
+same bits for any number of threads.
+
+How many threads there are is what `torch.get_num_threads` returned where the estimator was called:
+``torch.set_num_threads`` and ``OMP_NUM_THREADS`` decide it. Nothing here changes it for others, nor
+for the calling thread beyond the call.
+"""
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from threading import local
+
+import torch
+from threadpoolctl import ThreadpoolController
+
+_here = local()  # n_threads: that of the outermost `one_thread_each` around
+
+
+def n_threads():
+    """How many threads may compute."""
+    return getattr(_here, "n_threads", None) or torch.get_num_threads()
+
+
+@contextmanager
+def one_thread_each():
+    """Let every operation of the calling thread run in one thread, until the block ends."""
+    if getattr(_here, "n_threads", None):
+        yield
+        return
+    _here.n_threads = torch.get_num_threads()
+    try:
+        with _limited_to(1):
+            yield
+    finally:
+        _here.n_threads = None
+
+
+@contextmanager
+def all_threads_each(wanted=True):
+    """Within `one_thread_each`, let every operation use all threads: for very large ones."""
+    if not wanted or not getattr(_here, "n_threads", None):
+        yield
+        return
+    with _limited_to(_here.n_threads):
+        yield
+
+
+def _limited_to(n):
+    # The OpenMP setting is one of the calling thread alone, unlike torch.set_num_threads.
+    return ThreadpoolController().limit(limits=n, user_api="openmp")
+
+
+class Threads:
+    """Threads that share parts of work with the one that calls them.
+
+    Parameters
+    ----------
+    n : int, default=None
+        At most so many, the calling one included; those of `n_threads` if None.
+    """
+
+    def __init__(self, n=None):
+        n = n_threads() if n is None else min(n, n_threads())
+        self._n_helpers = n - 1
+        self._pool = ThreadPoolExecutor(n - 1, "skae", _start) if n > 1 else None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def each(self, function, parts):
+        """``[function(part) for part in parts]``, in any order of time.
+
+        If one of them fails, the parts that are left are not begun, and its error is raised.
+        """
+        parts = list(parts)
+        if self._pool is None or len(parts) < 2:
+            return [function(part) for part in parts]
+        results = [None] * len(parts)
+        waiting = _Queue(enumerate(parts))
+
+        def work():
+            try:
+                for place, part in waiting:
+                    results[place] = function(part)
+            finally:
+                waiting.close()
+
+        helpers = [self._pool.submit(work) for _ in range(min(self._n_helpers, len(parts) - 1))]
+        try:
+            work()
+        finally:
+            wait(helpers)  # before anybody touches what they write to
+        for helper in helpers:
+            helper.result()
+        return results
+
+
+class _Queue:
+    """An iterator that several threads may share, and one may close."""
+
+    def __init__(self, items):
+        self._items = deque(items)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        try:
+            return self._items.popleft()
+        except IndexError:
+            raise StopIteration from None
+
+    def close(self):
+        self._items.clear()
+
+
+def _start():
+    """Prepare a new thread: one thread for its operations too, for as long as it lives."""
+    torch.get_num_threads()  # which sets the number of a new thread, the first time
+    _here.n_threads = 1
+    _limited_to(1).__enter__()
+
+
+def in_threads(function, parts):
+    """``[function(part) for part in parts]`` in as many threads as there are."""
+    parts = list(parts)
+    with Threads(len(parts)) as threads:
+        return threads.each(function, parts)

@@ -1,0 +1,59 @@
+import threading
+
+import pytest
+import torch
+
+from skae._threads import Threads, all_threads_each, in_threads, n_threads, one_thread_each
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_operations_run_in_one_thread_and_the_setting_comes_back(two_threads):
+    with one_thread_each():
+        assert (torch.get_num_threads(), n_threads()) == (1, 2)
+        with all_threads_each():
+            assert torch.get_num_threads() == 2
+        assert torch.get_num_threads() == 1
+    assert (torch.get_num_threads(), n_threads()) == (2, 2)
+
+
+def test_other_threads_keep_their_setting(two_threads):
+    seen = []
+    with one_thread_each():
+        other = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        other.start()
+        other.join()
+    assert seen == [2]
+
+
+def test_parts_are_shared_and_results_keep_their_order(two_threads):
+    both_at_once = threading.Barrier(2, timeout=30)
+
+    def square(i):
+        both_at_once.wait()  # passes only if two threads are at work
+        return i * i, torch.get_num_threads()
+
+    with one_thread_each():
+        assert in_threads(square, range(6)) == [(i * i, 1) for i in range(6)]
+
+
+def test_an_error_in_any_part_is_raised_after_all_have_ended(two_threads):
+    running = []
+
+    def work(i):
+        running.append(i)
+        if i == 3:
+            raise ZeroDivisionError
+        running.remove(i)
+
+    with one_thread_each(), Threads() as threads:
+        with pytest.raises(ZeroDivisionError):
+            threads.each(work, range(8))
+        assert running == [3]
+        assert threads.each(str, [1, 2]) == ["1", "2"]
