@@ -35,6 +35,7 @@ from ._reports import Reports, Tasks, report_of
 from ._rows import rows_of, torch_dtype
 from ._sample import SampleMixin
 from ._tall import batch_slices
+from ._threads import one_thread_each
 from ._truncate import TruncateMixin
 from ._weights import counting, deviations_of, weighed
 
@@ -136,7 +137,7 @@ class BaseAutoencoder(
         context = callback_context(self, self._most_epochs(options, *X.shape))
         if context is not None:
             context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        with report_of(self.verbose) as report, taking_turns(device):
+        with report_of(self.verbose) as report, taking_turns(device), one_thread_each():
             if context is not None:
                 report = Reports([report, Tasks(self, context)])
             self._fit_rows(

@@ -142,12 +142,12 @@ class ReconstructionNet(NeuralNet):
     # Batches are cut into so many parts, more where a device has no room for them.
     n_parts = 1
 
-    def __init__(
-        self, *args, generator, noise_generator, bfloat16=False, has_guests=False, **kwargs
-    ):
+    # Copies of the module that take parts of a batch at the same time.
+    shards = None
+
+    def __init__(self, *args, generator, bfloat16=False, has_guests=False, **kwargs):
         super().__init__(*args, **kwargs)
         self.generator = generator
-        self.noise_generator = noise_generator
         self.bfloat16 = bfloat16
         self.has_guests = has_guests
 
@@ -159,13 +159,35 @@ class ReconstructionNet(NeuralNet):
         return _Batches(dataset, self.batch_size, self.device, generator)
 
     def infer(self, x, **fit_params):
+        parallel = self.module_.training and self.parallel
+        return self._output(parallel or self.module_, x)
+
+    def _output(self, module, x):
         device_type = torch.device(self.device).type
         with torch.autocast(device_type, torch.bfloat16, enabled=self.bfloat16):
-            if self.module_.training and self.parallel is not None:
-                return self.parallel(x)
-            return super().infer(x, **fit_params)
+            return module(x)
+
+    def _set_training(self, training=True):
+        super()._set_training(training)
+        if self.shards is not None:
+            for module in self.shards.modules:
+                module.train(training)
+
+    def validation_step(self, batch, **fit_params):
+        if self.shards is None:
+            return super().validation_step(batch, **fit_params)
+        self._set_training(False)
+
+        @torch.no_grad()
+        def loss_of(module, part):
+            return self._loss_of_part(module, part, len(batch[0]))
+
+        losses = self.shards.each(loss_of, _parts(batch, len(self.shards.modules)))
+        return {"loss": sum(losses), "y_pred": None}
 
     def train_step_single(self, batch, **fit_params):
+        if self.shards is not None:
+            return self._train_on_shards(batch)
         while True:
             try:
                 return self._train_on_parts(batch, **fit_params)
@@ -189,14 +211,31 @@ class ReconstructionNet(NeuralNet):
         if self.n_parts == 1:
             return super().train_step_single(batch, **fit_params)
         self._set_training(True)
-        x, (_, weights) = batch
         total = 0.0
-        for part in torch.arange(len(x), device=x.device).tensor_split(self.n_parts):
-            target = (x[part], None if weights is None else weights[part])
-            loss = self.get_loss(self.infer(x[part]), target) * (len(part) / len(x))
+        for part in _parts(batch, self.n_parts):
+            loss = self._loss_of_part(self.parallel or self.module_, part, len(batch[0]))
             loss.backward()
             total = total + loss.detach()
         return {"loss": total, "y_pred": None}
+
+    def _train_on_shards(self, batch):
+        """The same, with the parts in threads and gradients of their own."""
+        self._set_training(True)
+
+        @torch.enable_grad()  # which is a setting of each thread
+        def learn_from(module, part):
+            loss = self._loss_of_part(module, part, len(batch[0]))
+            loss.backward()
+            return loss.detach()
+
+        losses = self.shards.each(learn_from, _parts(batch, len(self.shards.modules)))
+        self.shards.add_gradients()
+        return {"loss": sum(losses), "y_pred": None}
+
+    def _loss_of_part(self, module, part, n_rows):
+        """What a part of a batch of n rows adds to its loss."""
+        x, _ = part
+        return self.get_loss(self._output(module, x), part) * (len(x) / n_rows)
 
     def get_loss(self, y_pred, y_true, *args, **kwargs):
         """The loss; penalties on its logarithm add to its gradient and leave its value."""
@@ -235,3 +274,11 @@ class ReconstructionNet(NeuralNet):
             self.ending = self.ending or EndOfTraining(sound=True)
         if method_name == "on_epoch_end" and self.ending is not None:
             raise self.ending
+
+
+def _parts(batch, n):
+    """A batch in n parts of about as many rows, none of them empty: rows and their weights."""
+    x, (_, weights) = batch
+    n = min(n, len(x))
+    parts_of_weights = [None] * n if weights is None else weights.tensor_split(n)
+    return list(zip(x.tensor_split(n), parts_of_weights, strict=True))

@@ -191,4 +191,5 @@ def training_options(estimator, schedule, n_samples, device):
         device=device,
         callbacks=tuple(estimator.callbacks or ()),
         limited=estimator.max_epochs != "auto",
+        divisible=estimator.encoder is None and estimator.decoder is None,
     )

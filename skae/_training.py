@@ -1,7 +1,9 @@
 """Training: from a module, rows and options to the module with its best weights."""
 
 import warnings
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from math import inf, isnan, nan
 
 import torch
@@ -15,9 +17,14 @@ from ._net import EndOfTraining, ReconstructionNet
 from ._parallel import in_parallel, n_processes, rank
 from ._random import drawing_from
 from ._reports import SILENCE, Report
+from ._shards import AdamWInParts, Shards, is_huge, worth_halves
+from ._threads import Threads, all_threads_each
 
 # After an explosion training goes on at a share of its rate, and gives up after another.
 _SMALLER, _ATTEMPTS = 0.25, 2
+
+# Between the seeds of dropout and noise of the parts of a batch.
+_FAR = 2**32
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,8 @@ class TrainingOptions:
     """How a module is trained; most names are those of the estimators' parameters.
 
     ``limited`` is whether ``max_epochs`` was asked for: then training that was still improving
-    when it ran out is worth a warning.
+    when it ran out is worth a warning. ``divisible`` is whether parts of a batch may be trained on
+    at the same time, in copies of the module: not for networks of unknown kind.
     """
 
     loss: type[torch.nn.Module]
@@ -40,6 +48,7 @@ class TrainingOptions:
     device: torch.device
     callbacks: tuple = ()
     limited: bool = False
+    divisible: bool = True
     report: Report = SILENCE
     checkpoint: Checkpoint | NoCheckpoint = NOWHERE
 
@@ -169,39 +178,62 @@ def _attempt(module, rows, options, unseen, seed, supervisor):
         step_every="batch",
         event_name=None,
     )
-    net = ReconstructionNet(
-        module,
-        criterion=options.loss,
-        optimizer=torch.optim.AdamW,
-        optimizer__betas=(0.9, 0.95),
-        optimizer__weight_decay=options.weight_decay,
-        optimizer__fused=True,
-        lr=supervisor.learning_rate,
-        max_epochs=supervisor.n_epochs,
-        batch_size=options.batch_size,
-        train_split=None if unseen is None else predefined_split(unseen),
-        callbacks=[schedule, supervisor, *options.callbacks],
-        device=options.device,
-        verbose=0,
-        generator=torch.Generator().manual_seed(seed),
-        noise_generator=torch.Generator(options.device).manual_seed(seed + rank()),
-        bfloat16=options.bfloat16,
-        has_guests=bool(options.callbacks),
-    )
-    net.initialize()
-    if n_processes() > 1:
-        net.parallel = in_parallel(module).__call__  # skorch would take a module for its own
-    supervisor.schedule = schedule
-    net.notify("on_train_begin", X=rows, y=None)
-    sound = True
-    try:
-        with drawing_from(net.noise_generator, module):
+    with ExitStack() as stack:
+        shards = _shards_of(module, rows, options, stack)
+        net = ReconstructionNet(
+            module,
+            criterion=options.loss,
+            **_optimizer(options, shards),
+            lr=supervisor.learning_rate,
+            max_epochs=supervisor.n_epochs,
+            batch_size=options.batch_size,
+            train_split=None if unseen is None else predefined_split(unseen),
+            callbacks=[schedule, supervisor, *options.callbacks],
+            device=options.device,
+            verbose=0,
+            generator=torch.Generator().manual_seed(seed),
+            bfloat16=options.bfloat16,
+            has_guests=bool(options.callbacks),
+        )
+        net.initialize()
+        net.shards = shards
+        if n_processes() > 1:
+            net.parallel = in_parallel(module).__call__  # skorch would take a module for its own
+        for place, shard in enumerate([module] if shards is None else shards.modules):
+            noise = torch.Generator(options.device).manual_seed(seed + rank() + place * _FAR)
+            supervisor.noise.append(stack.enter_context(drawing_from(noise, shard)))
+        supervisor.schedule = schedule
+        net.notify("on_train_begin", X=rows, y=None)
+        sound = True
+        stack.enter_context(all_threads_each(is_huge(module)))
+        try:
             net.fit_loop(rows, epochs=supervisor.n_epochs_left)
-    except EndOfTraining as end:
-        sound = end.sound
-    finally:
-        net.notify("on_train_end", X=rows, y=None)
+        except EndOfTraining as end:
+            sound = end.sound
+        finally:
+            net.notify("on_train_end", X=rows, y=None)
     return sound
+
+
+def _shards_of(module, rows, options, stack):
+    """Copies of the module that share the work of a batch; None where they are not worth it."""
+    if not options.divisible or n_processes() > 1:
+        return None
+    batch = rows.fetch(rows.numbers[: options.batch_size]).to(options.device)
+    if not worth_halves(module, batch):
+        return None
+    return Shards(module, 2, stack.enter_context(Threads(2)))
+
+
+def _optimizer(options, shards):
+    """AdamW as parameters of a skorch net, divided among the threads of the shards if any."""
+    settings = {"betas": (0.9, 0.95), "weight_decay": options.weight_decay}
+    if shards is None:
+        kind = torch.optim.AdamW
+        settings["fused"] = True
+    else:
+        kind = partial(AdamWInParts, n_parts=2, threads=shards.threads)
+    return {"optimizer": kind, **{f"optimizer__{name}": v for name, v in settings.items()}}
 
 
 class _Supervisor(Callback):
@@ -224,6 +256,7 @@ class _Supervisor(Callback):
         self.stage = stage
         self.saved = saved
         self.history = saved["history"]
+        self.noise = []  # the generators of dropout and noise
 
     @property
     def learning_rate(self):
@@ -291,7 +324,7 @@ class _Supervisor(Callback):
             "schedule": self.schedule.lr_scheduler_.state_dict(),
             "best": self.best.state(),
             "order": net.generator.get_state(),
-            "noise": net.noise_generator.get_state(),
+            "noise": [generator.get_state() for generator in self.noise],
             **{key: self.saved[key] for key in ("attempt", "n_before", "history")},
         }
         checkpoint.save(self.stage.name, state)
@@ -304,4 +337,5 @@ class _Supervisor(Callback):
         net.optimizer_.load_state_dict(saved["optimizer"])
         self.schedule.lr_scheduler_.load_state_dict(saved["schedule"])
         net.generator.set_state(saved["order"])
-        net.noise_generator.set_state(saved["noise"])
+        for generator, state in zip(self.noise, saved["noise"], strict=True):
+            generator.set_state(state)

@@ -34,6 +34,7 @@ ORDER = [
     "_reports",
     "_net",
     "_best",
+    "_shards",
     "_training",
     "_unseen",
     "_gate",
