@@ -143,11 +143,19 @@ class ReconstructionNet(NeuralNet):
     n_parts = 1
 
     def __init__(
-        self, *args, generator, noise_generator, bfloat16=False, has_guests=False, **kwargs
+        self,
+        *args,
+        generator,
+        noise_generator,
+        interrupts,
+        bfloat16=False,
+        has_guests=False,
+        **kwargs,
     ):
         super().__init__(*args, **kwargs)
         self.generator = generator
         self.noise_generator = noise_generator
+        self.interrupts = interrupts
         self.bfloat16 = bfloat16
         self.has_guests = has_guests
 
@@ -230,7 +238,7 @@ class ReconstructionNet(NeuralNet):
         try:
             super().notify(method_name, **cb_kwargs)
         except KeyboardInterrupt:
-            if method_name != "on_epoch_end" or not self.has_guests:
+            if method_name != "on_epoch_end" or not self.has_guests or self.interrupts.n:
                 raise
             self.ending = self.ending or EndOfTraining(sound=True)
         if method_name == "on_epoch_end" and self.ending is not None:
