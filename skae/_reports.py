@@ -111,7 +111,11 @@ class _Shown(Report):
 
     def _say(self, sentence):
         """Show a sentence for good."""
-        print(self._prefix + sentence, file=_stream(), flush=True)
+        self._write(_stream(), sentence)
+
+    def _write(self, stream, sentence):
+        stream.write(f"{self._prefix}{sentence}\n")  # at once: others may write there too
+        stream.flush()
 
     def _closing(self):
         found = self._progress.n_found and not self._progress.n_made
@@ -203,7 +207,7 @@ class Lines(_Shown):
         )
 
     def _say(self, sentence):
-        print(self._prefix + sentence, flush=True)
+        self._write(sys.stdout, sentence)
 
 
 class Tasks(Report):
