@@ -27,6 +27,7 @@ from ._documented import DocumentedMixin
 from ._forms import plain_autoencoder
 from ._gate import most_epochs
 from ._input import validated
+from ._interrupts import Interrupts
 from ._losses import LOSSES, LOSSES_OF_COUNTS
 from ._ordered import ordered
 from ._parameters import CONSTRAINTS, check_combinations, resolve_latent_dim, training_options
@@ -105,8 +106,18 @@ class BaseAutoencoder(
         -------
         self : object
             The fitted estimator. If fitting fails it is left as it was before.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            By Ctrl-C. In training, the estimator is then fitted with the best that has proved
+            itself, and ``interrupted_`` is true; else, and by a second Ctrl-C, it is left as it was
+            before.
         """
-        return self._or_as_before(self._fit, X, y, sample_weight)
+        self._or_as_before(self._fit, X, y, sample_weight)
+        if self.interrupted_:
+            raise KeyboardInterrupt  # for what called `fit`; the estimator is fitted
+        return self
 
     def _or_as_before(self, learn, *arguments):
         """Learn; if that fails, leave the estimator as it was."""
@@ -137,16 +148,22 @@ class BaseAutoencoder(
         context = callback_context(self, self._most_epochs(options, *X.shape))
         if context is not None:
             context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        with report_of(self.verbose) as report, taking_turns(device), one_thread_each():
+        interrupts = Interrupts()
+        with (
+            interrupts.counted(),
+            report_of(self.verbose) as report,
+            taking_turns(device),
+            one_thread_each(),
+        ):
             if context is not None:
                 report = Reports([report, Tasks(self, context)])
-            self._fit_rows(
-                X, weights, replace(options, report=report), random_state_of(self.random_state)
-            )
-        del self._previous
-        if self.whiten:
-            deviations = deviations_of(self._encode(X), weights, sample_weight)
-            self._code_scale = np.where(deviations > 0, deviations, 1).astype(self.mean_.dtype)
+            options = replace(options, report=report, interrupts=interrupts)
+            self._fit_rows(X, weights, options, random_state_of(self.random_state))
+            del self._previous
+            if self.whiten:
+                deviations = deviations_of(self._encode(X), weights, sample_weight)
+                self._code_scale = np.where(deviations > 0, deviations, 1).astype(self.mean_.dtype)
+        self.interrupted_ = interrupts.n > 0
         if context is not None:
             # No attribute is missing: a copy of the estimator is the fitted one.
             context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})

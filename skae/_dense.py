@@ -102,9 +102,9 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
     weight_decay : float, default=0.3
         Decoupled weight decay of AdamW.
     early_stopping : bool, default=True
-        Train no longer than the rows put aside approve of. With the linear path they judge a
-        rehearsal of a quarter of the epochs, and the training on all rows that follows is as
-        long as the rehearsal promises. Without it, training stops when they have not improved
+        Train no longer than the rows put aside approve of. With the linear path they judge
+        trial runs of a quarter of the epochs, and the training on all rows that follows is as
+        long as they promise. Without it, training stops when they have not improved
         for `n_iter_no_change` epochs.
     validation_fraction : float, default=0.1
         Share of the rows to put aside, in runs of neighbouring rows.
@@ -129,14 +129,15 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         of a search over ``latent_dim``. Codes are the same with it and without. Needs an integer
         `random_state` to be of use; docs/scaling.md says more.
     callbacks : list of skorch callbacks, default=None
-        Told of every stage of training: the rehearsals, then the training on all rows. One that
+        Told of every stage of training: the trial runs, then the training on all rows. One that
         asks for an end, such as `skorch.callbacks.EarlyStopping`, ends that stage. Callbacks of
         scikit-learn 1.9 go to `set_callbacks`.
     random_state : int, RandomState instance or None, default=None
         Of the rows put aside, the first weights and the order of training. None takes fresh
         entropy; global random states are neither used nor changed.
     verbose : int, default=0
-        1 shows one progress bar (in a file, ten lines), 2 prints a line an epoch.
+        1 shows one progress bar (in a file, and from each worker of ``n_jobs``, about ten lines),
+        2 prints a line an epoch; both end with what was kept and what it gained on validation rows.
 
     Attributes
     ----------
@@ -152,11 +153,13 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         Share of the training rows' variance along each direction. Linear path only.
     nonlinear_gain_ : float
         Share of the variance of the rows put aside that the networks explained beyond PCA in
-        the rehearsal; 0.0 where PCA was kept. Linear path only.
+        the trial run; 0.0 where PCA was kept. Linear path only.
     module_ : torch.nn.Module
         The fitted networks.
     n_iter_ : int
         Epochs of the last training, on all rows; 0 where PCA was kept.
+    interrupted_ : bool
+        Whether Ctrl-C came in training or after it: the model is the best that had proved itself.
     history_ : list of dict
         One entry for each epoch of each stage: "stage", "epoch", "train_loss" and, but for the
         training on all rows, "valid_loss" (mean error of a row, as in `score_samples`),

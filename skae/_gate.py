@@ -16,6 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from ._modules import Autoencoder
 from ._net import row_set
+from ._progress import PlannedStage
 from ._training import Interrupted, Stage, TrainingOptions, train, warn_if_cut_short
 
 # Length of a rehearsal, as a share of the epochs.
@@ -37,6 +38,13 @@ _ENCODER_PRICE = 0.003
 
 # Codes longer than this have never gained from a non-linear encoder: it is not rehearsed.
 LONGEST_NONLINEAR_CODE = 256
+
+# Stages, as `history_` names them.
+_TRIALS = {False: "trial run of the decoder", True: "trial run of both networks"}
+_FINAL = "training on all rows"
+
+# What an epoch costs without and with a non-linear encoder: for the time left.
+_COSTS = {False: 0.6, True: 1.0}
 
 # Rows whose errors are computed at a time.
 _BATCH = 1024
@@ -165,21 +173,29 @@ def fit_residuals(
     """
     n_rehearsed = _length_of_rehearsal(len(fitted), options)
     candidates = _candidates(latent_dim)
-    options.report.plan(len(candidates) * n_rehearsed + options.max_epochs)
+    everything = np.arange(len(fitted) + len(unseen))
+
+    def plan(encoder, n_epochs, at_most):
+        stages = _planned(candidates, n_rehearsed, len(fitted))
+        cost = _COSTS[encoder] * len(everything)
+        stages.append(PlannedStage(_FINAL, _FINAL, n_epochs, cost))
+        options.report.plan(stages, at_most=at_most)
+
+    plan(candidates[-1], options.max_epochs, at_most=True)
+    of_pca = held.explained_by_pca(unseen)
     weights = held.weights[unseen]
     variance = weights @ held.squared_norms[unseen]
     history, gains, gains_when_cut, best_epochs = [], [], [], []
     try:
         for encoder in candidates:
             module = held.build(encoder)
-            name = "rehearsal of both networks" if encoder else "rehearsal of the decoder"
             rehearsal = train(
                 module,
                 held.rows(fitted),
                 replace(options, max_epochs=n_rehearsed),
                 unseen=held.rows(unseen),
                 seed=seed,
-                stage=Stage(name, held.explained_by_pca(unseen)),
+                stage=Stage(_TRIALS[encoder], of_pca),
             )
             history += rehearsal
             gain = weights * (held.linear_errors[unseen] - held.errors(module, unseen))
@@ -188,39 +204,58 @@ def fit_residuals(
             gains.append(gain if min(gains_when_cut[-1].values(), default=0) >= 0 else 0 * gain)
             best_epochs.append(_best_epoch(rehearsal))
     except Interrupted as stop:
-        _warn("Interrupted before the networks had proved themselves: the model is PCA.")
-        return Verdict(history=history + stop.history)
+        return _interrupted(options, history + stop.history)
     encoder = bool(gains[-1].sum() - gains[0].sum() > _ENCODER_PRICE * variance)
     gain = float(gains[encoder].sum() / variance)
     if gain < _WORTHWHILE or not _clearly_positive(gains[encoder]):
-        options.report.plan(len(history))
+        options.report.conclude(_why_pca(gain, gains_when_cut[encoder]))
         return Verdict(history=history)
 
     n_epochs = options.max_epochs
     if options.early_stopping:
         stretch = n_epochs / n_rehearsed if gain > _SAFE else 1
         n_epochs = round(best_epochs[encoder] * stretch)
-    options.report.plan(len(history) + n_epochs)
+    plan(encoder, n_epochs, at_most=False)
     module = whole.build(encoder)
-    everything = np.arange(len(fitted) + len(unseen))
     try:
         training = train(
             module,
             whole.rows(everything),
             replace(options, max_epochs=n_epochs),
             seed=seed,
-            stage=Stage("training on all rows", whole.explained_by_pca(everything)),
+            stage=Stage(_FINAL, whole.explained_by_pca(everything)),
         )
     except Interrupted as stop:
         training = stop.history
-        _warn(f"Interrupted after {len(training)} of {n_epochs} epochs: the best is kept.")
+        if not training:
+            return _interrupted(options, history)
     history += training
     ahead = weights @ whole.errors(module, unseen) < weights @ whole.linear_errors[unseen]
     if not ahead or min(whole.gains_when_cut(module, unseen).values(), default=0) < 0:
+        if options.interrupts.n:
+            return _interrupted(options, history)
         _warn("Training ended behind PCA: the model is PCA.")
+        options.report.conclude("PCA kept: the training on all rows ended behind it")
         return Verdict(history=history)
+    interrupted = ""
+    if len(training) < n_epochs and options.interrupts.n:
+        interrupted = "interrupted; "
+        _warn(f"Interrupted after {len(training)} of {n_epochs} epochs: the best is kept.")
     warn_if_cut_short(training, options)
+    options.report.conclude(
+        f"{interrupted}networks kept: {_percent(gain)} of the variance on validation rows in the "
+        f"trial run (PCA {of_pca:.3f})"
+    )
     return Verdict(module, gain, len(training), gains_when_cut[encoder], history)
+
+
+def kept_pca(options, n_unseen):
+    """PCA, since networks cannot be judged or nothing is left for them."""
+    why = "nothing is left beyond it"
+    if n_unseen < FEWEST_UNSEEN:
+        why = f"there are {n_unseen} validation rows, and networks need {FEWEST_UNSEEN}"
+    options.report.conclude(f"PCA kept: {why}")
+    return Verdict()
 
 
 def most_epochs(latent_dim, options):
@@ -236,6 +271,40 @@ def _candidates(latent_dim):
 def _length_of_rehearsal(n_rows, options):
     fewest = 1 if n_rows >= _FEWEST_STEPS * options.batch_size else 2
     return max(min(fewest, options.max_epochs), round(_REHEARSAL * options.max_epochs))
+
+
+def _planned(candidates, n_epochs, n_rows):
+    """The trial runs, as progress shows them."""
+    stages = []
+    for number, encoder in enumerate(candidates, 1):
+        label = f"trial run {number} of {len(candidates)}" if len(candidates) > 1 else "trial run"
+        stages.append(PlannedStage(_TRIALS[encoder], label, n_epochs, _COSTS[encoder] * n_rows))
+    return stages
+
+
+def _interrupted(options, history):
+    """PCA, since an interrupt came too soon."""
+    _warn(
+        "Interrupted before the networks had proved themselves on validation rows: the model is "
+        "PCA."
+    )
+    options.report.conclude("interrupted; PCA kept: the networks had not proved themselves")
+    return Verdict(history=history)
+
+
+def _why_pca(gain, gains_when_cut):
+    if min(gains_when_cut.values(), default=0) < 0:
+        return "PCA kept: codes that are cut were worse than PCA's on validation rows"
+    why = "not clearly more than 0"
+    if gain < _WORTHWHILE:
+        why = f"less than {100 * _WORTHWHILE:g} %"
+    gained = f"{_percent(gain)} of the variance on validation rows"
+    return f"PCA kept: the networks gained {gained}, {why}"
+
+
+def _percent(gain):
+    digits = 1 if abs(gain) >= 0.001 else 2
+    return f"{100 * gain:+.{digits}f} %"
 
 
 def _warn(sentence):

@@ -11,7 +11,7 @@ from ._canvas import axes_for, check_matplotlib, styled
 class LossCurveDisplay:
     """Errors in training and on the rows put aside, epoch by epoch, one stage after the other.
 
-    Each stage has a colour: the rehearsals that decide whether networks are worth it, then the
+    Each stage has a colour: the trial runs that decide whether networks are worth it, then the
     training on all rows. Dotted is the error of PCA on the rows by which a stage is judged: those
     put aside, or all rows where none are. Make one by `from_estimator` or `from_history`.
 
@@ -47,7 +47,7 @@ class LossCurveDisplay:
     >>> autoencoder = DenseAutoencoder(8, max_epochs=8, random_state=0).fit(X[:1000])
     >>> display = LossCurveDisplay.from_estimator(autoencoder)
     >>> list(display.pca_levels)
-    ['rehearsal of the decoder', 'rehearsal of both networks', 'training on all rows']
+    ['trial run of the decoder', 'trial run of both networks', 'training on all rows']
     """
 
     def __init__(self, history, *, note=None):

@@ -145,9 +145,10 @@ class ReconstructionNet(NeuralNet):
     # Copies of the module that take parts of a batch at the same time.
     shards = None
 
-    def __init__(self, *args, generator, bfloat16=False, has_guests=False, **kwargs):
+    def __init__(self, *args, generator, interrupts, bfloat16=False, has_guests=False, **kwargs):
         super().__init__(*args, **kwargs)
         self.generator = generator
+        self.interrupts = interrupts
         self.bfloat16 = bfloat16
         self.has_guests = has_guests
 
@@ -269,7 +270,7 @@ class ReconstructionNet(NeuralNet):
         try:
             super().notify(method_name, **cb_kwargs)
         except KeyboardInterrupt:
-            if method_name != "on_epoch_end" or not self.has_guests:
+            if method_name != "on_epoch_end" or not self.has_guests or self.interrupts.n:
                 raise
             self.ending = self.ending or EndOfTraining(sound=True)
         if method_name == "on_epoch_end" and self.ending is not None:

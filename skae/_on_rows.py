@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ._gate import FEWEST_UNSEEN, Ground, Verdict, fit_residuals
+from ._gate import FEWEST_UNSEEN, Ground, Verdict, fit_residuals, kept_pca
 from ._modules import LinearPathAutoencoder
 from ._rows import Rows, weights_of
 from ._scores import compressed, scores_of_few
@@ -44,7 +44,7 @@ def fit_linear_path(
     scores = rows.times(directions)
     nothing_left = squared_norms.sum() - squared_lengths(scores).sum() <= 1e-6 * squared_norms.sum()
     if len(unseen) < FEWEST_UNSEEN or nothing_left:
-        return Verdict()
+        return kept_pca(options, len(unseen))
     unit = typical_entry(squared_norms, weights, rows.shape[1])
     mean = torch.from_numpy(rows.mean / unit).float()
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ._gate import FEWEST_UNSEEN, Ground, Verdict, fit_residuals
+from ._gate import FEWEST_UNSEEN, Ground, Verdict, fit_residuals, kept_pca
 from ._modules import ResidualAutoencoder
 from ._rows import Rows, weights_of
 from ._tall import in_float32, squared_lengths
@@ -48,12 +48,12 @@ def fit_on_scores(
     fitted, unseen = held_out_runs(len(rows), validation_fraction, rng)
     seed = rng.randint(2**31)
     if directions.shape[1] == latent_dim or len(unseen) < FEWEST_UNSEEN:
-        return Verdict()
+        return kept_pca(options, len(unseen))
     rows.prepare_for_many_products()  # whoever found the directions: one way to round
     scores = rows.times(directions)
     squared_norms = rows.squared_norms()
     if squared_lengths(scores[:, latent_dim:]).sum() <= 1e-6 * squared_norms.sum():
-        return Verdict()
+        return kept_pca(options, len(unseen))
 
     # In units of the typical row, so that the optimizer meets the same numbers for any data.
     weights = weights_of(rows)

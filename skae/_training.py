@@ -2,7 +2,7 @@
 
 import warnings
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from math import inf, isnan, nan
 
@@ -13,6 +13,7 @@ from skorch.helper import predefined_split
 
 from ._best import BestSoFar
 from ._checkpoint import NOWHERE, Checkpoint, NoCheckpoint
+from ._interrupts import Interrupts
 from ._net import EndOfTraining, ReconstructionNet
 from ._parallel import in_parallel, n_processes, rank
 from ._random import drawing_from
@@ -51,6 +52,7 @@ class TrainingOptions:
     divisible: bool = True
     report: Report = SILENCE
     checkpoint: Checkpoint | NoCheckpoint = NOWHERE
+    interrupts: Interrupts = field(default_factory=Interrupts)
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Interrupted(KeyboardInterrupt):
     Attributes
     ----------
     history : list of dict
-        As `train` would have returned it.
+        As `train` would have returned it; empty if nothing was learnt.
     """
 
     def __init__(self, history):
@@ -120,37 +122,40 @@ def train(module, rows, options, *, unseen=None, seed=0, stage=Stage()):
     if saved is None:
         saved = {"attempt": 1, "n_before": 0, "history": []}
     history = saved["history"]
+    options.report.stage_begins(stage.name, len(history))
+    supervisor = _Supervisor(rows, unseen, options, stage, saved)
     try:
         if "weights" in saved:  # it was trained to its end
             module.load_state_dict(saved["weights"])
             return history
-        while True:
-            supervisor = _Supervisor(rows, unseen, options, stage, saved)
-            sound = _attempt(module, rows, options, unseen, seed, supervisor)
-            if sound or len(history) == options.max_epochs:
-                break
-            given_up = saved["attempt"] == _ATTEMPTS
-            rate = supervisor.learning_rate
-            what = "ends there" if given_up else f"goes on at {_SMALLER * rate:.3g}"
-            warnings.warn(
-                f"The loss exploded in epoch {len(history)} at learning_rate={rate:.3g}: training "
-                f"returns to its best weights and {what}.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
-            if given_up:
-                break
-            saved = {
-                "attempt": saved["attempt"] + 1,
-                "n_before": len(history),
-                "history": history,
-            }
+        with options.interrupts.ending_training():
+            while True:
+                sound = _attempt(module, rows, options, unseen, seed, supervisor)
+                if sound or len(history) == options.max_epochs:
+                    break
+                given_up = supervisor.saved["attempt"] == _ATTEMPTS
+                _warn_of_explosion(history, supervisor.learning_rate, given_up)
+                if given_up:
+                    break
+                supervisor.start_again()
     except KeyboardInterrupt:
+        # Again, and undisturbed: the interrupt may have come in the middle of it.
+        history = supervisor.give_best_to(module)
         raise Interrupted(history) from None
     finally:
         module.eval()
     options.checkpoint.save(stage.name, {"weights": module.state_dict(), "history": history})
     return history
+
+
+def _warn_of_explosion(history, rate, given_up):
+    what = "ends there" if given_up else f"goes on at {_SMALLER * rate:.3g}"
+    warnings.warn(
+        f"The loss exploded in epoch {len(history)} at learning_rate={rate:.3g}: training "
+        f"returns to its best weights and {what}.",
+        ConvergenceWarning,
+        stacklevel=3,
+    )
 
 
 def warn_if_cut_short(history, options):
@@ -192,6 +197,7 @@ def _attempt(module, rows, options, unseen, seed, supervisor):
             device=options.device,
             verbose=0,
             generator=torch.Generator().manual_seed(seed),
+            interrupts=options.interrupts,
             bfloat16=options.bfloat16,
             has_guests=bool(options.callbacks),
         )
@@ -199,6 +205,7 @@ def _attempt(module, rows, options, unseen, seed, supervisor):
         net.shards = shards
         if n_processes() > 1:
             net.parallel = in_parallel(module).__call__  # skorch would take a module for its own
+        supervisor.noise = []
         for place, shard in enumerate([module] if shards is None else shards.modules):
             noise = torch.Generator(options.device).manual_seed(seed + rank() + place * _FAR)
             supervisor.noise.append(stack.enter_context(drawing_from(noise, shard)))
@@ -256,7 +263,23 @@ class _Supervisor(Callback):
         self.stage = stage
         self.saved = saved
         self.history = saved["history"]
+        self.best = None
         self.noise = []  # the generators of dropout and noise
+
+    def start_again(self):
+        """From the best weights, at a smaller rate."""
+        self.saved = {
+            "attempt": self.saved["attempt"] + 1,
+            "n_before": len(self.history),
+            "history": self.history,
+        }
+
+    def give_best_to(self, module):
+        """Load the best weights, and return the history that belongs to them."""
+        if self.best is None:
+            return []
+        self.best.give_to(module)
+        return self.history
 
     @property
     def learning_rate(self):
@@ -275,11 +298,13 @@ class _Supervisor(Callback):
         patience = self.options.n_iter_no_change if stops else inf
         # Epochs are told, and judged, by their reconstructions alone.
         latest = getattr(net.module_, "penalised", False)
-        self.best = BestSoFar(net.module_, patience, self.options.tol, latest=latest)
+        best = BestSoFar(net.module_, patience, self.options.tol, latest=latest)
         if "net" in self.saved:
-            self._restore(net)
+            self._restore(net, best)
+        self.best = best
 
     def on_epoch_begin(self, net, **kwargs):
+        self.options.interrupts.check()
         self.options.report.epoch_begins()
 
     def on_epoch_end(self, net, **kwargs):
@@ -329,10 +354,10 @@ class _Supervisor(Callback):
         }
         checkpoint.save(self.stage.name, state)
 
-    def _restore(self, net):
-        saved, best = self.saved, self.options.checkpoint.load(f"{self.stage.name} best")
-        net.module_.load_state_dict(best)
-        self.best.restore(saved["best"], net.module_)
+    def _restore(self, net, best):
+        saved, weights = self.saved, self.options.checkpoint.load(f"{self.stage.name} best")
+        net.module_.load_state_dict(weights)
+        best.restore(saved["best"], net.module_)
         net.module_.load_state_dict(saved["net"])
         net.optimizer_.load_state_dict(saved["optimizer"])
         self.schedule.lr_scheduler_.load_state_dict(saved["schedule"])

@@ -31,6 +31,8 @@ ORDER = [
     "_cache",
     "_basis",
     "_memory",
+    "_interrupts",
+    "_progress",
     "_reports",
     "_net",
     "_best",
