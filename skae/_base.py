@@ -29,6 +29,7 @@ from ._gate import most_epochs
 from ._input import validated
 from ._interrupts import Interrupts
 from ._losses import LOSSES, LOSSES_OF_COUNTS
+from ._modules import with_networks_of
 from ._ordered import ordered
 from ._parameters import CONSTRAINTS, check_combinations, resolve_latent_dim, training_options
 from ._random import random_state_of
@@ -145,7 +146,7 @@ class BaseAutoencoder(
         if self.checkpoint is not None:
             checkpoint = Checkpoint(self.checkpoint, self._identity(X, weights))
             options = replace(options, checkpoint=checkpoint)
-        context = callback_context(self, self._most_epochs(options, *X.shape))
+        context = callback_context(self, self._most_epochs(options))
         if context is not None:
             context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         interrupts = Interrupts()
@@ -179,13 +180,10 @@ class BaseAutoencoder(
         for name in [name for name in vars(self) if name.endswith("_") and name not in validated]:
             delattr(self, name)
 
-    def _most_epochs(self, options, n_samples, n_features):
+    def _most_epochs(self, options):
         if not self.linear_path:
             return options.max_epochs
-        if self._wants_share:
-            return most_epochs(1, options)
-        latent_dim = resolve_latent_dim(self.latent_dim, True, n_samples, n_features)
-        return most_epochs(latent_dim, options)
+        return most_epochs(options)
 
     @property
     def _wants_share(self):
@@ -441,12 +439,7 @@ class BaseAutoencoder(
 
         Those of another shape, or that PCA had won over, start anew.
         """
-        fresh, previous = dict(module.named_children()), self._previous
-        for name, network in (previous or nn.Module()).named_children():
-            shapes = [weight.shape for weight in network.parameters()]
-            if name in fresh and shapes == [weight.shape for weight in fresh[name].parameters()]:
-                fresh[name].load_state_dict(network.state_dict())
-        return module
+        return with_networks_of(self._previous or nn.Module(), module)
 
     def _keep(self, module, mean, dtype, n_epochs, history):
         self.mean_ = mean.astype(dtype)

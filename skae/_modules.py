@@ -45,6 +45,16 @@ def starting_at_zero(network):
     return network
 
 
+def with_networks_of(previous, module):
+    """``module``, with the weights of those networks of another whose shapes agree."""
+    mine = dict(module.named_children())
+    for name, network in previous.named_children():
+        shapes = [weight.shape for weight in network.parameters()]
+        if name in mine and shapes == [weight.shape for weight in mine[name].parameters()]:
+            mine[name].load_state_dict(network.state_dict())
+    return module
+
+
 class Autoencoder(nn.Module, ABC):
     """``x_hat = decode(encode(x))``, with codes of ``latent_dim`` numbers or fewer.
 

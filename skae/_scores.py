@@ -81,7 +81,7 @@ def fit_on_scores(
             weights,
         )
 
-    held = ground(scores_without(rows, scores, unseen), fitted)
+    held = ground(scores_without(rows, scores, unseen, latent_dim), fitted)
     whole = ground(scores, np.arange(len(rows)))
     verdict = fit_residuals(held, whole, fitted, unseen, latent_dim, options, seed)
     if verdict.module is not None:

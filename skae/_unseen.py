@@ -1,7 +1,8 @@
-"""Rows put aside: which ones, and what the basis would be had it never seen them."""
+"""Validation rows: which ones, and what the basis would be had it never seen them."""
 
 import numpy as np
 import torch
+from scipy import linalg
 
 from ._rows import weights_of
 from ._tall import gram_of, parts_of, tall_zeros
@@ -22,27 +23,63 @@ def held_out_runs(n_rows, fraction, rng, longest_run=32):
     return np.flatnonzero(~is_unseen), np.flatnonzero(is_unseen)
 
 
-def scores_without(rows, scores, unseen):
-    """The scores all rows would have, had the unseen rows played no part in the basis.
+def scores_without(rows, scores, unseen, latent_dim):
+    """The scores all rows would have, had the validation rows played no part in the basis.
 
-    One step of subspace iteration on the fitted rows alone takes out of the basis what only the
-    unseen rows had put there; the new axes are the fitted rows' principal axes.
+    One step of subspace iteration on the other rows alone takes out of the basis what only the
+    validation rows had put there. The first ``latent_dim`` new directions span those of the other
+    rows' principal axes. Within that span, and within the rest, they are turned as near as can be
+    to the old directions: networks that have learnt with the new ones can go on with the old.
     """
     counts = _counts(rows, unseen)
     fitted = _inverted(scores, counts)
     if rows.shape[0] > rows.shape[1]:
         images = rows.transposed_times(fitted)
-        held = rows.times(images @ _inverse_root(images.T @ images))
+        root = _inverse_root(images.T @ images)
+        held = rows.times(images @ root)
     else:
         # A few at a time: images of all directions would take as much memory as the basis.
         parts = (rows.times(rows.transposed_times(part)) for part in fitted.split(256, 1))
         held = torch.cat(list(parts), 1)
-        held = held @ _inverse_root(fitted.T @ held)  # the root of S'AA'S
+        root = _inverse_root(fitted.T @ held)  # the root of S'AA'S
+        held = held @ root
     _, axes = torch.linalg.eigh(gram_of(held, counts))
     axes = axes.flip(1).to(held.dtype)
+    # The new directions are A'F root axes, for F the fitted scores; the old ones times A' are the
+    # old scores.
+    turn = axes @ nearest_rotations(axes.T @ root @ (fitted.T @ scores), latent_dim).to(axes)
     for part in parts_of(held):
-        held[part] = held[part] @ axes
+        held[part] = held[part] @ turn
     return held
+
+
+def nearest_rotations(overlap, latent_dim):
+    """The rotations of the first new directions, and of the rest, that are nearest to the old.
+
+    Parameters
+    ----------
+    overlap : Tensor of shape (r, r)
+        Products of the new directions (rows) and the old ones (columns).
+    latent_dim : int
+
+    Returns
+    -------
+    turn : float64 Tensor of shape (r, r)
+        The new directions times ``turn`` are close to the old.
+    """
+    blocks = (slice(latent_dim), slice(latent_dim, None))
+    return torch.block_diag(*(_nearest_rotation(overlap[b, b].double()) for b in blocks))
+
+
+def _nearest_rotation(overlap):
+    """The orthogonal factor of the polar decomposition of a square matrix."""
+    values, vectors = torch.linalg.eigh(overlap.T @ overlap)
+    if len(values) and values[0] > 1e-6 * values[-1]:
+        return overlap @ (vectors * values.rsqrt()) @ vectors.T
+    # Directions without variance: any that complete the others. Where nearly all singular values
+    # are one, the faster driver may fail to converge.
+    left, _, right = linalg.svd(overlap.cpu().numpy(), lapack_driver="gesvd")
+    return torch.from_numpy(left @ right).to(overlap)
 
 
 def directions_without(rows, scores, unseen):
