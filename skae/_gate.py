@@ -1,9 +1,9 @@
 """The gate: non-linear networks stay only where validation rows say that they beat PCA.
 
-Validation rows play no part in the basis or in the training of a trial run, a short training on the
-other rows. There the fully non-linear pair and, where its gain is small or the code long, the linear
-code with a non-linear decoder are compared with the linear model; the simplest that is not clearly
-beaten wins, and its training goes on with all rows.
+Validation rows play no part in the basis or in the training of a trial run, a short training on
+the other rows. On them the fully non-linear pair and, where its gain is small or the code long, the
+linear code with a non-linear decoder are compared with the linear model; the simplest that is not
+clearly beaten wins, and its training goes on with all rows.
 """
 
 import warnings
@@ -17,6 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from ._modules import Autoencoder, with_networks_of
 from ._net import row_set
 from ._progress import PlannedStage
+from ._tall import squared_lengths
 from ._training import Interrupted, Stage, TrainingOptions, train, warn_if_cut_short
 
 # Length of a rehearsal, as a share of the epochs.
@@ -31,6 +32,9 @@ FEWEST_UNSEEN = 8
 # What a rehearsal must gain for the rest to be worth its time, and for training to be longer than
 # was rehearsed: a small gain could be lost again. Shares of the variance.
 _WORTHWHILE, _SAFE = 0.001, 0.02
+
+# Where PCA leaves less of the variance, networks would have to gain half of it to be worthwhile.
+_LEAST_LEFT = 2 * _WORTHWHILE
 
 # What a non-linear encoder must gain over a non-linear decoder alone, as a share of the variance:
 # it moves the codes away from PCA's, which classifiers feel (docs/design.md).
@@ -228,16 +232,24 @@ class _Selection:
     def _winner(self):
         """The best of the trial runs; None, and why, if it is not clearly better than PCA."""
         both = self._tried(True) if self.latent_dim <= LONGEST_NONLINEAR_CODE else None
-        foreseen = self.latent_dim <= _SHORT_CODE and both and self._share(both) > _SAFE
+        # At short codes the decoder alone never does much better than the pair.
+        foreseen = self.latent_dim <= _SHORT_CODE and not self._is_slight(both)
         if foreseen or (both and self.options.interrupts.n):
             best = both
         else:
             best = alone = self._tried(False)
             if both and both.gains.sum() - alone.gains.sum() > _ENCODER_PRICE * self.variance:
                 best = both
-        if self._share(best) < _WORTHWHILE or not _clearly_positive(best.gains):
+        if not self._is_better_than_pca(best):
             return None, _why_pca(self._share(best), best.gains_when_cut)
         return best, None
+
+    def _is_better_than_pca(self, trial):
+        return self._share(trial) >= _WORTHWHILE and _clearly_positive(trial.gains)
+
+    def _is_slight(self, trial):
+        """Whether a trial run gained something, but may have moved the codes for too little."""
+        return self._is_better_than_pca(trial) and self._share(trial) <= _SAFE
 
     def _tried(self, encoder):
         """A trial run, with a non-linear encoder or without; one that was interrupted counts."""
@@ -319,9 +331,22 @@ class _Selection:
         self.options.report.plan(stages, at_most=at_most)
 
 
+def leaves_too_little(codes, squared_norms, weights):
+    """Whether PCA leaves so little of the variance of rows that no network is worth training.
+
+    Parameters
+    ----------
+    codes : Tensor of shape (n, k)
+        Those of PCA.
+    squared_norms, weights : ndarray of shape (n,)
+    """
+    left = weights @ (squared_norms - squared_lengths(codes))
+    return left < _LEAST_LEFT * (weights @ squared_norms) or not squared_norms.any()
+
+
 def kept_pca(options, n_unseen):
-    """PCA, since networks cannot be judged or nothing is left for them."""
-    why = "nothing is left beyond it"
+    """PCA, since networks cannot be judged or too little is left for them."""
+    why = f"it leaves less than {100 * _LEAST_LEFT:g} % of the variance"
     if n_unseen < FEWEST_UNSEEN:
         why = f"there are {n_unseen} validation rows, and networks need {FEWEST_UNSEEN}"
     options.report.conclude(f"PCA kept: {why}")

@@ -169,6 +169,8 @@ class ReconstructionNet(NeuralNet):
             return module(x)
 
     def _set_training(self, training=True):
+        if self.module_.training == training:
+            return
         super()._set_training(training)
         if self.shards is not None:
             for module in self.shards.modules:

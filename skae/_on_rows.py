@@ -5,7 +5,14 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ._gate import FEWEST_UNSEEN, Ground, Verdict, fit_residuals, kept_pca
+from ._gate import (
+    FEWEST_UNSEEN,
+    Ground,
+    Verdict,
+    fit_residuals,
+    kept_pca,
+    leaves_too_little,
+)
 from ._modules import LinearPathAutoencoder
 from ._rows import Rows, weights_of
 from ._scores import compressed, scores_of_few
@@ -42,8 +49,7 @@ def fit_linear_path(
     squared_norms, weights = rows.squared_norms(), weights_of(rows)
     rows.prepare_for_many_products()  # whoever found the directions: one way to round
     scores = rows.times(directions)
-    nothing_left = squared_norms.sum() - squared_lengths(scores).sum() <= 1e-6 * squared_norms.sum()
-    if len(unseen) < FEWEST_UNSEEN or nothing_left:
+    if len(unseen) < FEWEST_UNSEEN or leaves_too_little(scores, squared_norms, weights):
         return kept_pca(options, len(unseen))
     unit = typical_entry(squared_norms, weights, rows.shape[1])
     mean = torch.from_numpy(rows.mean / unit).float()

@@ -10,7 +10,7 @@ from copy import deepcopy
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.nn.modules.conv import _ConvNd
 
 # Halves of a batch of less work, in floating-point operations of a forward pass, are not worth
 # their overhead; weights beyond so many should not have a second set of gradients, and are so
@@ -31,9 +31,18 @@ def worth_halves(module, x):
     """Whether training on batches like x should be divided."""
     if x.device.type != "cpu" or is_huge(module) or len(x) < 2:
         return False
+    return _flops_of_row(module, x) * len(x) > _LEAST_WORK
+
+
+def _flops_of_row(module, x):
+    """Floating-point operations of the forward pass of one row."""
+    if not any(isinstance(layer, _ConvNd) for layer in module.modules()):
+        return 2 * n_weights(module)
+    from torch.utils.flop_counter import FlopCounterMode  # takes a second to import
+
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(x[:1])
-    return counter.get_total_flops() * len(x) > _LEAST_WORK
+    return counter.get_total_flops()
 
 
 class Shards:
