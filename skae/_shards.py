@@ -27,21 +27,21 @@ def is_huge(module):
     return n_weights(module) > _MOST_WEIGHTS
 
 
-def worth_halves(module, x):
-    """Whether training on batches like x should be divided."""
-    if x.device.type != "cpu" or is_huge(module) or len(x) < 2:
+def worth_halves(module, rows, batch_size):
+    """Whether training on batches of a `RowSet` should be divided."""
+    if is_huge(module) or min(len(rows), batch_size) < 2:
         return False
-    return _flops_of_row(module, x) * len(x) > _LEAST_WORK
+    return _flops_of_row(module, rows) * batch_size > _LEAST_WORK
 
 
-def _flops_of_row(module, x):
+def _flops_of_row(module, rows):
     """Floating-point operations of the forward pass of one row."""
     if not any(isinstance(layer, _ConvNd) for layer in module.modules()):
         return 2 * n_weights(module)
     from torch.utils.flop_counter import FlopCounterMode  # takes a second to import
 
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        module(x[:1])
+        module(rows.fetch(rows.numbers[:1]))
     return counter.get_total_flops()
 
 

@@ -224,10 +224,9 @@ def _attempt(module, rows, options, unseen, seed, supervisor):
 
 def _shards_of(module, rows, options, stack):
     """Copies of the module that share the work of a batch; None where they are not worth it."""
-    if not options.divisible or n_processes() > 1:
+    if not options.divisible or options.device.type != "cpu" or n_processes() > 1:
         return None
-    batch = rows.fetch(rows.numbers[: options.batch_size]).to(options.device)
-    if not worth_halves(module, batch):
+    if not worth_halves(module, rows, options.batch_size):
         return None
     return Shards(module, 2, stack.enter_context(Threads(2)))
 
