@@ -237,14 +237,14 @@ def fit_residuals(
         _warn("Training ended behind PCA: the model is PCA.")
         options.report.conclude("PCA kept: the training on all rows ended behind it")
         return Verdict(history=history)
-    interrupted = ""
-    if len(training) < n_epochs and options.interrupts.n:
-        interrupted = "interrupted; "
+    interrupted = len(training) < n_epochs and options.interrupts.n > 0
+    if interrupted:
         _warn(f"Interrupted after {len(training)} of {n_epochs} epochs: the best is kept.")
     warn_if_cut_short(training, options)
     options.report.conclude(
-        f"{interrupted}networks kept: {_percent(gain)} of the variance on validation rows in the "
-        f"trial run (PCA {of_pca:.3f})"
+        f"networks kept: {_percent(gain)} of the variance on validation rows in the trial run "
+        f"(PCA {of_pca:.3f})",
+        interrupted=interrupted,
     )
     return Verdict(module, gain, len(training), gains_when_cut[encoder], history)
 
@@ -288,7 +288,7 @@ def _interrupted(options, history):
         "Interrupted before the networks had proved themselves on validation rows: the model is "
         "PCA."
     )
-    options.report.conclude("interrupted; PCA kept: the networks had not proved themselves")
+    options.report.conclude("PCA kept: the networks had not proved themselves", interrupted=True)
     return Verdict(history=history)
 
 
