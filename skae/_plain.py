@@ -82,12 +82,12 @@ def _trained(module, rows, unseen, options, seed):
     may_stop = options.early_stopping and unseen is not None
     stage = PlannedStage("training", "training", options.max_epochs)
     options.report.plan([stage], at_most=may_stop)
-    interrupted = ""
+    interrupted = False
     try:
         history = train(module, rows, options, unseen=unseen, seed=seed)
         warn_if_cut_short(history, options)
     except Interrupted as stop:
-        history, interrupted = stop.history, "interrupted; "
+        history, interrupted = stop.history, True
         if not history:
             raise
         warnings.warn(
@@ -98,7 +98,8 @@ def _trained(module, rows, unseen, options, seed):
     judges = "training" if unseen is None else "validation"
     best = max(epoch["variance_explained"] for epoch in history)
     options.report.conclude(
-        f"{interrupted}networks kept: {best:.3f} of the variance explained on {judges} rows"
+        f"networks kept: {best:.3f} of the variance explained on {judges} rows",
+        interrupted=interrupted,
     )
     return history
 

@@ -56,8 +56,8 @@ class Report:
             The share that PCA explains of the same rows; nan without a linear path.
         """
 
-    def conclude(self, sentence):
-        """What was kept, and why."""
+    def conclude(self, sentence, *, interrupted=False):
+        """What was kept, and why; and whether the user ended the fit."""
 
     def close(self, *, failed):
         """The fit has ended."""
@@ -79,6 +79,7 @@ class _Shown(Report):
         self._prefix = f"[{worker}] " if worker else ""
         self._progress = Progress()
         self._conclusion = "PCA: there were no networks to train"
+        self._interrupted = False
 
     def plan(self, stages, *, at_most):
         self._progress.plan(stages, at_most=at_most)
@@ -98,8 +99,9 @@ class _Shown(Report):
         self._progress.epoch_ends()
         self._show(epoch, best, of_pca)
 
-    def conclude(self, sentence):
-        self._conclusion = sentence
+    def conclude(self, sentence, *, interrupted=False):
+        self._conclusion = f"interrupted; {sentence}" if interrupted else sentence
+        self._interrupted = interrupted
 
     def close(self, *, failed):
         if not failed:
@@ -138,7 +140,7 @@ class Bar(_Shown):
         self._bar = tqdm(total=1.0, dynamic_ncols=True, bar_format="principal directions |{bar}|")
 
     def close(self, *, failed):
-        if not failed:
+        if not failed and not self._interrupted:
             self._bar.n = self._bar.total
             self._bar.refresh()
         self._bar.close()
@@ -247,9 +249,9 @@ class Reports(Report):
         asked = [report.epoch_ends(epoch, best, of_pca) for report in self._reports]
         return any(asked)
 
-    def conclude(self, sentence):
+    def conclude(self, sentence, *, interrupted=False):
         for report in self._reports:
-            report.conclude(sentence)
+            report.conclude(sentence, interrupted=interrupted)
 
 
 @contextmanager

@@ -92,12 +92,17 @@ def test_in_the_training_on_all_rows_it_leaves_the_best(digits, quick):
     assert autoencoder.n_iter_ == 4
 
 
-def test_in_a_plain_network_it_leaves_the_best(digits, quick):
-    plain = quick(4, linear_path=False, callbacks=[Pressing(steps=3 * 17)])
+def test_in_a_plain_network_it_leaves_the_best(digits, quick, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    plain = quick(4, linear_path=False, callbacks=[Pressing(steps=3 * 17)], verbose=1)
     with pytest.warns(ConvergenceWarning, match="Interrupted after 2 of 12 epochs"):
         interrupted(plain, digits[0])
     assert plain.n_iter_ == 2
     assert plain.interrupted_
+    bar, closing = capsys.readouterr().err.splitlines()[-2:]
+    assert bar.rpartition("\r")[2].startswith("training, epoch 2/12 |")
+    assert " " in bar.split("|")[-2]  # it does not claim to be full
+    assert closing.startswith("interrupted; networks kept: 0.")
     assert np.isfinite(plain.transform(digits[1])).all()
 
 
