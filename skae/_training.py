@@ -224,6 +224,7 @@ class _Supervisor(Callback):
         self.stage = stage
         self.saved = saved
         self.history = saved["history"]
+        self.best_epoch = None
 
     @property
     def learning_rate(self):
@@ -284,12 +285,14 @@ class _Supervisor(Callback):
             return
         # Killed between the two, training goes on from the epoch before, and comes here again.
         if is_best:
-            checkpoint.save(f"{self.stage.name} best", net.module_.state_dict())
+            self.best_epoch = len(self.history)
+            checkpoint.save_best(self.stage.name, self.best_epoch, net.module_.state_dict())
         state = {
             "net": net.module_.state_dict(),
             "optimizer": net.optimizer_.state_dict(),
             "schedule": self.schedule.lr_scheduler_.state_dict(),
             "best": self.best.state(),
+            "best_epoch": self.best_epoch,
             "order": net.generator.get_state(),
             "noise": net.noise_generator.get_state(),
             **{key: self.saved[key] for key in ("attempt", "n_before", "history")},
@@ -297,7 +300,9 @@ class _Supervisor(Callback):
         checkpoint.save(self.stage.name, state)
 
     def _restore(self, net):
-        saved, best = self.saved, self.options.checkpoint.load(f"{self.stage.name} best")
+        saved = self.saved
+        self.best_epoch = saved["best_epoch"]
+        best = self.options.checkpoint.load_best(self.stage.name, self.best_epoch)
         net.module_.load_state_dict(best)
         self.best.restore(saved["best"], net.module_)
         net.module_.load_state_dict(saved["net"])
