@@ -39,6 +39,7 @@ from ._sample import SampleMixin
 from ._tall import batch_slices
 from ._threads import one_thread_each
 from ._truncate import TruncateMixin
+from ._version import __version__
 from ._weights import counting, deviations_of, weighed
 
 # Codes, scores and reconstructions are computed for about this many bytes of rows at a time.
@@ -143,15 +144,19 @@ class BaseAutoencoder(
             raise ValueError("sample_weight leaves one row that counts: fit needs two at least.")
         self._forget()
         options = training_options(self, self._schedule(*X.shape), X.shape[0], device)
+        checkpoint = NOWHERE
         if self.checkpoint is not None:
-            checkpoint = Checkpoint(self.checkpoint, self._identity(X, weights))
-            options = replace(options, checkpoint=checkpoint)
+            # The states of generators, and the last bits, are those of one kind of device.
+            identity = {**self._identity(X, weights), "device": device.type}
+            checkpoint = Checkpoint(self.checkpoint, identity)
+        options = replace(options, checkpoint=checkpoint)
         context = callback_context(self, self._most_epochs(options))
         if context is not None:
             context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         interrupts = Interrupts()
         with (
             interrupts.counted(),
+            checkpoint,
             report_of(self.verbose) as report,
             taking_turns(device),
             one_thread_each(),
@@ -240,6 +245,7 @@ class BaseAutoencoder(
             "X": digest(X),
             "sample_weight": "None" if weights is None else digest(weights),
             "torch": str(torch.__version__),
+            "skae": __version__,
         }
 
     def transform(self, X: Any) -> np.ndarray:
@@ -431,6 +437,7 @@ class BaseAutoencoder(
             "device": str(rows.device),
             "threads": torch.get_num_threads(),
             "torch": str(torch.__version__),
+            "skae": __version__,
         }
         return Cache(self.memory, key)
 

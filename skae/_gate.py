@@ -222,10 +222,10 @@ class _Selection:
             n_epochs = len(self.history)
             _warn(f"Interrupted after {n_epochs} epochs: the networks so far are kept.")
         warn_if_cut_short(training, self.options)
-        interrupted = "interrupted; " if self.options.interrupts.n else ""
         self.options.report.conclude(
-            f"{interrupted}networks kept: {_percent(gain)} of the variance on validation rows in "
-            f"the trial run (PCA {self.of_pca:.3f})"
+            f"networks kept: {_percent(gain)} of the variance on validation rows in the trial run "
+            f"(PCA {self.of_pca:.3f})",
+            interrupted=self.options.interrupts.n > 0,
         )
         return Verdict(module, gain, len(training), winner.gains_when_cut, self.history)
 
@@ -313,8 +313,8 @@ class _Selection:
                 "Interrupted before the networks had proved themselves on validation rows: the "
                 "model is PCA."
             )
-            why = "interrupted; PCA kept: the networks had not proved themselves"
-        self.options.report.conclude(why)
+            why = "PCA kept: the networks had not proved themselves"
+        self.options.report.conclude(why, interrupted=self.options.interrupts.n > 0)
         return Verdict(history=self.history)
 
     def _plan(self, encoder, n_epochs, *, at_most):

@@ -262,7 +262,7 @@ class _Supervisor(Callback):
         self.stage = stage
         self.saved = saved
         self.history = saved["history"]
-        self.best = None
+        self.best, self.best_epoch = None, None
         self.noise = []  # the generators of dropout and noise
 
     def start_again(self):
@@ -341,12 +341,14 @@ class _Supervisor(Callback):
             return
         # Killed between the two, training goes on from the epoch before, and comes here again.
         if is_best:
-            checkpoint.save(f"{self.stage.name} best", net.module_.state_dict())
+            self.best_epoch = len(self.history)
+            checkpoint.save_best(self.stage.name, self.best_epoch, net.module_.state_dict())
         state = {
             "net": net.module_.state_dict(),
             "optimizer": net.optimizer_.state_dict(),
             "schedule": self.schedule.lr_scheduler_.state_dict(),
             "best": self.best.state(),
+            "best_epoch": self.best_epoch,
             "order": net.generator.get_state(),
             "noise": [generator.get_state() for generator in self.noise],
             **{key: self.saved[key] for key in ("attempt", "n_before", "history")},
@@ -354,7 +356,9 @@ class _Supervisor(Callback):
         checkpoint.save(self.stage.name, state)
 
     def _restore(self, net, best):
-        saved, weights = self.saved, self.options.checkpoint.load(f"{self.stage.name} best")
+        saved = self.saved
+        self.best_epoch = saved["best_epoch"]
+        weights = self.options.checkpoint.load_best(self.stage.name, self.best_epoch)
         net.module_.load_state_dict(weights)
         best.restore(saved["best"], net.module_)
         net.module_.load_state_dict(saved["net"])
