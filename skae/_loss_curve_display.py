@@ -96,7 +96,7 @@ class LossCurveDisplay:
         history, note = estimator.history_, None
         if not history:
             note = "Nothing was trained: the model is PCA."
-        elif estimator.linear_path and not estimator.nonlinear_gain_:
+        elif getattr(estimator, "nonlinear_gain_", None) == 0:
             note = "PCA was kept: no network was clearly better."
         return cls(history, note=note).plot(
             ax=ax, train_kw=train_kw, valid_kw=valid_kw, pca_kw=pca_kw

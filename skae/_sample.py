@@ -5,10 +5,16 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ._random import random_state_of
+from ._variational import VariationalAutoencoder
 
 
 def _is_variational(autoencoder):
-    if autoencoder.penalty != "variational":
+    fitted = getattr(autoencoder, "module_", None)
+    if fitted is None:
+        variational = autoencoder.penalty == "variational"
+    else:
+        variational = isinstance(fitted, VariationalAutoencoder)
+    if not variational:
         raise AttributeError(
             f"sample needs penalty='variational', got penalty={autoencoder.penalty!r}."
         )

@@ -45,6 +45,7 @@ ORDER = [
     "_plain",
     "_codec",
     "_callbacks",
+    "_names",
     "_parameters",
     "_input",
     "_truncate",
