@@ -22,8 +22,8 @@ from ._convolutions import Fold, Layout, Unfold, conv_decoder, conv_encoder, con
 from ._device import resolve_device
 from ._memory import refuse_too_large_module
 from ._modules import LinearPathAutoencoder, corrupted
-from ._on_rows import fit_linear_path
 from ._names import naming_ours
+from ._on_rows import fit_linear_path
 from ._ordered import completed
 from ._own import own_network
 from ._parameters import (

@@ -77,7 +77,7 @@ def test_a_search_over_another_name_says_which_is_meant():
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_signature_is_explicit_and_nothing_else_changes(kind):
     parameters = inspect.signature(kind).parameters
-    assert list(parameters)[0] == "latent_dim"
+    assert next(iter(parameters)) == "latent_dim"
     kinds = {parameter.kind for parameter in parameters.values()}
     assert kinds == {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
     assert set(parameters) == set(kind().get_params())
