@@ -1,5 +1,6 @@
 """ConvAutoencoder: its parameters, and how its modules are built."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
@@ -18,7 +19,16 @@ from ._base import BaseAutoencoder
 from ._blocks import Blocks, in_blocks, is_dask
 from ._canonical import output_dtype
 from ._codec import PlainCodec
-from ._convolutions import Fold, Layout, Unfold, conv_decoder, conv_encoder, conv_refiner, halved
+from ._convolutions import (
+    Fold,
+    Layout,
+    Unfold,
+    conv_decoder,
+    conv_encoder,
+    conv_refiner,
+    doubt_about,
+    halved,
+)
 from ._device import resolve_device
 from ._memory import refuse_too_large_module
 from ._modules import LinearPathAutoencoder, corrupted
@@ -364,6 +374,13 @@ class ConvAutoencoder(BaseAutoencoder):
         channels = self._resolve_channels(layout)
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size={self.kernel_size} must be odd.")
+        doubt = doubt_about(
+            layout,
+            shape_given=self.input_shape is not None,
+            axis_given=self.channel_axis is not None,
+        )
+        if doubt is not None:
+            warnings.warn(doubt, UserWarning, stacklevel=2)
         if self.bottleneck == "map":
             length = self._length_of_map(layout, channels)
             latent_dim = resolve_latent_dim(length, self._has_linear_path, *X.shape)
