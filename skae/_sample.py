@@ -10,14 +10,12 @@ from ._variational import VariationalAutoencoder
 
 def _is_variational(autoencoder):
     fitted = getattr(autoencoder, "module_", None)
-    if fitted is None:
-        variational = autoencoder.penalty == "variational"
-    else:
-        variational = isinstance(fitted, VariationalAutoencoder)
-    if not variational:
+    if fitted is None and autoencoder.penalty != "variational":
         raise AttributeError(
             f"sample needs penalty='variational', got penalty={autoencoder.penalty!r}."
         )
+    if fitted is not None and not isinstance(fitted, VariationalAutoencoder):
+        raise AttributeError("sample needs penalty='variational' in fit.")
     return True
 
 
