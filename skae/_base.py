@@ -29,9 +29,19 @@ from ._gate import most_epochs
 from ._input import validated
 from ._interrupts import Interrupts
 from ._losses import LOSSES, LOSSES_OF_COUNTS
-from ._modules import with_networks_of
+from ._modules import PlainAutoencoder, with_networks_of
+from ._names import OurNamesMixin
 from ._ordered import ordered
-from ._parameters import CONSTRAINTS, check_combinations, resolve_latent_dim, training_options
+from ._parameters import (
+    CONSTRAINTS,
+    check_callbacks,
+    check_combinations,
+    check_folders,
+    python_numbers,
+    resolve_latent_dim,
+    resolve_linear_path,
+    training_options,
+)
 from ._random import random_state_of
 from ._reports import Reports, Tasks, report_of
 from ._rows import rows_of, torch_dtype
@@ -53,6 +63,7 @@ class BaseAutoencoder(
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     DocumentedMixin,
+    OurNamesMixin,
     BaseEstimator,
     ABC,
 ):
@@ -90,6 +101,12 @@ class BaseAutoencoder(
     def _cut(self, latent_dim):
         """Cut what was learnt to codes of ``latent_dim`` numbers."""
 
+    def _validate_params(self):
+        with python_numbers(self):
+            super()._validate_params()
+        check_callbacks(self.callbacks)
+        check_folders(self)
+
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn to encode and decode the rows of X.
 
@@ -125,7 +142,8 @@ class BaseAutoencoder(
         """Learn; if that fails, leave the estimator as it was."""
         before = dict(vars(self))
         try:
-            learn(*arguments)
+            with python_numbers(self):
+                learn(*arguments)
         except BaseException:
             vars(self).clear()
             vars(self).update(before)
@@ -137,12 +155,12 @@ class BaseAutoencoder(
         self._validate_params()
         check_combinations(self)
         device = resolve_device(self.device)
+        self._forget()
         X = self._validate_rows(X, reset=True)
         LOSSES[self.loss]().check(X)
         X, weights = weighed(X, sample_weight)
         if X.shape[0] < 2:
             raise ValueError("sample_weight leaves one row that counts: fit needs two at least.")
-        self._forget()
         options = training_options(self, self._schedule(*X.shape), X.shape[0], device)
         checkpoint = NOWHERE
         if self.checkpoint is not None:
@@ -175,18 +193,17 @@ class BaseAutoencoder(
             context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})
 
     def _forget(self):
-        """Drop what an earlier `fit` learnt, but for what this one starts from or has validated."""
+        """Drop what an earlier `fit` learnt, but for what this one starts from."""
         self._previous = getattr(self, "module_", None) if self.warm_start else None
         self._code_scale = None
         self._gains_when_cut = {}
         for name in ("_stream", "_seen"):  # from which `partial_fit` goes on
             vars(self).pop(name, None)
-        validated = {"n_features_in_", "feature_names_in_"}
-        for name in [name for name in vars(self) if name.endswith("_") and name not in validated]:
+        for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
 
     def _most_epochs(self, options):
-        if not self.linear_path:
+        if not self._has_linear_path:
             return options.max_epochs
         return most_epochs(options)
 
@@ -196,9 +213,16 @@ class BaseAutoencoder(
         return isinstance(self.latent_dim, Real) and not isinstance(self.latent_dim, Integral)
 
     @property
+    def _has_linear_path(self):
+        """Whether codes start from PCA's: those of what is fitted, else of what is to be fitted."""
+        if hasattr(self, "module_"):
+            return not isinstance(self.module_, PlainAutoencoder)
+        return resolve_linear_path(self)
+
+    @property
     def _draws_rows(self):
-        """Whether networks meet the rows themselves, in random order."""
-        return not self.linear_path
+        """Whether networks are trained on the rows themselves, in random order."""
+        return not self._has_linear_path
 
     @property
     def _has_own_networks(self):
@@ -207,7 +231,7 @@ class BaseAutoencoder(
     def _length_of_code(self, X, weights, options, rng):
         """What ``latent_dim`` means for X."""
         if not self._wants_share:
-            return resolve_latent_dim(self.latent_dim, self.linear_path, *X.shape)
+            return resolve_latent_dim(self.latent_dim, self._has_linear_path, *X.shape)
         rows, seed = rows_of(X, weights=weights, device=options.device), rng.randint(2**31)
         return options.checkpoint.recall(
             "length",
@@ -242,6 +266,7 @@ class BaseAutoencoder(
         return {
             "estimator": type(self).__name__,
             **parameters,
+            "linear_path": description(self._has_linear_path),
             "X": digest(X),
             "sample_weight": "None" if weights is None else digest(weights),
             "torch": str(torch.__version__),

@@ -70,8 +70,8 @@ class LossCurveDisplay:
 
         Parameters
         ----------
-        estimator : DenseAutoencoder or ConvAutoencoder
-            Fitted.
+        estimator : DenseAutoencoder, ConvAutoencoder or Pipeline
+            Fitted; of a Pipeline, its last step that is an autoencoder.
         ax : matplotlib Axes, default=None
             Where to draw; None for a new figure.
         train_kw : dict, default=None
@@ -88,15 +88,16 @@ class LossCurveDisplay:
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         check_is_fitted(estimator)
-        if not hasattr(estimator, "history_"):
+        given, estimator = estimator, _last_trained(estimator)
+        if estimator is None:
             raise TypeError(
-                f"estimator must be an autoencoder of skae, got {type(estimator).__name__}; of a "
-                f"Pipeline, give the step that is one."
+                f"estimator must be an autoencoder of skae, or a Pipeline with one among its "
+                f"steps, got {type(given).__name__}."
             )
         history, note = estimator.history_, None
         if not history:
             note = "Nothing was trained: the model is PCA."
-        elif estimator.linear_path and not estimator.nonlinear_gain_:
+        elif getattr(estimator, "nonlinear_gain_", None) == 0:
             note = "PCA was kept: no network was clearly better."
         return cls(history, note=note).plot(
             ax=ax, train_kw=train_kw, valid_kw=valid_kw, pca_kw=pca_kw
@@ -206,6 +207,14 @@ class LossCurveDisplay:
             ax.set_title(self.note, loc="left", fontsize="medium")
         if not handles:
             ax.set_axis_off()
+
+
+def _last_trained(estimator):
+    """The estimator, or the last step of a pipeline, that has a history; None if there is none."""
+    if hasattr(estimator, "history_"):
+        return estimator
+    found = (_last_trained(step) for _, step in reversed(getattr(estimator, "steps", [])))
+    return next((step for step in found if step is not None), None)
 
 
 def _stage(epoch):

@@ -42,14 +42,26 @@ def own_network(given, name, inputs, outputs, seed, *, with_gain):
     if isinstance(given, nn.Module):
         network = deepcopy(given)
     else:
-        with _LOCK, torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            network = given(inputs, outputs)
-        if not isinstance(network, nn.Module):
-            raise ValueError(f"{name} must make a torch.nn.Module, got {type(network).__name__}.")
+        network = _made(given, name, inputs, outputs, seed)
     _check_shapes(network, name, *(_shape(sizes) for sizes in (inputs, outputs)))
     network = _with_own_dropout(network).float()
     return nn.Sequential(network, Gain(outputs)) if with_gain else network
+
+
+def _made(given, name, inputs, outputs, seed):
+    """What the function that was given makes."""
+    with _LOCK, torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        try:
+            network = given(inputs, outputs)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{name} must be a torch.nn.Module or make one when it is called with "
+                f"({inputs}, {outputs}), but {given!r} fails: {error}"
+            ) from error
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"{name} must make a torch.nn.Module, got {type(network).__name__}.")
+    return network
 
 
 def _shape(sizes):

@@ -17,6 +17,7 @@ from ._parameters import (
     check_combinations,
     resolve_hidden_layer_sizes,
     resolve_latent_dim,
+    resolve_linear_path,
     training_options,
 )
 from ._random import random_state_of
@@ -26,9 +27,10 @@ from ._stream import Stream
 
 
 def _can_follow(autoencoder):
-    if not autoencoder.linear_path or autoencoder.whiten or autoencoder.truncations is not None:
+    linear_path = resolve_linear_path(autoencoder)
+    if not linear_path or autoencoder.whiten or autoencoder.truncations is not None:
         raise AttributeError(
-            "partial_fit needs linear_path=True, whiten=False and truncations=None."
+            "partial_fit needs the linear path (linear_path), whiten=False and truncations=None."
         )
     return True
 
@@ -73,6 +75,7 @@ class PartialFitMixin:
                 f"does not tell how many numbers explain so much of the rows to come."
             )
         if first:
+            vars(self).pop("module_", None)  # of a plain fit
             self.latent_dim_ = resolve_latent_dim(self.latent_dim, True, *X.shape)
             self._lengths, self._gains_when_cut = (), {}
             n, p = _defaults.ROWS_OF_STREAM, X.shape[1]

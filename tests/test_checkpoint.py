@@ -130,7 +130,8 @@ def test_a_checkpoint_of_other_data_is_refused(digits, quick, tmp_path, storage)
 
 def test_the_shape_of_pictures_is_part_of_the_data(digits, tmp_path):
     autoencoder = ConvAutoencoder(2, max_epochs=2, random_state=0, checkpoint=tmp_path)
-    autoencoder.fit(digits[0])
+    with pytest.warns(UserWarning, match="read as signals of length 64"):
+        autoencoder.fit(digits[0])
     with pytest.raises(ValueError, match="belongs to another fit"):
         autoencoder.fit(digits[0].reshape(-1, 8, 8))
 

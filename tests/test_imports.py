@@ -49,6 +49,7 @@ ORDER = [
     "_plain",
     "_codec",
     "_callbacks",
+    "_names",
     "_parameters",
     "_input",
     "_truncate",
