@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from ._device import in_float64
 from ._random import Corruption, Dropout
 
 ACTIVATIONS = {
@@ -99,7 +100,7 @@ class Autoencoder(nn.Module, ABC):
 
     def deviances(self, output: Tensor, x: Tensor) -> Tensor:
         """The loss of each row by what `forward` gave for it, in float64: shape (n,)."""
-        return (x - output).double().square().sum(dim=1)
+        return in_float64(x - output).square().sum(dim=1)
 
     def output_of_mean(self, mean: Tensor) -> Tensor:
         """What `forward` would give where the mean is the reconstruction."""
@@ -287,7 +288,7 @@ class PlainAutoencoder(Autoencoder):
         return self.loss.link(self.output(z))
 
     def deviances(self, output: Tensor, x: Tensor) -> Tensor:
-        scale = self.scale.double()
+        scale = in_float64(self.scale)
         return scale**self.loss.degree * self.loss.deviances(output / scale, x / scale)
 
     def output_of_mean(self, mean: Tensor) -> Tensor:
