@@ -204,7 +204,7 @@ class LinearPathAutoencoder(Autoencoder):
         self.register_buffer("mean", mean)
         self.register_buffer("directions", directions)
         self.register_buffer("scale", scale)
-        self.register_buffer("unit", torch.ones(()))
+        self.register_buffer("unit", torch.ones((), dtype=torch.float32))
         for name, network in (("encoder", encoder), ("decoder", decoder), ("refiner", refiner)):
             setattr(self, name, None if network is None else starting_at_zero(network))
 
@@ -269,10 +269,10 @@ class PlainAutoencoder(Autoencoder):
         self.decoder = decoder
         self.loss = loss
         self.activation = nn.Identity() if activation is None else ACTIVATIONS[activation]()
-        self.register_buffer("centre", torch.zeros(()))
-        self.register_buffer("unit", torch.ones(()))
-        self.register_buffer("mean", torch.zeros(()))
-        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("centre", torch.zeros((), dtype=torch.float32))
+        self.register_buffer("unit", torch.ones((), dtype=torch.float32))
+        self.register_buffer("mean", torch.zeros((), dtype=torch.float32))
+        self.register_buffer("scale", torch.ones((), dtype=torch.float32))
 
     def encode(self, x: Tensor) -> Tensor:
         return self.seen(x)[:, : self.latent_dim]

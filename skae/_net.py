@@ -160,6 +160,8 @@ class ReconstructionNet(NeuralNet):
 
     def infer(self, x, **fit_params):
         device_type = torch.device(self.device).type
+        # Where the user's autocast is around, weights cast in the last step would still be there.
+        torch.clear_autocast_cache()
         with torch.autocast(device_type, torch.bfloat16, enabled=self.bfloat16):
             if self.module_.training and self.parallel is not None:
                 return self.parallel(x)

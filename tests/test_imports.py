@@ -11,6 +11,7 @@ ORDER = [
     "_documented",
     "_parallel",
     "_device",
+    "_environment",
     "_losses",
     "_random",
     "_own",
