@@ -22,7 +22,15 @@ from ._callbacks import CallbackSupportMixin, callback_context, with_callbacks
 from ._canonical import output_dtype
 from ._checkpoint import NOWHERE, Checkpoint, description, digest
 from ._code_length import shortest_code
-from ._device import has_float64, resolve_device, supported_dtype, survive_fork, taking_turns
+from ._device import (
+    explaining_lack_of_memory,
+    has_float64,
+    in_pieces,
+    resolve_device,
+    supported_dtype,
+    survive_fork,
+    taking_turns,
+)
 from ._documented import DocumentedMixin
 from ._environment import in_neutral_surroundings, on_one_state
 from ._forms import plain_autoencoder
@@ -115,7 +123,8 @@ class BaseAutoencoder(
         If learning fails the estimator is as it was.
         """
         learner = copy(self)
-        getattr(learner, learn)(*arguments)
+        with explaining_lack_of_memory("fit", self.device):
+            getattr(learner, learn)(*arguments)
         parameters = self.get_params(deep=False)  # which may have been set meanwhile
         self.__dict__ = {**vars(learner), **parameters}
         return self
@@ -280,11 +289,13 @@ class BaseAutoencoder(
         if self._code_scale is not None:
             codes *= self._code_scale
         X_hat = np.empty((len(Z), self.n_features_in_), dtype=Z.dtype)
-        device = resolve_device(self.device)
+
+        def decode(piece):
+            rows = slice(piece.start, piece.stop)
+            X_hat[rows] = codec.decode(self._on_device(codes[rows])).cpu()
+
         for chunk in batch_slices(len(Z), self.n_features_in_ * codes.itemsize, _CHUNK_BYTES):
-            some = torch.from_numpy(codes[chunk])
-            some = some.to(supported_dtype(some.dtype, device)).to(device)
-            X_hat[chunk] = codec.decode(some).cpu()
+            in_pieces(range(chunk.start, chunk.stop), decode)
         return X_hat
 
     @on_one_state
@@ -470,8 +481,13 @@ class BaseAutoencoder(
             return np.concatenate(list(X.ask(self._encode)))
         codec = self._codec()
         codes = np.empty((X.shape[0], self.latent_dim_), dtype=self.mean_.dtype)
+
+        def encode(piece):
+            rows = slice(piece.start, piece.stop)
+            codes[rows] = codec.encode(self._rows(X[rows])).cpu()
+
         for chunk in _chunks(X, codec):
-            codes[chunk] = codec.encode(self._rows(X[chunk])).cpu()
+            in_pieces(range(chunk.start, chunk.stop), encode)
         return codes
 
     def _in_chunks(self, X, *methods):
@@ -480,10 +496,15 @@ class BaseAutoencoder(
             return np.hstack(list(X.ask(lambda block: self._in_chunks(block, *methods))))
         codec = self._codec()
         errors = np.empty((len(methods), X.shape[0]))
-        for chunk in _chunks(X, codec):
+
+        def compare(piece):
+            chunk = slice(piece.start, piece.stop)
             rows = self._rows(X[chunk])
             for said, method in zip(errors, methods, strict=True):
                 said[chunk] = getattr(codec, method)(rows).cpu()
+
+        for chunk in _chunks(X, codec):
+            in_pieces(range(chunk.start, chunk.stop), compare)
         return errors
 
 

@@ -1,6 +1,7 @@
 """Where to compute, and what kinds of devices can do."""
 
 import os
+import re
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -152,6 +153,35 @@ def is_out_of_memory(error):
     """Whether a device other than the CPU had no room."""
     # Apple's allocator raises a plain RuntimeError.
     return isinstance(error, torch.OutOfMemoryError) or "MPS backend out of memory" in str(error)
+
+
+def in_pieces(numbers, compute):
+    """Results of ``compute`` for pieces of an array or range, halved where a device has no room."""
+    try:
+        return [compute(numbers)]
+    except RuntimeError as error:
+        if len(numbers) < 2 or not is_out_of_memory(error):
+            raise
+    # Outside of the except clause, whose traceback would hold on to the tensors.
+    half = len(numbers) // 2
+    return [*in_pieces(numbers[:half], compute), *in_pieces(numbers[half:], compute)]
+
+
+@contextmanager
+def explaining_lack_of_memory(task, device):
+    """Raise MemoryError, with what helps, where a device has no room for the smallest piece."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        device = resolve_device(device)
+        wanted = re.search(r"tried to allocate ([\d.]+ \w+)", str(error), re.IGNORECASE)
+        wanted = f" and one step needs {wanted[1]}" if wanted else ""
+        raise MemoryError(
+            f"device={str(device)!r} has no room for {task}: {free_bytes(device) / 1e9:.2f} GB are "
+            f"free{wanted}. Use device='cpu', a smaller batch_size, or free what else is there."
+        ) from error
 
 
 def empty_cache(device):

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ._device import explaining_lack_of_memory
+
 P = ParamSpec("P")
 T = TypeVar("T")
 S = TypeVar("S")
@@ -38,20 +40,22 @@ def in_neutral_surroundings(function: Callable[P, T]) -> Callable[P, T]:
 def on_one_state(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
     """A public method that works on the estimator as it is when the call begins.
 
-    In another thread it may be fitted anew meanwhile. The surroundings are neutral as well.
+    In another thread it may be fitted anew meanwhile. The surroundings are neutral, and a device
+    without room gets a sentence.
     """
 
     @wraps(method)
     def steady(self: S, *args: P.args, **kwargs: P.kwargs) -> T:
-        with neutral_surroundings():
-            return method(copy(self), *args, **kwargs)
+        state = copy(self)
+        with neutral_surroundings(), explaining_lack_of_memory(method.__name__, state.device):
+            return method(state, *args, **kwargs)
 
     return steady
 
 
 @contextmanager
 def neutral_surroundings():
-    """torch's and NumPy's defaults for this thread: what the caller has set is back afterwards."""
+    """Defaults of torch and NumPy for this thread: what was set before is back afterwards."""
     with ExitStack() as stack:
         for kind in _AUTOCAST:
             if torch.is_autocast_enabled(kind):
