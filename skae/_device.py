@@ -119,6 +119,15 @@ def multiplies_bfloat16(device):
     return _kind_of(device).multiplies_bfloat16(device)
 
 
+def in_bfloat16(device_type, enabled):
+    """A context in which products are bfloat16, if that is enabled.
+
+    Without torch's cache of weights in bfloat16, which all threads share: it would be emptied in
+    the middle of another thread's step, and inside of the user's autocast outlive a step of ours.
+    """
+    return torch.autocast(device_type, torch.bfloat16, enabled=enabled, cache_enabled=False)
+
+
 def has_float64(device):
     """Whether the device computes in float64, and has torch's solvers."""
     return _kind_of(device).has_float64(device)

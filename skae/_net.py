@@ -11,7 +11,7 @@ from skorch import NeuralNet
 from skorch.callbacks import EpochTimer
 from torch.utils.data import Dataset
 
-from ._device import empty_cache, in_pieces, is_out_of_memory
+from ._device import empty_cache, in_bfloat16, in_pieces, is_out_of_memory
 from ._parallel import agreed, n_processes, own_part
 
 
@@ -170,9 +170,7 @@ class ReconstructionNet(NeuralNet):
 
     def infer(self, x, **fit_params):
         device_type = torch.device(self.device).type
-        # Where the user's autocast is around, weights cast in the last step would still be there.
-        torch.clear_autocast_cache()
-        with torch.autocast(device_type, torch.bfloat16, enabled=self.bfloat16):
+        with in_bfloat16(device_type, self.bfloat16):
             if self.module_.training and self.parallel is not None:
                 return self.parallel(x)
             return super().infer(x, **fit_params)

@@ -287,3 +287,25 @@ def test_four_threads_may_fit_one_object(digits):
         codes = list(pool.map(lambda _: model.fit(X).transform(X), range(8)))
     for one in codes:
         np.testing.assert_array_equal(one, codes[0])
+
+
+def test_autocast_in_another_thread_changes_no_bit(digits):
+    def codes():
+        # Codes that may be cut decode with the same weights several times in one step.
+        model = DenseAutoencoder(4, truncations=(1, 2), precision="bfloat16", **LONG)
+        return model.fit(digits[0][:600]).transform(digits[1])
+
+    expected, stop = codes(), Event()
+
+    def leave_autocast_again_and_again():
+        while not stop.is_set():
+            with torch.autocast("cpu", torch.bfloat16):
+                pass
+
+    other = Thread(target=leave_autocast_again_and_again)
+    other.start()
+    try:
+        np.testing.assert_array_equal(codes(), expected)
+    finally:
+        stop.set()
+        other.join()
