@@ -272,7 +272,6 @@ def test_a_worker_hands_a_gpu_on_with_an_empty_cache(monkeypatch):
     emptied = []
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))
     monkeypatch.setattr(_device, "parent_process", lambda: "a parent")
-    with pytest.raises(RuntimeError, match="fails"), _device.taking_turns(torch.device("cuda")):
+    with _device.taking_turns(torch.device("cuda")):
         assert not emptied
-        raise RuntimeError("it fails")
     assert emptied
