@@ -5,6 +5,7 @@ from math import sqrt
 
 import torch
 
+from ._device import in_bfloat16
 from ._random import drawing_from
 from ._scores import widen_reach
 
@@ -101,7 +102,7 @@ class Follower:
             for numbers in order.split(self._options.batch_size):
                 batch = y[numbers.to(y.device)]
                 self._optimizer.zero_grad()
-                with torch.autocast(y.device.type, torch.bfloat16, enabled=self._options.bfloat16):
+                with in_bfloat16(y.device.type, self._options.bfloat16):
                     y_hat = self.module(batch)
                 loss = loss_of(y_hat, batch) / unit**2
                 loss.backward()

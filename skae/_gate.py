@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
+from ._device import in_float64, in_pieces
 from ._modules import Autoencoder, with_networks_of
 from ._net import row_set
 from ._progress import PlannedStage
@@ -108,10 +109,14 @@ class Ground:
         """Squared error of a module on each of some rows, by codes cut to a length or whole."""
         module.eval()
         errors = []
-        for batch in np.array_split(numbers, -(-len(numbers) // _BATCH)):
+
+        def compare(batch):
             x = self.fetch(batch)
             x_hat = module.decode(module.encode(x)[:, :length])
-            errors.append((x - x_hat).double().square().sum(dim=1))
+            return in_float64(x - x_hat).square().sum(dim=1)
+
+        for batch in np.array_split(numbers, -(-len(numbers) // _BATCH)):
+            errors += in_pieces(batch, compare)
         return self.unit**2 * torch.cat(errors).cpu().numpy() + self.outside[numbers]
 
     def gains_when_cut(self, module, numbers):

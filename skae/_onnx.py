@@ -12,6 +12,7 @@ from torch import nn
 
 from ._base import BaseAutoencoder
 from ._bigrams import ByteBigrams
+from ._calls import in_neutral_surroundings
 from ._conv import ConvAutoencoder
 from ._dense import DenseAutoencoder
 from ._onnx_graph import graph_of, graph_of_autoencoder
@@ -30,6 +31,7 @@ _FUNCTIONS = {
 }
 
 
+@in_neutral_surroundings
 def to_onnx(model, X, *, inverse=False, target_opset=None):
     """Return a fitted autoencoder, or a pipeline that holds one, as an ONNX model.
 

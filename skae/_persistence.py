@@ -24,6 +24,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._as_json import decoded, encoded
 from ._bigrams import ByteBigrams
+from ._calls import in_neutral_surroundings
 from ._conv import ConvAutoencoder
 from ._dense import DenseAutoencoder
 from ._modules import Autoencoder, LinearPathAutoencoder, ResidualAutoencoder
@@ -62,6 +63,7 @@ you trust, whose names to read first:
     estimator = skops.io.load(path, trusted=types)"""
 
 
+@in_neutral_surroundings
 def save(estimator: Any, path: str | PathLike) -> None:
     """Write a fitted autoencoder to one file, without pickle.
 
@@ -106,6 +108,7 @@ def save(estimator: Any, path: str | PathLike) -> None:
     if type(estimator) not in _CLASSES.values():
         raise TypeError(_OTHER_OBJECT.format(", ".join(_CLASSES), type(estimator).__name__))
     check_is_fitted(estimator)
+    estimator = copy(estimator)  # which another thread may fit anew meanwhile
     arrays = {}
     parameters = estimator.get_params(deep=False)
     state = {
@@ -149,6 +152,7 @@ def _write(path, arrays, metadata):
             unfinished.unlink()
 
 
+@in_neutral_surroundings
 def load(path: str | PathLike) -> Any:
     """Read what `save` wrote. Nothing in the file is run, now or by a later `fit`.
 

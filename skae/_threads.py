@@ -13,11 +13,13 @@ for the calling thread beyond the call.
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from threading import local
 
 import torch
 from threadpoolctl import ThreadpoolController
+
+from ._environment import neutral_surroundings
 
 _here = local()  # n_threads: that of the outermost `one_thread_each` around
 
@@ -125,10 +127,12 @@ class _Queue:
 
 
 def _start():
-    """Prepare a new thread: one thread for its operations too, for as long as it lives."""
+    """Prepare a new thread: what the caller has set for its own, for as long as it lives."""
     torch.get_num_threads()  # which sets the number of a new thread, the first time
+    _here.set_for_good = ExitStack()
+    _here.set_for_good.enter_context(neutral_surroundings())
+    _here.set_for_good.enter_context(_limited_to(1))
     _here.n_threads = 1
-    _limited_to(1).__enter__()
 
 
 def in_threads(function, parts):

@@ -4,8 +4,9 @@ import numpy as np
 import torch
 from scipy import linalg
 
+from ._device import in_float64
 from ._rows import weights_of
-from ._tall import gram_of, parts_of, tall_zeros
+from ._tall import gram_of, parts_of, product_of, tall_zeros, turned
 
 
 def held_out_runs(n_rows, fraction, rng, longest_run=32):
@@ -39,18 +40,17 @@ def scores_without(rows, scores, unseen, latent_dim):
         held = rows.times(images @ root)
     else:
         # A few at a time: images of all directions would take as much memory as the basis.
-        parts = (rows.times(rows.transposed_times(part)) for part in fitted.split(256, 1))
-        held = torch.cat(list(parts), 1)
-        root = _inverse_root(fitted.T @ held)  # the root of S'AA'S
-        held = held @ root
-    _, axes = torch.linalg.eigh(gram_of(held, counts))
-    axes = axes.flip(1).to(held.dtype)
-    # The new directions are A'F root axes, for F the fitted scores; the old ones times A' are the
+        held = tall_zeros(len(fitted), fitted)
+        for columns, images in zip(fitted.split(256, 1), held.split(256, 1), strict=True):
+            images.copy_(rows.times(rows.transposed_times(columns)))
+        root = _inverse_root(product_of(fitted, held, rows.device))  # the root of S'AA'S
+        held = turned(held, root)
+    _, axes = torch.linalg.eigh(gram_of(held, counts, rows.device))
+    axes = axes.flip(1).to(root)
+    # The new directions are A'F root axes, for F the fitted scores; A times the old ones are the
     # old scores.
-    turn = axes @ nearest_rotations(axes.T @ root @ (fitted.T @ scores), latent_dim).to(axes)
-    for part in parts_of(held):
-        held[part] = held[part] @ turn
-    return held
+    overlap = axes.T @ root @ product_of(fitted, scores, rows.device)
+    return turned(held, axes @ nearest_rotations(overlap, latent_dim).to(axes))
 
 
 def nearest_rotations(overlap, latent_dim):
@@ -68,7 +68,7 @@ def nearest_rotations(overlap, latent_dim):
         The new directions times ``turn`` are close to the old.
     """
     blocks = (slice(latent_dim), slice(latent_dim, None))
-    return torch.block_diag(*(_nearest_rotation(overlap[b, b].double()) for b in blocks))
+    return torch.block_diag(*(_nearest_rotation(in_float64(overlap[b, b])) for b in blocks))
 
 
 def _nearest_rotation(overlap):
@@ -106,13 +106,15 @@ def _inverted(scores, counts):
     """
     fitted, squares = tall_zeros(len(scores), scores), 0.0
     for part in parts_of(scores):
-        fitted[part] = scores[part] * torch.from_numpy(counts[part, None]).to(scores)
-        squares = squares + (fitted[part] * scores[part]).sum(dim=0)
-    return fitted.mul_(torch.where(squares > 1e-12 * squares.max(), 1 / squares, 0.0))
+        counted = scores[part] * torch.from_numpy(counts[part, None]).to(scores)
+        squares = squares + (counted * scores[part]).sum(dim=0)
+        fitted[part] = counted
+    factors = torch.where(squares > 1e-12 * squares.max(), 1 / squares, 0.0)
+    return fitted.mul_(factors.to(fitted.device))
 
 
 def _inverse_root(gram):
     """Symmetric inverse square root of a Gram matrix, zero where the matrix has no rank."""
-    values, vectors = torch.linalg.eigh(gram.double())
+    values, vectors = torch.linalg.eigh(in_float64(gram))
     roots = torch.where(values > 1e-6 * values[-1], values.rsqrt(), 0.0)
-    return (vectors * roots @ vectors.T).to(gram.dtype)
+    return (vectors * roots @ vectors.T).to(gram)
