@@ -155,7 +155,7 @@ class BaseAutoencoder(
         self._previous = getattr(self, "module_", None) if self.warm_start else None
         self._code_scale = None
         self._gains_when_cut = {}
-        for name in ("_stream", "_seen"):  # from which `partial_fit` goes on
+        for name in ("_stream", "_stream_not_saved", "_seen"):  # from which `partial_fit` goes on
             vars(self).pop(name, None)
         validated = {"n_features_in_", "feature_names_in_"}
         for name in [name for name in vars(self) if name.endswith("_") and name not in validated]:

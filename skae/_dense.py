@@ -381,10 +381,7 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         if self.module_.decoder is None:
             self.module_, directions = self._linear_module(), directions[:, :latent_dim]
         self._keep_directions(torch.from_numpy(directions))
-        if hasattr(self, "_seen"):
-            n_seen, variances, total_variance = self._seen
-            self._seen = (n_seen, variances[: directions.shape[1]], total_variance)
-        vars(self).pop("_stream", None)
+        self._cut_history(directions.shape[1])
 
     def _codec(self):
         module, device = self._module_on_device(), resolve_device(self.device)

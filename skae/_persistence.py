@@ -188,6 +188,8 @@ def _read(path):
         setattr(estimator, name, decoded(value, arrays))
     if kind is not ByteBigrams:
         _check_shapes(estimator)
+    if "components_" in content["state"] and "_seen" not in content["state"]:
+        estimator._stream_not_saved = True
     return estimator
 
 
