@@ -318,7 +318,8 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
     def _networks(self, seed, sizes, dropout=0.0, encoder=True):
         """Encoder, or None where it is not wanted, and decoder: ours or those that were given."""
         generator = torch.Generator().manual_seed(seed)
-        own = partial(own_network, with_gain=self.linear_path)
+        one_row = self.batch_size == 1
+        own = partial(own_network, with_gain=self.linear_path, one_row=one_row)
         n_inputs, *hidden, latent_dim = sizes
         n_encoded = self._n_encoded(latent_dim)
         f = None
