@@ -41,6 +41,9 @@ from ._weights import counting, deviations_of, weighed
 # Codes, scores and reconstructions are computed for about this many bytes of rows at a time.
 _CHUNK_BYTES = 256 * 2**20
 
+# A deviation of a code that is less than so many units in the last place of a row is rounding.
+_ROUNDING = 100
+
 
 class BaseAutoencoder(
     CallbackSupportMixin,
@@ -145,7 +148,9 @@ class BaseAutoencoder(
         del self._previous
         if self.whiten:
             deviations = deviations_of(self._encode(X), weights, sample_weight)
-            self._code_scale = np.where(deviations > 0, deviations, 1).astype(self.mean_.dtype)
+            self._code_scale = np.where(
+                deviations > _least_deviation(deviations, self.mean_.dtype), deviations, 1
+            ).astype(self.mean_.dtype)
         if context is not None:
             # No attribute is missing: a copy of the estimator is the fitted one.
             context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})
@@ -464,6 +469,11 @@ class BaseAutoencoder(
             for said, method in zip(errors, methods, strict=True):
                 said[chunk] = getattr(codec, method)(rows).cpu()
         return errors
+
+
+def _least_deviation(deviations, dtype):
+    """What codes must vary by to be told from rounding: less is not magnified by whitening."""
+    return _ROUNDING * np.finfo(dtype).eps * np.sqrt(np.square(deviations).sum())
 
 
 def _chunks(X, codec):

@@ -16,6 +16,7 @@ import torch
 from torch.nn.functional import pad
 
 from ._checkpoint import NOWHERE
+from ._rows import power_of_two
 
 # Up to this length of the smaller side the full eigenproblem costs a few seconds at most.
 _EXACT_SIDE = 2048
@@ -75,7 +76,7 @@ def principal_basis(
     """
     n_accurate = n_directions if n_accurate is None else n_accurate
     if is_exact(rows.shape, n_directions):
-        values, directions = _exact(rows, n_directions, cache)
+        values, directions = _exact(rows, n_directions, generator, cache)
     else:
         values, directions = _krylov(rows, n_directions, n_accurate, tol, generator, cache)
     degrees_of_freedom = max(1, len(rows) - 1)
@@ -92,7 +93,7 @@ def is_exact(shape, n_directions):
     return min(shape) <= max(_EXACT_SIDE, 2 * n_directions)
 
 
-def _exact(rows, n_directions, cache):
+def _exact(rows, n_directions, generator, cache):
     """Eigenvectors of the covariance or of the Gram matrix, whichever is smaller."""
     n, p = rows.shape
     small = rows.covariance if p <= n else rows.gram
@@ -100,7 +101,9 @@ def _exact(rows, n_directions, cache):
     leading = slice(min(n, p) - n_directions, min(n, p))
     eigenvalues = found["values"][leading].flip(0).to(rows.device)
     vectors = found["vectors"][:, leading].flip(1).to(rows.device, rows.dtype)
-    return eigenvalues, vectors if p <= n else _directions(rows.transposed_times(vectors))
+    if p <= n:
+        return eigenvalues, vectors
+    return eigenvalues, _directions(rows.transposed_times(vectors), generator)
 
 
 def _eigenvectors(matrix):
@@ -194,6 +197,7 @@ def _directions(columns, generator=None):
 
     Works in place where it can: wide data has room for one such tensor, not for three.
     """
+    columns /= power_of_two(float(columns.abs().max()))  # or squares of float32 are no numbers
     lengths = torch.linalg.vector_norm(columns, dim=0)
     # Their squares come from an eigenproblem and are known to about eps of the largest.
     short = lengths <= 4 * torch.finfo(columns.dtype).eps ** 0.5 * lengths[0]

@@ -86,7 +86,7 @@ class Ground:
             weights @ self.linear_errors[numbers],
             weights @ self.squared_norms[numbers],
         )
-        return 1 - float(error / variance)
+        return 1 - float(error / (variance or 1.0))
 
     @torch.inference_mode()
     def errors(self, module, numbers, length=None):
@@ -104,7 +104,7 @@ class Ground:
         if not module.lengths:
             return {}
         pca, weights = self.build(False), self.weights[numbers]
-        variance = weights @ self.squared_norms[numbers]
+        variance = weights @ self.squared_norms[numbers] or 1.0
         return {
             length: weights
             @ (self.errors(pca, numbers, length) - self.errors(module, numbers, length))
@@ -167,7 +167,7 @@ def fit_residuals(
     candidates = _candidates(latent_dim)
     options.report.plan(len(candidates) * n_rehearsed + options.max_epochs)
     weights = held.weights[unseen]
-    variance = weights @ held.squared_norms[unseen]
+    variance = weights @ held.squared_norms[unseen] or 1.0
     history, gains, gains_when_cut, best_epochs = [], [], [], []
     try:
         for encoder in candidates:

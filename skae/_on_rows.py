@@ -45,11 +45,11 @@ def fit_linear_path(
     nothing_left = squared_norms.sum() - squared_lengths(scores).sum() <= 1e-6 * squared_norms.sum()
     if len(unseen) < FEWEST_UNSEEN or nothing_left:
         return Verdict()
-    unit = typical_entry(squared_norms, weights, rows.shape[1])
+    unit = typical_entry(rows, weights)
     mean = torch.from_numpy(rows.mean / unit).float()
 
     def ground(directions, scores, known):
-        scale = compressed(scores_of_few(scores, known).std(dim=0)) / unit
+        scale = compressed(scores_of_few(scores, known).double().std(dim=0)) / unit
         axes = directions.float()
         return Ground(
             fetcher_of(rows, unit),
@@ -78,9 +78,14 @@ def fit_linear_path(
     return verdict
 
 
-def typical_entry(squared_norms, weights, n_features):
-    """Root of the mean square of the centred entries; 1.0 if all are zero."""
-    return float(np.sqrt(np.average(squared_norms, weights=weights) / n_features)) or 1.0
+def typical_entry(rows, weights):
+    """Root of the mean square of the centred entries, or the least that float32 tells from the mean.
+
+    1.0 if all are zero.
+    """
+    typical = np.sqrt(np.average(rows.squared_norms(), weights=weights) / rows.shape[1])
+    of_mean = np.sqrt(np.mean(np.square(rows.mean)))
+    return float(max(typical, np.finfo(np.float32).eps * of_mean)) or 1.0
 
 
 def fetcher_of(rows, unit):

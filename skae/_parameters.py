@@ -125,6 +125,11 @@ def check_combinations(estimator):
             f"penalty='variational' needs a loss that is a likelihood, one of "
             f"{', '.join(sorted(LIKELIHOODS))}, got loss={estimator.loss!r}."
         )
+    if estimator.penalty == "contractive" and estimator.batch_size == 1:
+        raise ValueError(
+            "penalty='contractive' needs batch_size of at least 2, got 1: it measures each code by "
+            "its deviation in the batch."
+        )
     if estimator.encoder is not None and estimator.linear_path:
         latent_dim = estimator.latent_dim or 0
         if latent_dim > LONGEST_NONLINEAR_CODE:

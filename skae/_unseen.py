@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from ._rows import weights_of
+from ._rows import power_of_two, weights_of
 from ._tall import gram_of, parts_of, tall_zeros
 
 
@@ -69,10 +69,11 @@ def _inverted(scores, counts):
     They span the directions after one step of subspace iteration.
     """
     fitted, squares = tall_zeros(len(scores), scores), 0.0
+    unit = power_of_two(max(float(scores[part].abs().max()) for part in parts_of(scores)))
     for part in parts_of(scores):
-        fitted[part] = scores[part] * torch.from_numpy(counts[part, None]).to(scores)
-        squares = squares + (fitted[part] * scores[part]).sum(dim=0)
-    return fitted.mul_(torch.where(squares > 1e-12 * squares.max(), 1 / squares, 0.0))
+        fitted[part] = scores[part] / unit * torch.from_numpy(counts[part, None]).to(scores)
+        squares = squares + (fitted[part] * (scores[part] / unit)).sum(dim=0)
+    return fitted.mul_(torch.where(squares > 1e-12 * squares.max(), 1 / squares / unit, 0.0))
 
 
 def _inverse_root(gram):

@@ -25,6 +25,7 @@ def weighed(X, sample_weight):
 
 def deviations_of(codes, weights, sample_weight):
     """Standard deviation of each code; weights above one count like so many rows."""
+    codes = codes.astype(np.float64)  # squares of large float32 are no numbers
     if weights is None:
         return codes.std(axis=0, ddof=1)
     n_rows = max(float(np.sum(sample_weight)), len(codes))
