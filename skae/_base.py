@@ -36,13 +36,10 @@ from ._rows import rows_of, torch_dtype
 from ._sample import SampleMixin
 from ._tall import batch_slices
 from ._truncate import TruncateMixin
-from ._weights import counting, deviations_of, weighed
+from ._weights import counting, deviations_of, divisors, weighed
 
 # Codes, scores and reconstructions are computed for about this many bytes of rows at a time.
 _CHUNK_BYTES = 256 * 2**20
-
-# A deviation of a code that is less than so many units in the last place of a row is rounding.
-_ROUNDING = 100
 
 
 class BaseAutoencoder(
@@ -148,9 +145,7 @@ class BaseAutoencoder(
         del self._previous
         if self.whiten:
             deviations = deviations_of(self._encode(X), weights, sample_weight)
-            self._code_scale = np.where(
-                deviations > _least_deviation(deviations, self.mean_.dtype), deviations, 1
-            ).astype(self.mean_.dtype)
+            self._code_scale = divisors(deviations, self.mean_.dtype)
         if context is not None:
             # No attribute is missing: a copy of the estimator is the fitted one.
             context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})
@@ -469,11 +464,6 @@ class BaseAutoencoder(
             for said, method in zip(errors, methods, strict=True):
                 said[chunk] = getattr(codec, method)(rows).cpu()
         return errors
-
-
-def _least_deviation(deviations, dtype):
-    """What codes must vary by to be told from rounding: less is not magnified by whitening."""
-    return _ROUNDING * np.finfo(dtype).eps * np.sqrt(np.square(deviations).sum())
 
 
 def _chunks(X, codec):

@@ -7,7 +7,6 @@ from sklearn.utils.validation import _check_n_features, validate_data
 from ._blocks import Blocks, in_blocks, is_dask, pieces
 from ._canonical import canonical_csr, output_dtype
 
-
 # Of larger values float32, in which networks are trained, cannot hold every sum.
 _LARGEST = 1e32
 

@@ -79,9 +79,9 @@ def fit_linear_path(
 
 
 def typical_entry(rows, weights):
-    """Root of the mean square of the centred entries, or the least that float32 tells from the mean.
+    """Root of the mean square of the centred entries; 1.0 if all entries are zero.
 
-    1.0 if all are zero.
+    At least what float32 can tell from the mean: less is rounding.
     """
     typical = np.sqrt(np.average(rows.squared_norms(), weights=weights) / rows.shape[1])
     of_mean = np.sqrt(np.mean(np.square(rows.mean)))
