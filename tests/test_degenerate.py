@@ -117,6 +117,12 @@ def test_contractive_codes_of_counts_learn_from_zeros(loss):
     assert np.isfinite(autoencoder.history_[-1]["train_loss"])
 
 
+def test_variational_codes_of_rows_without_a_deviance_are_finite():
+    rows = np.ones((40, 1))
+    autoencoder = plain(loss="multinomial", penalty="variational").fit(rows)
+    assert np.isfinite(autoencoder.history_[-1]["train_loss"])
+
+
 def test_contractive_codes_need_two_rows_in_a_batch():
     with pytest.raises(ValueError, match="penalty='contractive' needs batch_size"):
         plain(penalty="contractive", batch_size=1).fit(X)
