@@ -58,7 +58,7 @@ from ._sample import SampleMixin
 from ._tall import batch_slices
 from ._truncate import TruncateMixin
 from ._version import __version__
-from ._weights import counting, deviations_of, weighed
+from ._weights import counting, deviations_of, divisors, weighed
 
 # Codes, scores and reconstructions are computed for about this many bytes of rows at a time.
 _CHUNK_BYTES = 256 * 2**20
@@ -194,7 +194,7 @@ class BaseAutoencoder(
             del self._previous
             if self.whiten:
                 deviations = deviations_of(self._encode(X), weights, sample_weight)
-                self._code_scale = np.where(deviations > 0, deviations, 1).astype(self.mean_.dtype)
+                self._code_scale = divisors(deviations, self.mean_.dtype)
         self.interrupted_ = interrupts.n > 0
         if context is not None:
             # No attribute is missing: a copy of the estimator is the fitted one.
@@ -205,7 +205,7 @@ class BaseAutoencoder(
         self._previous = getattr(self, "module_", None) if self.warm_start else None
         self._code_scale = None
         self._gains_when_cut = {}
-        for name in ("_stream", "_seen"):  # from which `partial_fit` goes on
+        for name in ("_stream", "_stream_not_saved", "_seen"):  # from which `partial_fit` goes on
             vars(self).pop(name, None)
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)

@@ -17,6 +17,7 @@ from torch.nn.functional import pad
 
 from ._checkpoint import NOWHERE
 from ._device import accurate, in_float64
+from ._rows import power_of_two
 
 # Up to this length of the smaller side the full eigenproblem costs a few seconds at most.
 _EXACT_SIDE = 2048
@@ -200,6 +201,7 @@ def _directions(columns, generator):
     Works in place where it can: wide data has room for one such tensor, not for three.
     """
     columns = accurate(columns)  # where the solvers are, too
+    columns /= power_of_two(float(columns.abs().max()))  # or squares of float32 are no numbers
     lengths = torch.linalg.vector_norm(columns, dim=0)
     # Their squares come from an eigenproblem and are known to about eps of the largest.
     short = lengths <= 4 * torch.finfo(columns.dtype).eps ** 0.5 * lengths[0]

@@ -489,7 +489,8 @@ class ConvAutoencoder(BaseAutoencoder):
         """Encoder and refiner, or None where not wanted, and decoder: ours or those given."""
         generator = torch.Generator().manual_seed(seed)
         network = partial(drawn, generator)
-        own = partial(own_network, with_gain=self._has_linear_path)
+        one_row = self.batch_size == 1
+        own = partial(own_network, with_gain=self._has_linear_path, one_row=one_row)
         shape = (layout.n_channels, *layout.extents)
         n_encoded = self._n_encoded(latent_dim)
         f = h = None

@@ -157,7 +157,8 @@ def conv_encoder(
     ----------
     layout : Layout
     latent_dim : int
-        Length of the code. With a "map", the product of the last extents.
+        Length of the code. With a "map", so many times the product of the last extents as there
+        are numbers at each position.
     channels : tuple of int
         Channels after each stage.
     kernel_size : int
@@ -166,7 +167,8 @@ def conv_encoder(
         The first of a stage has stride 2.
     bottleneck : {"dense", "channels", "map"}
         Linear layers to the code; one convolution over all that is left, to ``latent_dim``
-        channels; or one to a single channel, whose positions are the code.
+        channels; or one to a single channel, whose positions are the code (the channels after it
+        are what else an encoder says of each position).
     hidden_layer_sizes : tuple of int
         Of the linear layers, for the dense bottleneck.
     dropout : float
@@ -240,13 +242,13 @@ def conv_decoder(
 
 
 def _last_convolution(conv, n_inputs, n_outputs, extents, bottleneck):
-    """To or from the code: ``latent_dim`` channels at one position, or one at every position."""
+    """To or from the code: all its channels at one position, or few at every position."""
     if bottleneck == "channels":
         return conv(n_inputs, n_outputs, extents)
     if conv in _CONV.values():
-        n_outputs = 1
+        n_outputs //= prod(extents)
     else:
-        n_inputs = 1
+        n_inputs //= prod(extents)
     return conv(n_inputs, n_outputs, 1)
 
 

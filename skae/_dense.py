@@ -331,7 +331,8 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
     def _networks(self, seed, sizes, dropout=0.0, encoder=True):
         """Encoder, or None where it is not wanted, and decoder: ours or those that were given."""
         generator = torch.Generator().manual_seed(seed)
-        own = partial(own_network, with_gain=self._has_linear_path)
+        one_row = self.batch_size == 1
+        own = partial(own_network, with_gain=self._has_linear_path, one_row=one_row)
         n_inputs, *hidden, latent_dim = sizes
         n_encoded = self._n_encoded(latent_dim)
         f = None
@@ -395,10 +396,7 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         if self.module_.decoder is None:
             self.module_, directions = self._linear_module(), directions[:, :latent_dim]
         self._keep_directions(torch.from_numpy(directions))
-        if hasattr(self, "_seen"):
-            n_seen, variances, total_variance = self._seen
-            self._seen = (n_seen, variances[: directions.shape[1]], total_variance)
-        vars(self).pop("_stream", None)
+        self._cut_history(directions.shape[1])
 
     def _codec(self):
         module = self._module_on_device()

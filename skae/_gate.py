@@ -102,7 +102,7 @@ class Ground:
             weights @ self.linear_errors[numbers],
             weights @ self.squared_norms[numbers],
         )
-        return 1 - float(error / variance)
+        return 1 - float(error / (variance or 1.0))
 
     @torch.inference_mode()
     def errors(self, module, numbers, length=None):
@@ -124,7 +124,7 @@ class Ground:
         if not module.lengths:
             return {}
         pca, weights = self.build(False), self.weights[numbers]
-        variance = weights @ self.squared_norms[numbers]
+        variance = weights @ self.squared_norms[numbers] or 1.0
         return {
             length: weights
             @ (self.errors(pca, numbers, length) - self.errors(module, numbers, length))
@@ -209,7 +209,7 @@ class _Selection:
         self.seed = seed
         self.history = []
         self.n_tried = _length_of_rehearsal(len(fitted), options)
-        self.variance = held.weights[unseen] @ held.squared_norms[unseen]
+        self.variance = held.weights[unseen] @ held.squared_norms[unseen] or 1.0
         self.of_pca = held.explained_by_pca(unseen)
 
     def verdict(self):

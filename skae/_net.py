@@ -80,6 +80,16 @@ def row_set(fetch, numbers, factor, of_mean, outside, weights):
     return RowSet(fetch, numbers, measure, torch.from_numpy(weights / w.mean()).float())
 
 
+def n_batches(n_rows, batch_size):
+    """How many batches rows make in training.
+
+    One row that is left over joins the last batch: by itself it would have no variance, and as
+    much weight as a whole batch.
+    """
+    left_over = n_rows % batch_size
+    return max(1, n_rows // batch_size + (left_over > 1))
+
+
 class _Batches:
     """Whole batches of a `RowSet`, shuffled if there is a generator.
 
@@ -93,14 +103,15 @@ class _Batches:
         self.generator = generator
 
     def __len__(self):
-        return -(-len(self.rows) // self.batch_size)
+        return n_batches(len(self.rows), self.batch_size)
 
     def __iter__(self):
         numbers = self.rows.numbers
         if self.generator is not None:
             numbers = numbers[torch.randperm(len(numbers), generator=self.generator).numpy()]
-        for start in range(0, len(numbers), self.batch_size):
-            some, factor = numbers[start : start + self.batch_size], 1.0
+        for i in range(len(self)):
+            end = len(numbers) if i == len(self) - 1 else (i + 1) * self.batch_size
+            some, factor = numbers[i * self.batch_size : end], 1.0
             if self.generator is not None:
                 some, factor = own_part(some)
             batch, weights = self._fetch(some), self.rows.weights

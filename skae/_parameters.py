@@ -43,9 +43,9 @@ CONSTRAINTS = {
         Interval(Real, 0, 1, closed="neither"),
         None,
     ],
-    "activation": [StrOptions(set(ACTIVATIONS))],
+    "activation": [StrOptions(ACTIVATIONS.keys())],
     "linear_path": ["boolean", StrOptions({"auto"})],
-    "output_activation": [StrOptions(set(ACTIVATIONS)), None],
+    "output_activation": [StrOptions(ACTIVATIONS.keys()), None],
     "loss": [StrOptions(set(LOSSES))],
     "encoder": [torch.nn.Module, callable, None],
     "decoder": [torch.nn.Module, callable, None],
@@ -213,6 +213,11 @@ def check_combinations(estimator):
         raise ValueError(
             f"penalty='variational' needs a loss that is a likelihood, one of "
             f"{', '.join(sorted(LIKELIHOODS))}, got loss={estimator.loss!r}."
+        )
+    if estimator.penalty == "contractive" and estimator.batch_size == 1:
+        raise ValueError(
+            "penalty='contractive' needs batch_size of at least 2, got 1: it measures each code by "
+            "its deviation in the batch."
         )
     if estimator.encoder is not None and linear_path:
         latent_dim = estimator.latent_dim or 0

@@ -46,9 +46,9 @@ class PartialFitMixin:
 
         The principal directions are those of all rows so far; the networks take one pass over the
         batch, and are used while they explain more of each new batch than PCA does. The components
-        span the leading directions, turned within that span so that the networks' coordinates
-        stay where they are. Needs ``linear_path=True``, ``whiten=False`` and
-        ``truncations=None``; may follow `fit`.
+        are the principal directions; while networks are used, these are turned within their span
+        so that the coordinates of the networks stay where they are. Needs ``linear_path=True``,
+        ``whiten=False`` and ``truncations=None``; may follow `fit` and `truncate`.
 
         Parameters
         ----------
@@ -111,9 +111,20 @@ class PartialFitMixin:
         mean, history = stream.basis.mean, [*self.history_, epoch]
         self._keep(module, mean, self.mean_.dtype, epoch["epoch"], history)
 
+    def _cut_history(self, n_directions):
+        """Let a shorter code go on from what is known of the rows along its own directions."""
+        stream = vars(self).get("_stream")
+        if stream is not None and n_directions < stream.latent_dim:
+            # PCA was kept, or codes could not be cut: networks start anew, as after `fit`.
+            del self._stream
+            self._seen = (stream.basis.n_seen, stream.explained_variance, stream.total_variance)
+        if hasattr(self, "_seen"):
+            n_seen, variances, total_variance = self._seen
+            self._seen = (n_seen, variances[:n_directions], total_variance)
+
     def _new_stream(self, device):
         """A stream that starts from what is fitted, if anything is."""
-        if hasattr(self, "components_") and not hasattr(self, "_seen"):
+        if getattr(self, "_stream_not_saved", False):
             raise ValueError(
                 "partial_fit cannot go on from an autoencoder that was saved by skae.save in the "
                 "middle of its batches: the file holds the model and not what it remembers of "

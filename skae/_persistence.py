@@ -240,6 +240,8 @@ def _read(path):
         _check_shapes(estimator)
         _check_learnt(estimator)
         _check_use(estimator)
+    if "components_" in content["state"] and "_seen" not in content["state"]:
+        estimator._stream_not_saved = True
     return estimator
 
 

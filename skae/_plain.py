@@ -52,7 +52,7 @@ def fit_plain(
     loss, unit = module.loss, 1.0
     if not bounded and loss.degree:
         # Homogeneous: it is trained in the unit of the data, and brought back to X at the end.
-        unit = typical_entry(squared_norms, weights, rows.shape[1])
+        unit = typical_entry(rows, weights)
     mean, fetch, factor = _to(module, rows.mean / unit), fetcher_of(rows, unit), unit**loss.degree
     if not bounded:
         _set_view(module, rows, mean)

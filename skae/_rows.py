@@ -7,6 +7,7 @@ product, a sparse one after it.
 
 from abc import ABC, abstractmethod
 from functools import partial
+from math import frexp, ldexp
 
 import numpy as np
 import scipy.sparse as sp
@@ -30,6 +31,9 @@ _LARGE, _PART = 2**30, 256 * 2**20
 # Fewer non-zeros of a row than these, on average, are not worth a sum of their own.
 _LEAST_PER_SUM = 16
 
+# A difference of squares that is a smaller share of them is what rounding left of zero.
+_CANCELLED = 16 * np.finfo(np.float64).eps
+
 
 def rows_of(X, *, mean=None, weights=None, dtype=torch.float32, device="cpu"):
     """Wrap X, a 2-D array, a CSR matrix or blocks of these, as `Rows`.
@@ -50,6 +54,11 @@ def rows_of(X, *, mean=None, weights=None, dtype=torch.float32, device="cpu"):
     if isinstance(X, Blocks):
         kind = StackedRows
     return kind(X, mean, weights, dtype, torch.device(device))
+
+
+def power_of_two(number):
+    """One near to a positive number, by which to divide exactly; 1.0 for zero."""
+    return ldexp(1.0, frexp(number)[1])
 
 
 def weights_of(rows):
@@ -121,10 +130,11 @@ class Rows(ABC):
 
     def gram(self):
         """``A A'`` in float64, shape (n, n)."""
-        n = len(self)
+        # In a unit of their length, or squares of large or small float32 would not be numbers.
+        n, unit = len(self), power_of_two(self.squared_norms().max() ** 0.5)
         gram = torch.empty(n, n, dtype=torch.float64, device=accurate_device(self.device))
         for rows in self.slices():
-            gram[:, rows] = in_float64(self.times(self.centred(rows).T))
+            gram[:, rows] = in_float64(self.times(self.centred(rows).T / unit)) * unit
         return gram
 
     def centred(self, index):
@@ -143,10 +153,14 @@ class DenseRows(Rows):
         total = np.zeros(self.shape[1])
         for rows in batch_slices(self.shape[0], self.shape[1] * 8):
             if self.weights is None:
-                total += self.X[rows].sum(axis=0, dtype=np.float64)
+                total += self._part(rows).sum(axis=0, dtype=np.float64)
             else:
-                total += self.weights[rows] @ self.X[rows]
+                total += self.weights[rows] @ self._part(rows)
         return total / self.shape[0]
+
+    def _part(self, rows):
+        # In one order, on which sums depend, whatever that of X is.
+        return np.ascontiguousarray(self.X[rows])
 
     def dense(self, index):
         numpy_dtype = np.float64 if self.dtype == torch.float64 else np.float32
@@ -179,7 +193,7 @@ class DenseRows(Rows):
     def _squared_norms(self):
         norms = np.empty(self.shape[0])
         for rows in batch_slices(self.shape[0], self.shape[1] * 8):
-            centred = self.X[rows].astype(np.float64) - self.mean
+            centred = self._part(rows).astype(np.float64) - self.mean
             norms[rows] = np.einsum("ij,ij->i", centred, centred)
         return norms
 
@@ -298,9 +312,12 @@ class SparseRows(Rows):
         norms = np.empty(self.shape[0])
         for rows in self._slices_of_entries():
             X = self.X[rows]
-            squares = sp.csr_matrix((np.square(X.data), X.indices, X.indptr), shape=X.shape)
-            norms[rows] = squares @ np.ones(self.shape[1]) - 2 * (X @ self.mean)
-        return np.maximum(norms + self.mean @ self.mean, 0.0)
+            squares = np.square(X.data, dtype=np.float64)
+            squares = sp.csr_matrix((squares, X.indices, X.indptr), shape=X.shape)
+            lengths = squares @ np.ones(self.shape[1]) + self.mean @ self.mean
+            norms[rows] = lengths - 2 * (X @ self.mean)
+            norms[rows][norms[rows] <= _CANCELLED * lengths] = 0.0
+        return norms
 
 
 class StackedRows(Rows):

@@ -14,7 +14,7 @@ from skorch.helper import predefined_split
 from ._best import BestSoFar
 from ._checkpoint import NOWHERE, Checkpoint, NoCheckpoint
 from ._interrupts import Interrupts
-from ._net import EndOfTraining, ReconstructionNet
+from ._net import EndOfTraining, ReconstructionNet, n_batches
 from ._parallel import in_parallel, n_processes, rank
 from ._random import drawing_from
 from ._reports import SILENCE, Report
@@ -174,11 +174,10 @@ def warn_if_cut_short(history, options):
 
 def _attempt(module, rows, options, unseen, seed, supervisor):
     """Train until the end, or until the loss explodes: then False."""
-    n_batches = -(-len(rows) // options.batch_size)
     schedule = LRScheduler(
         torch.optim.lr_scheduler.OneCycleLR,
         max_lr=supervisor.learning_rate,
-        total_steps=max(2, supervisor.n_epochs * n_batches),
+        total_steps=max(2, supervisor.n_epochs * n_batches(len(rows), options.batch_size)),
         pct_start=0.15,
         step_every="batch",
         event_name=None,

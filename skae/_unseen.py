@@ -5,7 +5,7 @@ import torch
 from scipy import linalg
 
 from ._device import in_float64
-from ._rows import weights_of
+from ._rows import power_of_two, weights_of
 from ._tall import gram_of, parts_of, product_of, tall_zeros, turned
 
 
@@ -16,7 +16,8 @@ def held_out_runs(n_rows, fraction, rng, longest_run=32):
     a split row by row each unseen row would have a relative among the fitted ones, and networks
     that only remember would pass for networks that understand.
     """
-    n_unseen = int(fraction * n_rows)
+    # Two rows at least stay: the deviation of one is no number, and some layers cannot be trained.
+    n_unseen = min(int(fraction * n_rows), n_rows - 2)
     run = int(np.clip(n_unseen // 16, 1, longest_run))
     starts = np.arange(0, n_rows, run)
     chosen = rng.permutation(len(starts))[: n_unseen // run]
@@ -105,11 +106,13 @@ def _inverted(scores, counts):
     They span the directions after one step of subspace iteration.
     """
     fitted, squares = tall_zeros(len(scores), scores), 0.0
+    unit = power_of_two(max(float(scores[part].abs().max()) for part in parts_of(scores)))
     for part in parts_of(scores):
-        counted = scores[part] * torch.from_numpy(counts[part, None]).to(scores)
-        squares = squares + (counted * scores[part]).sum(dim=0)
+        y = scores[part] / unit
+        counted = y * torch.from_numpy(counts[part, None]).to(y)
+        squares = squares + (counted * y).sum(dim=0)
         fitted[part] = counted
-    factors = torch.where(squares > 1e-12 * squares.max(), 1 / squares, 0.0)
+    factors = torch.where(squares > 1e-12 * squares.max(), 1 / squares / unit, 0.0)
     return fitted.mul_(factors.to(fitted.device))
 
 

@@ -15,6 +15,8 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 import skops.io
+import torch
+from onnxruntime import InferenceSession
 from safetensors import safe_open
 from safetensors.numpy import save_file
 from sklearn.base import clone
@@ -28,6 +30,7 @@ from torch import nn
 
 import skae
 from skae import ByteBigrams, ConvAutoencoder, DenseAutoencoder
+from skae._modules import ACTIVATIONS
 from skae._persistence import _digest
 
 X, y = load_digits(return_X_y=True)
@@ -448,3 +451,24 @@ def test_files_of_earlier_versions_stay_readable(path):
 def test_every_kind_of_estimator_of_this_version_is_stored():
     kinds = {path.stem for path in STORED if path.stem.startswith(f"{skae.__version__}-")}
     assert {f"{skae.__version__}-{kind}" for kind in ("dense", "plain", "conv")} <= kinds
+
+
+@pytest.mark.parametrize(
+    "autoencoder",
+    [
+        small(linear_path=False, activation="mish", output_activation="mish"),
+        ConvAutoencoder(3, linear_path=False, activation="mish", input_shape=(8, 8), **BRIEF),
+    ],
+)
+def test_an_activation_is_named_in_one_place(autoencoder, monkeypatch, tmp_path):
+    monkeypatch.setitem(ACTIVATIONS, "mish", nn.Mish)
+    autoencoder = clone(autoencoder).fit(X[:200])
+    assert any(isinstance(layer, nn.Mish) for layer in autoencoder.module_.modules())
+    codes = autoencoder.transform(X)
+    skae.save(autoencoder, tmp_path / "mish.skae")
+    np.testing.assert_array_equal(skae.load(tmp_path / "mish.skae").transform(X), codes)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(autoencoder)).transform(X), codes)
+    np.testing.assert_allclose(skae.to_torch(autoencoder)(torch.from_numpy(X)), codes, atol=1e-5)
+    session = InferenceSession(skae.to_onnx(autoencoder, X).SerializeToString())
+    exported = session.run(None, {session.get_inputs()[0].name: X})[0]
+    np.testing.assert_allclose(exported, codes, atol=1e-4)
