@@ -41,7 +41,7 @@ def _flops_of_row(module, rows):
     from torch.utils.flop_counter import FlopCounterMode  # takes a second to import
 
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        module(rows.fetch(rows.numbers[:1]))
+        module.eval()(rows.fetch(rows.numbers[:1]))  # in training it would draw
     return counter.get_total_flops()
 
 

@@ -25,13 +25,14 @@ def held_out_runs(n_rows, fraction, rng, longest_run=32):
     return np.flatnonzero(~is_unseen), np.flatnonzero(is_unseen)
 
 
-def scores_without(rows, scores, unseen, latent_dim):
+def scores_without(rows, scores, unseen, latent_dim=None):
     """The scores all rows would have, had the validation rows played no part in the basis.
 
     One step of subspace iteration on the other rows alone takes out of the basis what only the
     validation rows had put there. The first ``latent_dim`` new directions span those of the other
     rows' principal axes. Within that span, and within the rest, they are turned as near as can be
     to the old directions: networks that have learnt with the new ones can go on with the old.
+    Without ``latent_dim`` they are the principal axes themselves.
     """
     counts = _counts(rows, unseen)
     fitted = _inverted(scores, counts)
@@ -48,6 +49,8 @@ def scores_without(rows, scores, unseen, latent_dim):
         held = turned(held, root)
     _, axes = torch.linalg.eigh(gram_of(held, counts, rows.device))
     axes = axes.flip(1).to(root)
+    if latent_dim is None:
+        return turned(held, axes)
     # The new directions are A'F root axes, for F the fitted scores; A times the old ones are the
     # old scores.
     overlap = axes.T @ root @ product_of(fitted, scores, rows.device)
