@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, Self
@@ -22,8 +22,17 @@ from ._callbacks import CallbackSupportMixin, callback_context, with_callbacks
 from ._canonical import output_dtype
 from ._checkpoint import NOWHERE, Checkpoint, description, digest
 from ._code_length import shortest_code
-from ._device import resolve_device, survive_fork, taking_turns
+from ._device import (
+    explaining_lack_of_memory,
+    has_float64,
+    in_pieces,
+    resolve_device,
+    supported_dtype,
+    survive_fork,
+    taking_turns,
+)
 from ._documented import DocumentedMixin
+from ._environment import in_neutral_surroundings, on_one_state
 from ._forms import plain_autoencoder
 from ._gate import most_epochs
 from ._input import validated
@@ -32,7 +41,7 @@ from ._ordered import ordered
 from ._parameters import CONSTRAINTS, check_combinations, resolve_latent_dim, training_options
 from ._random import random_state_of
 from ._reports import Reports, Tasks, report_of
-from ._rows import rows_of, torch_dtype
+from ._rows import rows_of, tensor_of, torch_dtype
 from ._sample import SampleMixin
 from ._tall import batch_slices
 from ._truncate import TruncateMixin
@@ -86,6 +95,7 @@ class BaseAutoencoder(
     def _cut(self, latent_dim):
         """Cut what was learnt to codes of ``latent_dim`` numbers."""
 
+    @in_neutral_surroundings
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn to encode and decode the rows of X.
 
@@ -105,17 +115,18 @@ class BaseAutoencoder(
         self : object
             The fitted estimator. If fitting fails it is left as it was before.
         """
-        return self._or_as_before(self._fit, X, y, sample_weight)
+        return self._learn_aside("_fit", X, y, sample_weight)
 
-    def _or_as_before(self, learn, *arguments):
-        """Learn; if that fails, leave the estimator as it was."""
-        before = dict(vars(self))
-        try:
-            learn(*arguments)
-        except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
-            raise
+    def _learn_aside(self, learn, *arguments):
+        """Learn in a copy, and take what it has learnt in one step, which other threads see whole.
+
+        If learning fails the estimator is as it was.
+        """
+        learner = copy(self)
+        with explaining_lack_of_memory("fit", self.device):
+            getattr(learner, learn)(*arguments)
+        parameters = self.get_params(deep=False)  # which may have been set meanwhile
+        self.__dict__ = {**vars(learner), **parameters}
         return self
 
     @with_callbacks
@@ -226,6 +237,7 @@ class BaseAutoencoder(
             "torch": str(torch.__version__),
         }
 
+    @on_one_state
     def transform(self, X: Any) -> np.ndarray:
         """Encode the rows of X.
 
@@ -247,6 +259,7 @@ class BaseAutoencoder(
             Z /= self._code_scale
         return Z.astype(output_dtype(X.dtype), copy=False)
 
+    @on_one_state
     def inverse_transform(self, X: Any) -> np.ndarray:
         """Decode codes into rows.
 
@@ -276,11 +289,16 @@ class BaseAutoencoder(
         if self._code_scale is not None:
             codes *= self._code_scale
         X_hat = np.empty((len(Z), self.n_features_in_), dtype=Z.dtype)
-        device = resolve_device(self.device)
+
+        def decode(piece):
+            rows = slice(piece.start, piece.stop)
+            X_hat[rows] = codec.decode(self._on_device(codes[rows])).cpu()
+
         for chunk in batch_slices(len(Z), self.n_features_in_ * codes.itemsize, _CHUNK_BYTES):
-            X_hat[chunk] = codec.decode(torch.from_numpy(codes[chunk]).to(device)).cpu()
+            in_pieces(range(chunk.start, chunk.stop), decode)
         return X_hat
 
+    @on_one_state
     def score_samples(self, X: Any) -> np.ndarray:
         """Return minus the reconstruction error of each row: squared, or as the loss has it.
 
@@ -300,6 +318,7 @@ class BaseAutoencoder(
             return self._lazily("score_samples", X)
         return -self._in_chunks(self._validate_rows(X, reset=False), "errors")[0]
 
+    @on_one_state
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the share of the variance of X that the reconstruction explains.
 
@@ -384,7 +403,8 @@ class BaseAutoencoder(
     def _principal_basis(self, X, weights, n_directions, latent_dim, options, rng):
         """The rows of X and their principal directions, in the precision that codes will have."""
         # Krylov iteration has a tolerance of its own; float64 would only make it slower.
-        dtype = output_dtype(X.dtype) if is_exact(X.shape, n_directions) else np.dtype("float32")
+        exact = is_exact(X.shape, n_directions) and has_float64(options.device)
+        dtype = output_dtype(X.dtype) if exact else np.dtype("float32")
         rows = rows_of(X, weights=weights, dtype=torch_dtype(dtype), device=options.device)
         seed = rng.randint(2**31)
         cache = self._cache_of(X, weights, rows, seed)
@@ -432,16 +452,28 @@ class BaseAutoencoder(
 
     def _keep(self, module, mean, dtype, n_epochs, history):
         self.mean_ = mean.astype(dtype)
-        self.module_ = module.to(torch_dtype(dtype)).cpu().eval()
+        self.module_ = module.cpu().to(torch_dtype(dtype)).eval()
         self.n_iter_ = n_epochs
         self.history_ = history
 
     def _module_on_device(self):
+        dtype, device = self._place()
+        if device.type == "cpu" and dtype == torch_dtype(self.mean_.dtype):
+            return self.module_
+        return deepcopy(self.module_).to(dtype).to(device)
+
+    def _on_device(self, array):
+        """A fitted array as a tensor where codes are computed."""
+        dtype, device = self._place()
+        return tensor_of(array).to(dtype).to(device)
+
+    def _place(self):
+        """The type of tensors that codes are computed in, and the device."""
         device = resolve_device(self.device)
-        return self.module_ if device.type == "cpu" else deepcopy(self.module_).to(device)
+        return supported_dtype(torch_dtype(self.mean_.dtype), device), device
 
     def _rows(self, X):
-        dtype, device = torch_dtype(self.mean_.dtype), resolve_device(self.device)
+        dtype, device = self._place()
         return rows_of(X, mean=self.mean_, dtype=dtype, device=device)
 
     def _encode(self, X):
@@ -449,8 +481,13 @@ class BaseAutoencoder(
             return np.concatenate(list(X.ask(self._encode)))
         codec = self._codec()
         codes = np.empty((X.shape[0], self.latent_dim_), dtype=self.mean_.dtype)
+
+        def encode(piece):
+            rows = slice(piece.start, piece.stop)
+            codes[rows] = codec.encode(self._rows(X[rows])).cpu()
+
         for chunk in _chunks(X, codec):
-            codes[chunk] = codec.encode(self._rows(X[chunk])).cpu()
+            in_pieces(range(chunk.start, chunk.stop), encode)
         return codes
 
     def _in_chunks(self, X, *methods):
@@ -459,10 +496,15 @@ class BaseAutoencoder(
             return np.hstack(list(X.ask(lambda block: self._in_chunks(block, *methods))))
         codec = self._codec()
         errors = np.empty((len(methods), X.shape[0]))
-        for chunk in _chunks(X, codec):
+
+        def compare(piece):
+            chunk = slice(piece.start, piece.stop)
             rows = self._rows(X[chunk])
             for said, method in zip(errors, methods, strict=True):
                 said[chunk] = getattr(codec, method)(rows).cpu()
+
+        for chunk in _chunks(X, codec):
+            in_pieces(range(chunk.start, chunk.stop), compare)
         return errors
 
 

@@ -16,6 +16,7 @@ import torch
 from torch.nn.functional import pad
 
 from ._checkpoint import NOWHERE
+from ._device import accurate, in_float64
 
 # Up to this length of the smaller side the full eigenproblem costs a few seconds at most.
 _EXACT_SIDE = 2048
@@ -69,19 +70,21 @@ def principal_basis(
     tol : float
         ... that is, when 128 more columns add less than this share to it.
     generator : torch.Generator
-        Draws the start of the Krylov iteration.
+        Draws the start of the Krylov iteration, and directions beyond the rank of the rows; one
+        with a fixed seed if None.
     cache : object with `recall`, default=NOWHERE
         Where steps are kept for other numbers of directions of the same rows.
     """
     n_accurate = n_directions if n_accurate is None else n_accurate
+    generator = generator or torch.Generator().manual_seed(0)
     if is_exact(rows.shape, n_directions):
-        values, directions = _exact(rows, n_directions, cache)
+        values, directions = _exact(rows, n_directions, generator, cache)
     else:
         values, directions = _krylov(rows, n_directions, n_accurate, tol, generator, cache)
     degrees_of_freedom = max(1, len(rows) - 1)
     found = cache.recall("total", lambda: {"total": torch.tensor(rows.squared_norms().sum())})
     return Basis(
-        directions=_fix_signs(directions),
+        directions=_fix_signs(directions).to(rows.device),
         variances=values.clamp_min(0.0).cpu().numpy().astype(np.float64) / degrees_of_freedom,
         total_variance=float(found["total"]) / degrees_of_freedom,
     )
@@ -92,24 +95,26 @@ def is_exact(shape, n_directions):
     return min(shape) <= max(_EXACT_SIDE, 2 * n_directions)
 
 
-def _exact(rows, n_directions, cache):
+def _exact(rows, n_directions, generator, cache):
     """Eigenvectors of the covariance or of the Gram matrix, whichever is smaller."""
     n, p = rows.shape
     small = rows.covariance if p <= n else rows.gram
     found = cache.recall("eigenvectors", lambda: _eigenvectors(small()))
     leading = slice(min(n, p) - n_directions, min(n, p))
-    eigenvalues = found["values"][leading].flip(0).to(rows.device)
-    vectors = found["vectors"][:, leading].flip(1).to(rows.device, rows.dtype)
-    return eigenvalues, vectors if p <= n else _directions(rows.transposed_times(vectors))
+    eigenvalues = found["values"][leading].flip(0)
+    vectors = found["vectors"][:, leading].flip(1).to(rows.dtype).to(rows.device)
+    if p <= n:
+        return eigenvalues, vectors
+    return eigenvalues, _directions(rows.transposed_times(vectors), generator)
 
 
 def _eigenvectors(matrix):
-    values, vectors = torch.linalg.eigh(matrix)
+    values, vectors = torch.linalg.eigh(accurate(matrix))
     return {"values": values, "vectors": vectors.contiguous()}
 
 
 def _values(matrix):
-    return {"values": torch.linalg.eigvalsh(matrix)}
+    return {"values": torch.linalg.eigvalsh(accurate(matrix))}
 
 
 def _krylov(rows, n_directions, n_accurate, tol, generator, cache):
@@ -130,7 +135,7 @@ def _krylov(rows, n_directions, n_accurate, tol, generator, cache):
     def step():
         """The new columns of T, and the next block of Q: none if M maps Q into itself."""
         rows.prepare_for_many_products()
-        following = back(forth(block))  # M block
+        following = back(forth(block)).to(Q.device)  # M block
         column = Q.T @ following
         size = torch.linalg.vector_norm(following)
         following -= Q @ column
@@ -160,7 +165,7 @@ def _krylov(rows, n_directions, n_accurate, tol, generator, cache):
         Q = torch.cat([Q, block], dim=1)
 
     found = cache.recall(f"vectors of {len(T)}", partial(_eigenvectors, T))
-    values = found["values"][-n_directions:].flip(0).to(rows.device)
+    values = found["values"][-n_directions:].flip(0)
     directions = Q @ found["vectors"][:, -n_directions:].flip(1).to(rows.device)
     if not tall:
         del Q
@@ -183,17 +188,18 @@ def _bordered(T, column):
 def _orthonormal(block):
     """An orthonormal basis of the span of ``block``, less what is tiny in it."""
     for _ in range(2):
-        values, vectors = torch.linalg.eigh((block.T @ block).double())
+        values, vectors = torch.linalg.eigh(in_float64(block.T @ block))
         kept = values > 1e-6 * values[-1]
-        block = block @ (vectors[:, kept] / values[kept].sqrt()).to(block.dtype)
+        block = block @ (vectors[:, kept] / values[kept].sqrt()).to(block)
     return block
 
 
-def _directions(columns, generator=None):
+def _directions(columns, generator):
     """``columns`` orthonormal in their order, those that are too short replaced by random ones.
 
     Works in place where it can: wide data has room for one such tensor, not for three.
     """
+    columns = accurate(columns)  # where the solvers are, too
     lengths = torch.linalg.vector_norm(columns, dim=0)
     # Their squares come from an eigenproblem and are known to about eps of the largest.
     short = lengths <= 4 * torch.finfo(columns.dtype).eps ** 0.5 * lengths[0]

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from ._basis import principal_basis
+from ._device import in_float64
 from ._gate import FEWEST_UNSEEN
 from ._rows import weights_of
 from ._tall import parts_of
@@ -61,5 +62,5 @@ def _explained(rows, basis, unseen):
     weights, squares = np.zeros(len(rows)), np.zeros(held.shape[1])
     weights[unseen] = weights_of(rows)[unseen]
     for part in parts_of(held):
-        squares += weights[part] @ held[part].double().square().cpu().numpy()
+        squares += weights[part] @ in_float64(held[part]).square().cpu().numpy()
     return np.cumsum(squares) / (weights @ rows.squared_norms() or 1.0)

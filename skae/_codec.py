@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 
 import torch
 
+from ._device import in_float64
+
 # Rows that a plain codec holds at a time.
 _BATCH_BYTES = 8 * 2**20
 
@@ -59,8 +61,8 @@ class PrincipalCodec(Codec):
         self.row_bytes = 4 * max(n_scores, widest) * components.itemsize
 
     def _scores(self, rows):
-        leading = rows.times(self.components.T)
-        return torch.cat([leading, rows.times(self.further_components.T)], dim=1)
+        scores = (rows.times(part.T) for part in (self.components, self.further_components))
+        return torch.cat([part.to(self.mean.device) for part in scores], dim=1)
 
     @torch.inference_mode()
     def encode(self, rows):
@@ -82,8 +84,8 @@ class PrincipalCodec(Codec):
         # |x - x_hat|^2 = |x - m|^2 - |y|^2 + |y - y_hat|^2, because the directions are orthonormal.
         y = self._scores(rows)
         y_hat = self.module(y)
-        norms = torch.from_numpy(rows.squared_norms()).to(y.device)
-        changes = ((y - y_hat).double().square() - y.double().square()).sum(dim=1)
+        changes = (in_float64(y - y_hat).square() - in_float64(y).square()).sum(dim=1)
+        norms = torch.from_numpy(rows.squared_norms()).to(changes.device)
         return (norms + changes).clamp_min_(0.0)
 
     def errors_of_mean(self, rows):

@@ -19,7 +19,7 @@ from ._blocks import Blocks, in_blocks, is_dask
 from ._canonical import output_dtype
 from ._codec import PlainCodec
 from ._convolutions import Fold, Layout, Unfold, conv_decoder, conv_encoder, conv_refiner, halved
-from ._device import resolve_device
+from ._environment import on_one_state
 from ._modules import LinearPathAutoencoder, corrupted
 from ._on_rows import fit_linear_path
 from ._ordered import completed
@@ -33,7 +33,7 @@ from ._parameters import (
 )
 from ._plain import fit_plain
 from ._random import drawn
-from ._rows import rows_of, tensor_of
+from ._rows import rows_of
 
 
 class ConvAutoencoder(BaseAutoencoder):
@@ -314,6 +314,7 @@ class ConvAutoencoder(BaseAutoencoder):
         """Principal directions, the linear part of the code: (latent_dim, n_features)."""
         return self.module_.directions.numpy().T
 
+    @on_one_state
     def inverse_transform(self, X: Any) -> np.ndarray:
         """Decode codes into pictures.
 
@@ -412,7 +413,9 @@ class ConvAutoencoder(BaseAutoencoder):
         )
         # The networks knew the directions in float32; the linear path keeps all their digits.
         module = verdict.module or LinearPathAutoencoder(
-            torch.from_numpy(rows.mean), basis.directions, torch.ones(latent_dim)
+            torch.from_numpy(rows.mean),
+            basis.directions,
+            torch.ones(latent_dim, dtype=torch.float32),
         )
         module.directions = basis.directions
         self.explained_variance_ = basis.variances[:latent_dim]
@@ -471,8 +474,7 @@ class ConvAutoencoder(BaseAutoencoder):
         self.module_ = self.module_.cut(latent_dim)
 
     def _codec(self):
-        mean = tensor_of(self.mean_).to(resolve_device(self.device))
-        return PlainCodec(self._module_on_device(), mean, self.latent_dim_)
+        return PlainCodec(self._module_on_device(), self._on_device(self.mean_), self.latent_dim_)
 
     def _resolve_layout(self, n_features):
         shape = self.input_shape if self.input_shape is not None else self._shape_of_X

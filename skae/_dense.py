@@ -12,7 +12,6 @@ from . import _defaults
 from ._base import BaseAutoencoder
 from ._canonical import output_dtype
 from ._codec import PlainCodec, PrincipalCodec
-from ._device import resolve_device
 from ._gate import Verdict
 from ._memory import refuse_too_large
 from ._modules import ResidualAutoencoder, corrupted, perceptron
@@ -22,7 +21,7 @@ from ._parameters import resolve_hidden_layer_sizes, resolve_truncations
 from ._partial_fit import PartialFitMixin
 from ._plain import fit_plain
 from ._random import drawn
-from ._rows import rows_of, tensor_of
+from ._rows import rows_of
 from ._scores import fit_on_scores
 
 
@@ -342,7 +341,8 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         return _defaults.corruption(n, p, latent_dim) if self.linear_path else 0.0
 
     def _linear_module(self):
-        return ResidualAutoencoder(torch.ones(self.latent_dim_), self.latent_dim_)
+        scale = torch.ones(self.latent_dim_, dtype=torch.float32)
+        return ResidualAutoencoder(scale, self.latent_dim_)
 
     def _keep_directions(self, directions):
         leading, further = directions.cpu().tensor_split([self.latent_dim_], dim=1)
@@ -387,8 +387,8 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         vars(self).pop("_stream", None)
 
     def _codec(self):
-        module, device = self._module_on_device(), resolve_device(self.device)
+        module = self._module_on_device()
         if not self.linear_path:
-            return PlainCodec(module, tensor_of(self.mean_).to(device), self.latent_dim_)
+            return PlainCodec(module, self._on_device(self.mean_), self.latent_dim_)
         arrays = (self.mean_, self.components_, self._further_components)
-        return PrincipalCodec(*(tensor_of(array).to(device) for array in arrays), module)
+        return PrincipalCodec(*map(self._on_device, arrays), module)

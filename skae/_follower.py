@@ -101,6 +101,7 @@ class Follower:
             for numbers in order.split(self._options.batch_size):
                 batch = y[numbers.to(y.device)]
                 self._optimizer.zero_grad()
+                torch.clear_autocast_cache()  # kept from step to step inside of the user's autocast
                 with torch.autocast(y.device.type, torch.bfloat16, enabled=self._options.bfloat16):
                     y_hat = self.module(batch)
                 loss = loss_of(y_hat, batch) / unit**2

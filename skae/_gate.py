@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
+from ._device import in_float64, in_pieces
 from ._modules import Autoencoder
 from ._net import row_set
 from ._training import Interrupted, Stage, TrainingOptions, train, warn_if_cut_short
@@ -93,10 +94,14 @@ class Ground:
         """Squared error of a module on each of some rows, by codes cut to a length or whole."""
         module.eval()
         errors = []
-        for batch in np.array_split(numbers, -(-len(numbers) // _BATCH)):
+
+        def compare(batch):
             x = self.fetch(batch)
             x_hat = module.decode(module.encode(x)[:, :length])
-            errors.append((x - x_hat).double().square().sum(dim=1))
+            return in_float64(x - x_hat).square().sum(dim=1)
+
+        for batch in np.array_split(numbers, -(-len(numbers) // _BATCH)):
+            errors += in_pieces(batch, compare)
         return self.unit**2 * torch.cat(errors).cpu().numpy() + self.outside[numbers]
 
     def gains_when_cut(self, module, numbers):

@@ -1,12 +1,11 @@
 """Whether a network fits into memory: told before any of it is allocated."""
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import nn
 
+from ._device import free_bytes
 from ._modules import perceptron
 
 # Training holds each weight in float32, its gradient and two moments of AdamW.
@@ -20,37 +19,10 @@ def bytes_to_train(build: Callable[[], nn.Module]) -> int:
     return _BYTES_PER_WEIGHT * sum(weight.numel() for weight in module.parameters())
 
 
-def available_bytes(device: torch.device) -> float:
-    """What is free on the device, as far as this platform tells; else infinity."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return min(_free_on_machine(), _free_in_container())
-
-
-def _free_on_machine():
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable"):
-                return int(line.split()[1]) * 1024
-    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return float("inf")
-
-
-def _free_in_container():
-    """What the control group of this process leaves, where Linux limits it."""
-    most, used = (Path("/sys/fs/cgroup", f"memory.{name}") for name in ("max", "current"))
-    try:
-        return int(most.read_text()) - int(used.read_text())
-    except (OSError, ValueError):  # no such file, or the limit is "max"
-        return float("inf")
-
-
 def refuse_too_large(sizes, device):
     """Raise MemoryError, with what would fit, if the plain network of these sizes does not."""
     n_features, *hidden, latent_dim = sizes
-    needed, available = _bytes_of_layers(sizes), available_bytes(device)
+    needed, available = _bytes_of_layers(sizes), free_bytes(device)
     if needed <= available:
         return
     width = 2048

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from ._device import in_float64
 from ._random import Corruption, Dropout
 
 ACTIVATIONS = {
@@ -99,7 +100,7 @@ class Autoencoder(nn.Module, ABC):
 
     def deviances(self, output: Tensor, x: Tensor) -> Tensor:
         """The loss of each row by what `forward` gave for it, in float64: shape (n,)."""
-        return (x - output).double().square().sum(dim=1)
+        return in_float64(x - output).square().sum(dim=1)
 
     def output_of_mean(self, mean: Tensor) -> Tensor:
         """What `forward` would give where the mean is the reconstruction."""
@@ -203,7 +204,7 @@ class LinearPathAutoencoder(Autoencoder):
         self.register_buffer("mean", mean)
         self.register_buffer("directions", directions)
         self.register_buffer("scale", scale)
-        self.register_buffer("unit", torch.ones(()))
+        self.register_buffer("unit", torch.ones((), dtype=torch.float32))
         for name, network in (("encoder", encoder), ("decoder", decoder), ("refiner", refiner)):
             setattr(self, name, None if network is None else starting_at_zero(network))
 
@@ -268,10 +269,10 @@ class PlainAutoencoder(Autoencoder):
         self.decoder = decoder
         self.loss = loss
         self.activation = nn.Identity() if activation is None else ACTIVATIONS[activation]()
-        self.register_buffer("centre", torch.zeros(()))
-        self.register_buffer("unit", torch.ones(()))
-        self.register_buffer("mean", torch.zeros(()))
-        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("centre", torch.zeros((), dtype=torch.float32))
+        self.register_buffer("unit", torch.ones((), dtype=torch.float32))
+        self.register_buffer("mean", torch.zeros((), dtype=torch.float32))
+        self.register_buffer("scale", torch.ones((), dtype=torch.float32))
 
     def encode(self, x: Tensor) -> Tensor:
         return self.seen(x)[:, : self.latent_dim]
@@ -287,7 +288,7 @@ class PlainAutoencoder(Autoencoder):
         return self.loss.link(self.output(z))
 
     def deviances(self, output: Tensor, x: Tensor) -> Tensor:
-        scale = self.scale.double()
+        scale = in_float64(self.scale)
         return scale**self.loss.degree * self.loss.deviances(output / scale, x / scale)
 
     def output_of_mean(self, mean: Tensor) -> Tensor:

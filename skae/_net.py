@@ -11,6 +11,7 @@ from skorch import NeuralNet
 from skorch.callbacks import EpochTimer
 from torch.utils.data import Dataset
 
+from ._device import empty_cache, in_pieces, is_out_of_memory
 from ._parallel import agreed, n_processes, own_part
 
 
@@ -102,11 +103,20 @@ class _Batches:
             some, factor = numbers[start : start + self.batch_size], 1.0
             if self.generator is not None:
                 some, factor = own_part(some)
-            batch, weights = self.rows.fetch(some).to(self.device), self.rows.weights
-            weights = None if weights is None else weights[some].to(self.device)
+            batch, weights = self._fetch(some), self.rows.weights
+            weights = None if weights is None else weights[some].to(batch.device)
             if factor != 1.0:
                 weights = factor * (torch.ones_like(batch[:, 0]) if weights is None else weights)
             yield batch, (batch, weights)
+
+    def _fetch(self, numbers):
+        """The batch on the device, or on the CPU if the device has no room for all of it."""
+        try:
+            return self.rows.fetch(numbers).to(self.device)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        return torch.cat(in_pieces(numbers, lambda some: self.rows.fetch(some).cpu()))
 
 
 class EndOfTraining(Exception):  # noqa: N818, it is no error
@@ -160,23 +170,39 @@ class ReconstructionNet(NeuralNet):
 
     def infer(self, x, **fit_params):
         device_type = torch.device(self.device).type
+        # Where the user's autocast is around, weights cast in the last step would still be there.
+        torch.clear_autocast_cache()
         with torch.autocast(device_type, torch.bfloat16, enabled=self.bfloat16):
             if self.module_.training and self.parallel is not None:
                 return self.parallel(x)
             return super().infer(x, **fit_params)
 
     def train_step_single(self, batch, **fit_params):
+        return self._on_parts(batch, super().train_step_single, **fit_params)
+
+    def validation_step(self, batch, **fit_params):
+        with torch.no_grad():
+            return self._on_parts(batch, super().validation_step, **fit_params)
+
+    def _on_parts(self, batch, step, **fit_params):
+        """A step on a batch, in as many parts as the device has room for."""
+        training = torch.is_grad_enabled()
         while True:
             try:
-                return self._train_on_parts(batch, **fit_params)
-            except torch.OutOfMemoryError:
+                if self.n_parts == 1 and batch[0].device.type == torch.device(self.device).type:
+                    return step(batch, **fit_params)
+                return self._add_up(batch, training)
+            except RuntimeError as error:
                 # Other processes would wait for gradients that never come.
                 if self.n_parts >= len(batch[0]) or n_processes() > 1:
                     raise
+                if not is_out_of_memory(error):
+                    raise
             # Outside of the except clause, whose traceback would hold on to the tensors.
             self.n_parts *= 2
-            self._zero_grad_optimizer()
-            torch.cuda.empty_cache()
+            if training:
+                self._zero_grad_optimizer()
+            empty_cache(torch.device(self.device))
             warnings.warn(
                 f"The device has no room for a batch of {len(batch[0])} rows: training goes on "
                 f"with their gradients added up in {self.n_parts} parts.",
@@ -184,17 +210,17 @@ class ReconstructionNet(NeuralNet):
                 stacklevel=2,
             )
 
-    def _train_on_parts(self, batch, **fit_params):
-        """The gradients of a batch, added up over its parts: the same, in less memory."""
-        if self.n_parts == 1:
-            return super().train_step_single(batch, **fit_params)
-        self._set_training(True)
+    def _add_up(self, batch, training):
+        """The loss of a batch, and its gradients, over its parts: the same, in less memory."""
+        self._set_training(training)
         x, (_, weights) = batch
         total = 0.0
         for part in torch.arange(len(x), device=x.device).tensor_split(self.n_parts):
-            target = (x[part], None if weights is None else weights[part])
-            loss = self.get_loss(self.infer(x[part]), target) * (len(part) / len(x))
-            loss.backward()
+            some = x[part].to(self.device)
+            target = (some, None if weights is None else weights[part].to(self.device))
+            loss = self.get_loss(self.infer(some), target) * (len(part) / len(x))
+            if training:
+                loss.backward()
             total = total + loss.detach()
         return {"loss": total, "y_pred": None}
 

@@ -14,6 +14,7 @@ from ._base import BaseAutoencoder
 from ._bigrams import ByteBigrams
 from ._conv import ConvAutoencoder
 from ._dense import DenseAutoencoder
+from ._environment import in_neutral_surroundings
 from ._onnx_graph import graph_of, graph_of_autoencoder
 
 # The oldest that torch writes: no conversion follows, and the most runtimes can read it.
@@ -30,6 +31,7 @@ _FUNCTIONS = {
 }
 
 
+@in_neutral_surroundings
 def to_onnx(model, X, *, inverse=False, target_opset=None):
     """Return a fitted autoencoder, or a pipeline that holds one, as an ONNX model.
 

@@ -46,7 +46,8 @@ class Completion(nn.Module):
         super().__init__()
         self.missing = nn.ParameterDict()
         for length in lengths:
-            start = _FAR * torch.randn(latent_dim - length, generator=generator)
+            n_missing = latent_dim - length
+            start = _FAR * torch.randn(n_missing, generator=generator, dtype=torch.float32)
             self.missing[str(length)] = nn.Parameter(start)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -72,7 +73,7 @@ class NestedLoss(nn.Module):
         self.loss = loss
 
     def forward(self, autoencoder, x: Tensor, z: Tensor, output: Tensor) -> Tensor:
-        total = torch.zeros((), device=x.device)
+        total = torch.zeros((), dtype=torch.float32, device=x.device)
         for length in autoencoder.lengths:
             deviances = self.loss.deviances(autoencoder.output(z[:, :length]), x)
             # The gradient of its logarithm, row by row.

@@ -17,8 +17,8 @@ class Gain(nn.Module):
 
     def __init__(self, shape):
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(shape))
-        self.bias = nn.Parameter(torch.zeros(shape))
+        self.weight = nn.Parameter(torch.ones(shape, dtype=torch.float32))
+        self.bias = nn.Parameter(torch.zeros(shape, dtype=torch.float32))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.weight * x + self.bias
@@ -61,7 +61,8 @@ def _check_shapes(network, name, inputs, outputs):
     expected = f"{name} must turn rows of shape {inputs} into rows of shape {outputs}"
     try:
         with torch.inference_mode():
-            result = network.float().cpu().eval()(torch.zeros(2, *inputs))
+            rows = torch.zeros(2, *inputs, dtype=torch.float32)
+            result = network.float().cpu().eval()(rows)
     except (RuntimeError, ValueError, TypeError) as error:
         raise ValueError(f"{expected}, but fails on the former: {error}") from error
     found = getattr(result, "shape", type(result).__name__)

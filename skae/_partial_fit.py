@@ -10,7 +10,8 @@ from sklearn.utils.metaestimators import available_if
 
 from . import _defaults
 from ._canonical import output_dtype
-from ._device import resolve_device
+from ._device import accurate_device, resolve_device
+from ._environment import in_neutral_surroundings
 from ._follower import Follower
 from ._gate import LONGEST_NONLINEAR_CODE
 from ._parameters import (
@@ -37,6 +38,7 @@ class PartialFitMixin:
     """What makes batches of rows into the fitted attributes of `DenseAutoencoder`."""
 
     @available_if(_can_follow)
+    @in_neutral_surroundings
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Go on learning from a batch of rows, as `IncrementalPCA` does.
 
@@ -58,13 +60,13 @@ class PartialFitMixin:
         self : object
             The fitted estimator. If it fails it is left as it was before.
         """
-        return self._or_as_before(self._follow, X)
+        return self._learn_aside("_follow", X)
 
     def _follow(self, X):
         start = time.perf_counter()
         self._validate_params()
         check_combinations(self)
-        device = resolve_device(self.device)
+        device = accurate_device(resolve_device(self.device))
         first = not hasattr(self, "components_")
         X = self._validate_rows(X, reset=first)
         if first and self._wants_share:
@@ -133,7 +135,10 @@ class PartialFitMixin:
             module is not None and module.decoder is not None and len(module.scale) == n_directions
         )
         if not trained:
-            scale, encoder = torch.ones(n_directions), k <= LONGEST_NONLINEAR_CODE
+            scale, encoder = (
+                torch.ones(n_directions, dtype=torch.float32),
+                k <= LONGEST_NONLINEAR_CODE,
+            )
             module = self._build(rng.randint(2**31), scale, hidden, 0.0, encoder)
         options = training_options(self, self._schedule(n, p), n, device)
         follower = Follower(module, options, rng.randint(2**31), trained=trained)

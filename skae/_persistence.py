@@ -6,6 +6,7 @@ they belong to.
 
 import json
 import os
+from copy import copy
 from hashlib import sha256
 from os import PathLike
 from pathlib import Path
@@ -22,6 +23,7 @@ from ._as_json import decoded, encoded
 from ._bigrams import ByteBigrams
 from ._conv import ConvAutoencoder
 from ._dense import DenseAutoencoder
+from ._environment import in_neutral_surroundings
 from ._modules import Autoencoder, ResidualAutoencoder
 from ._rows import torch_dtype
 from ._version import __version__
@@ -35,6 +37,7 @@ _FORMAT = 1
 _NOT_WRITTEN = {"_stream"}
 
 
+@in_neutral_surroundings
 def save(estimator: Any, path: str | PathLike) -> None:
     """Write a fitted autoencoder to one file, without pickle.
 
@@ -80,6 +83,7 @@ def save(estimator: Any, path: str | PathLike) -> None:
             f"the steps of a pipeline one by one, or the whole by skops."
         )
     check_is_fitted(estimator)
+    estimator = copy(estimator)  # which another thread may fit anew meanwhile
     arrays = {}
     parameters = estimator.get_params(deep=False)
     state = {
@@ -107,6 +111,7 @@ def save(estimator: Any, path: str | PathLike) -> None:
         unfinished.unlink(missing_ok=True)
 
 
+@in_neutral_surroundings
 def load(path: str | PathLike) -> Any:
     """Read what `save` wrote. Nothing in the file is run.
 

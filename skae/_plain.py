@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
+from ._device import in_pieces
 from ._losses import SquaredError
 from ._modules import PlainAutoencoder
 from ._net import row_set
@@ -103,8 +104,12 @@ def _set_view(module, rows, mean):
 def _losses_by(output, loss, fetch, n_rows):
     """The loss of each row by one output for all."""
     losses = np.empty(n_rows)
-    for numbers in np.array_split(np.arange(n_rows), -(-n_rows // _ENOUGH_ROWS)):
+
+    def compare(numbers):
         losses[numbers] = loss.deviances(output, fetch(numbers).to(output)).cpu()
+
+    for numbers in np.array_split(np.arange(n_rows), -(-n_rows // _ENOUGH_ROWS)):
+        in_pieces(numbers, compare)
     return losses
 
 

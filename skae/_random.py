@@ -34,7 +34,7 @@ def drawn(generator, make, *args, **kwargs):
     True
     """
     with torch.device("meta"):  # where nothing is drawn
-        network = make(*args, **kwargs)
+        network = make(*args, **kwargs).float()
     network.to_empty(device="cpu")
     with torch.no_grad():
         for layer in network.modules():

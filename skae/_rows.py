@@ -14,6 +14,7 @@ import torch
 from torch.nn.functional import embedding_bag
 
 from ._blocks import Blocks
+from ._device import accurate_device, in_float64
 from ._tall import batch_slices, tall_zeros
 
 # Columns of a tall matrix that are gathered at a time; and how many of its rows, where many
@@ -76,7 +77,7 @@ class Rows(ABC):
         self.dtype = dtype
         self.device = device
         self.mean = self._column_mean() if mean is None else np.asarray(mean, dtype=np.float64)
-        self._mean = torch.from_numpy(self.mean).to(device=device, dtype=dtype)
+        self._mean = torch.from_numpy(self.mean).to(dtype).to(device)
         self._norms = None
 
     def __len__(self):
@@ -121,9 +122,9 @@ class Rows(ABC):
     def gram(self):
         """``A A'`` in float64, shape (n, n)."""
         n = len(self)
-        gram = torch.empty(n, n, dtype=torch.float64, device=self.device)
+        gram = torch.empty(n, n, dtype=torch.float64, device=accurate_device(self.device))
         for rows in self.slices():
-            gram[:, rows] = self.times(self.centred(rows).T).double()
+            gram[:, rows] = in_float64(self.times(self.centred(rows).T))
         return gram
 
     def centred(self, index):
@@ -166,9 +167,9 @@ class DenseRows(Rows):
 
     def covariance(self):
         p = self.shape[1]
-        covariance = torch.zeros(p, p, dtype=torch.float64, device=self.device)
+        covariance = torch.zeros(p, p, dtype=torch.float64, device=accurate_device(self.device))
         for rows in self.slices():
-            batch = self.centred(rows).double()
+            batch = in_float64(self.centred(rows))
             weighted = batch
             if self.weights is not None:
                 weighted = torch.from_numpy(self.weights[rows, None]).to(batch) * batch
@@ -213,17 +214,16 @@ class SparseRows(Rows):
         product = tall_zeros(self.shape[0], W)
         for columns, block in self._blocks:
             self._add_product(block, W[columns], product)
-        return product.sub_(self._mean_times(W))
+        return product.sub_(self._mean_times(W).to(product.device))
 
     def transposed_times(self, Q):
         product = torch.zeros(self.shape[1], Q.shape[1], dtype=Q.dtype, device=self.device)
-        Q = Q.to(self.device)
         if self._is_large:
             for rows in self._slices_of_entries(_PART):
                 self._add_product(self.X[rows].T.tocsr(), Q[rows], product)
         else:
             self._add_product(self._transposed(), Q, product)
-        return product.addr_(self._mean, Q.sum(dim=0), alpha=-1)
+        return product.addr_(self._mean, Q.sum(dim=0).to(self.device), alpha=-1)
 
     @property
     def _is_large(self):
@@ -252,14 +252,14 @@ class SparseRows(Rows):
     def _mean_times(self, W):
         # Short sums, added up in float64: one float32 sum of all terms would cost three digits.
         parts = zip(self._mean.split(256), W.split(256), strict=True)
-        return sum((part @ block).double() for part, block in parts).to(W.dtype)
+        return sum(in_float64(part @ block) for part, block in parts).to(W)
 
     def _add_product(self, csr, dense, product):
         """Add ``csr @ dense`` to product: for blocks of rows, panel by panel of columns."""
         for columns, sums in zip(
             dense.split(4 * _PANEL, dim=1), product.split(4 * _PANEL, dim=1), strict=True
         ):
-            panels = [panel.contiguous() for panel in columns.split(_PANEL, dim=1)]
+            panels = [panel.to(self.device).contiguous() for panel in columns.split(_PANEL, dim=1)]
             for rows in batch_slices(csr.shape[0], 16 * csr.nnz / csr.shape[0]):
                 self._add_sums(csr, rows, panels, sums[rows].split(_PANEL, dim=1))
 
@@ -291,7 +291,7 @@ class SparseRows(Rows):
             sums += weighted.T @ np.ones(weighted.shape[0])
         cross = np.outer(sums, self.mean)
         centred = squares - cross - cross.T + n * np.outer(self.mean, self.mean)
-        return torch.from_numpy(centred).to(self.device)
+        return torch.from_numpy(centred).to(accurate_device(self.device))
 
     def _squared_norms(self):
         # |x - m|^2 = |x|^2 - 2 x'm + |m|^2, in float64 because the terms nearly cancel.
@@ -340,7 +340,7 @@ class StackedRows(Rows):
         return np.concatenate(list(self.X.each(*self._asked("squared_norms"))))
 
     def covariance(self):
-        return self.X.total(*self._asked("covariance")).to(self.device)
+        return self.X.total(*self._asked("covariance")).to(accurate_device(self.device))
 
 
 def _answer(method, mean, dtype, device, block, weights, *arguments, **others):

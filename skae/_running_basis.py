@@ -68,7 +68,7 @@ class RunningBasis:
 
         gram = roots.new_zeros(r + n + 1, r + n + 1)  # of M, below the diagonal
         gram[:r, :r] = torch.diag(self.squares)
-        gram[r:-1, :r] = rows.times(self.directions) * roots
+        gram[r:-1, :r] = rows.times(self.directions).to(roots.device) * roots
         gram[r:-1, r:-1] = rows.gram()
         gram[-1, :r] = c @ self.directions * roots
         gram[-1, r:-1] = rows.times(c[:, None])[:, 0]

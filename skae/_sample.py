@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from ._environment import on_one_state
 from ._random import random_state_of
 
 
@@ -19,6 +20,7 @@ class SampleMixin:
     """`sample`, for estimators with ``latent_dim_``, ``mean_`` and `inverse_transform`."""
 
     @available_if(_is_variational)
+    @on_one_state
     def sample(
         self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
     ) -> np.ndarray:

@@ -72,7 +72,7 @@ def fit_on_scores(
             return module
 
         return Ground(
-            scores.__getitem__,
+            lambda numbers: scores[numbers].to(options.device),
             build_within_reach,
             unit,
             squared_norms,

@@ -64,7 +64,8 @@ class Stream:
         n_before, before = self.basis.n_seen, self.directions
         if self.follower is not None and n_before:
             rows = rows_of(X, mean=self.basis.mean, **place)
-            self.follower.judge(rows.times(before).float(), rows.squared_norms().sum())
+            y = rows.times(before).float().to(place["device"])
+            self.follower.judge(y, rows.squared_norms().sum())
         for start in range(0, X.shape[0], ROWS_AT_ONCE):
             self.basis.update(rows_of(X[start : start + ROWS_AT_ONCE], **place))
         if self.follower is not None and n_before:
@@ -78,7 +79,8 @@ class Stream:
             squares = self.basis.squares_along(self._turn) / self.basis.n_seen
             self.follower.set_scale(compressed(squares.sqrt().float()))
             unit = sqrt(self.basis.total / self.basis.n_seen)
-            error = variance - squared_lengths(y).mean() + self.follower.learn(y.float(), unit)
+            loss = self.follower.learn(y.float().to(place["device"]), unit)
+            error = variance - squared_lengths(y).mean() + loss
         return float(error), float(1 - error / variance) if variance else 1.0
 
     def to(self, device):

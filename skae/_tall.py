@@ -5,11 +5,17 @@ from tempfile import TemporaryFile
 import numpy as np
 import torch
 
+from ._device import accurate, accurate_device, free_bytes, is_out_of_memory
+
 # One batch of dense rows, or one block of non-zeros, stays near this size.
 _BATCH_BYTES = 64 * 2**20
 
 # A tall tensor of more bytes waits in a file, which the system keeps in memory as it has room.
 _LARGE = 256 * 2**20
+
+# One of more bytes stays on a device that is not the CPU if it takes less than this share of what
+# is free there: a fit has up to four at a time.
+_SHARE_OF_DEVICE = 0.2
 
 
 def batch_slices(n_rows, row_bytes, batch_bytes=None):
@@ -19,14 +25,30 @@ def batch_slices(n_rows, row_bytes, batch_bytes=None):
 
 
 def tall_zeros(n_rows, like):
-    """Zeros with as many columns as ``like``, of its type; on its device unless in a file."""
+    """Zeros with as many columns as ``like``, of its type.
+
+    They are on its device, or on the CPU where a device has no room: whoever computes with them
+    moves its other operands, or a batch of rows.
+    """
     n_bytes = n_rows * like.shape[1] * like.itemsize
+    if _stays_on_device(n_bytes, like.device):
+        try:
+            return like.new_zeros(n_rows, like.shape[1])
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
     if n_bytes <= _LARGE:
-        return like.new_zeros(n_rows, like.shape[1])
+        return torch.zeros(n_rows, like.shape[1], dtype=like.dtype, device="cpu")
     with TemporaryFile(prefix="skae-") as file:
         file.truncate(n_bytes)
         dtype = np.float64 if like.dtype == torch.float64 else np.float32
         return torch.from_numpy(np.memmap(file, dtype, "r+", shape=(n_rows, like.shape[1])))
+
+
+def _stays_on_device(n_bytes, device):
+    if n_bytes <= _LARGE:
+        return True
+    return device.type != "cpu" and n_bytes <= _SHARE_OF_DEVICE * free_bytes(device)
 
 
 def parts_of(tall):
@@ -38,18 +60,26 @@ def squared_lengths(tall):
     """Squared length of each row, in float64: ndarray of shape (n,)."""
     squares = np.empty(len(tall))
     for part in parts_of(tall):
-        lengths = torch.linalg.vector_norm(tall[part], dim=1, dtype=torch.float64)
+        lengths = torch.linalg.vector_norm(accurate(tall[part]), dim=1, dtype=torch.float64)
         squares[part] = lengths.square().cpu()
     return squares
 
 
-def gram_of(tall, weights):
-    """``Y' W Y`` for a tall Y and the weights of its rows, in float64."""
-    gram = torch.zeros(tall.shape[1], tall.shape[1], dtype=torch.float64, device=tall.device)
+def gram_of(tall, weights, device):
+    """``Y' W Y`` for a tall Y and the weights of its rows, computed on a device: in float64."""
+    n_columns = tall.shape[1]
+    gram = torch.zeros(n_columns, n_columns, dtype=torch.float64, device=accurate_device(device))
     for part in parts_of(tall):
-        y = tall[part]
-        gram += (y.T * torch.from_numpy(weights[part]).to(y)) @ y
+        y = tall[part].to(device)
+        gram += ((y.T * torch.from_numpy(weights[part]).to(y)) @ y).to(gram.device)
     return gram
+
+
+def turned(tall, matrix):
+    """``Y M`` for a tall Y, part by part in its own place, computed where the matrix M is."""
+    for part in parts_of(tall):
+        tall[part] = tall[part].to(matrix.device) @ matrix
+    return tall
 
 
 def in_float32(tall):

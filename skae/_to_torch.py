@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ._base import BaseAutoencoder
 from ._codec import PrincipalCodec
+from ._environment import in_neutral_surroundings
 from ._rows import tensor_of
 
 
@@ -74,6 +75,7 @@ class Decoding(nn.Module):
         return x_hat.unflatten(1, self.shape).to(torch.promote_types(z.dtype, torch.float32))
 
 
+@in_neutral_surroundings
 def to_torch(estimator, *, inverse=False):
     """Return what `transform` computes as a plain torch module.
 
@@ -120,6 +122,7 @@ def to_torch(estimator, *, inverse=False):
             f"{type(estimator).__name__}."
         )
     check_is_fitted(estimator)
+    estimator = copy(estimator)  # which another thread may fit anew meanwhile
     autoencoder, scale = _half(estimator, inverse)
     if inverse:
         flat = getattr(estimator, "_fitted_flat", True)

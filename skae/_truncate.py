@@ -5,10 +5,13 @@ from typing import Self
 
 from sklearn.utils.validation import check_is_fitted
 
+from ._environment import on_one_state
+
 
 class TruncateMixin:
     """`truncate`, for estimators with ``module_`` and ``_cut``."""
 
+    @on_one_state
     def truncate(self, latent_dim: int) -> Self:
         """Return a fitted autoencoder whose codes are the first numbers of these.
 

@@ -3,8 +3,9 @@
 import numpy as np
 import torch
 
+from ._device import in_float64
 from ._rows import weights_of
-from ._tall import gram_of, parts_of, tall_zeros
+from ._tall import gram_of, parts_of, tall_zeros, turned
 
 
 def held_out_runs(n_rows, fraction, rng, longest_run=32):
@@ -35,14 +36,13 @@ def scores_without(rows, scores, unseen):
         held = rows.times(images @ _inverse_root(images.T @ images))
     else:
         # A few at a time: images of all directions would take as much memory as the basis.
-        parts = (rows.times(rows.transposed_times(part)) for part in fitted.split(256, 1))
-        held = torch.cat(list(parts), 1)
-        held = held @ _inverse_root(fitted.T @ held)  # the root of S'AA'S
-    _, axes = torch.linalg.eigh(gram_of(held, counts))
-    axes = axes.flip(1).to(held.dtype)
-    for part in parts_of(held):
-        held[part] = held[part] @ axes
-    return held
+        held = tall_zeros(len(fitted), fitted)
+        for columns, images in zip(fitted.split(256, 1), held.split(256, 1), strict=True):
+            images.copy_(rows.times(rows.transposed_times(columns)))
+        cross = fitted.T.to(held.device) @ held
+        held = turned(held, _inverse_root(cross.to(rows.device)))  # the root of S'AA'S
+    _, axes = torch.linalg.eigh(gram_of(held, counts, rows.device))
+    return turned(held, axes.flip(1).to(held.dtype).to(rows.device))
 
 
 def directions_without(rows, scores, unseen):
@@ -69,13 +69,15 @@ def _inverted(scores, counts):
     """
     fitted, squares = tall_zeros(len(scores), scores), 0.0
     for part in parts_of(scores):
-        fitted[part] = scores[part] * torch.from_numpy(counts[part, None]).to(scores)
-        squares = squares + (fitted[part] * scores[part]).sum(dim=0)
-    return fitted.mul_(torch.where(squares > 1e-12 * squares.max(), 1 / squares, 0.0))
+        counted = scores[part] * torch.from_numpy(counts[part, None]).to(scores)
+        squares = squares + (counted * scores[part]).sum(dim=0)
+        fitted[part] = counted
+    factors = torch.where(squares > 1e-12 * squares.max(), 1 / squares, 0.0)
+    return fitted.mul_(factors.to(fitted.device))
 
 
 def _inverse_root(gram):
     """Symmetric inverse square root of a Gram matrix, zero where the matrix has no rank."""
-    values, vectors = torch.linalg.eigh(gram.double())
+    values, vectors = torch.linalg.eigh(in_float64(gram))
     roots = torch.where(values > 1e-6 * values[-1], values.rsqrt(), 0.0)
-    return (vectors * roots @ vectors.T).to(gram.dtype)
+    return (vectors * roots @ vectors.T).to(gram)

@@ -56,7 +56,8 @@ class WeightedRows:
         return len(self._rows)
 
     def times(self, W):
-        return self._rows.times(W).mul_(_roots(self._rows, W)[:, None])
+        product = self._rows.times(W)
+        return product.mul_(_roots(self._rows, product)[:, None])
 
     def transposed_times(self, Q):
         return self._rows.transposed_times(Q * _roots(self._rows, Q)[:, None])

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 
-from skae import _basis
+from skae import DenseAutoencoder, _basis
 from skae._basis import principal_basis
 from skae._rows import rows_of
 
@@ -97,3 +97,18 @@ def test_krylov_on_real_bigrams_is_exact_pca(bigrams):
     assert krylov.variances.sum() >= 0.999 * exact.variances.sum()
     overlap = (krylov.directions.T @ exact.directions).diagonal()[:20]
     np.testing.assert_allclose(overlap, 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("convert", [np.asarray, sp.csr_matrix])
+def test_directions_beyond_the_rank_depend_on_random_state_alone(convert):
+    rng = np.random.default_rng(0)
+    X, new = convert(rng.normal(size=(50, 64))), rng.normal(size=(5, 64))
+    codes = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        # 50 rows vary around their mean in 49 directions.
+        pca = DenseAutoencoder(50, hidden_layer_sizes=(), random_state=0).fit(X)
+        assert torch.equal(torch.get_rng_state(), before)
+        codes.append(pca.transform(new).tobytes())
+    assert codes[0] == codes[1]

@@ -12,6 +12,7 @@ ORDER = [
     "_threads",
     "_parallel",
     "_device",
+    "_environment",
     "_losses",
     "_random",
     "_own",

@@ -7,7 +7,7 @@ import scipy.sparse as sp
 import torch
 
 from skae import DenseAutoencoder
-from skae._memory import available_bytes
+from skae._device import free_bytes
 
 FIT = """
 import numpy as np
@@ -37,7 +37,7 @@ def test_wide_sparse_rows_are_never_made_dense_whole():
 
 
 def test_a_network_that_does_not_fit_is_refused_before_it_is_allocated(monkeypatch):
-    monkeypatch.setattr("skae._memory.available_bytes", lambda device: 16e9)
+    monkeypatch.setattr("skae._memory.free_bytes", lambda device: 16e9)
     X = sp.random(40, 65_536, density=0.01, format="csr", dtype=np.float32, random_state=0)
     wide = DenseAutoencoder(
         1024,
@@ -54,5 +54,5 @@ def test_a_network_that_does_not_fit_is_refused_before_it_is_allocated(monkeypat
 
 
 def test_the_memory_at_hand_is_a_sensible_number():
-    free = available_bytes(torch.device("cpu"))
+    free = free_bytes(torch.device("cpu"))
     assert 1e8 < free < 1e15

@@ -1,0 +1,267 @@
+"""Devices: which ones are accepted, and what a fit does where one has little memory or no float64.
+
+Those marked gpu run on any CUDA device.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from skae import ConvAutoencoder, DenseAutoencoder, RowBlocks, _device, _gate, _tall
+from skae._codec import PrincipalCodec
+from skae._net import ReconstructionNet
+
+
+def gpu(test):
+    """Runs where there is a CUDA device."""
+    skip = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+    return pytest.mark.gpu(skip(test))
+
+
+def brief(**parameters):
+    return DenseAutoencoder(
+        **{
+            "latent_dim": 6,
+            "hidden_layer_sizes": (16,),
+            "max_epochs": 2,
+            "precision": "float32",
+            "random_state": 0,
+            **parameters,
+        },
+    )
+
+
+@pytest.mark.parametrize("device", ["mps", "xpu", "meta", "cuda:99"])
+def test_a_device_that_is_not_there_gets_a_sentence(digits, device):
+    if getattr(torch, device, torch.cuda).is_available() and device != "cuda:99":
+        pytest.skip("it is there")
+    with pytest.raises(ValueError, match=rf"device='{device}' (needs an? .* only 'cpu'|must be)"):
+        brief(device=device).fit(digits[0])
+
+
+def test_float64_stays_where_a_device_has_it(monkeypatch):
+    tensor = torch.ones(3)
+    assert _device.accurate(tensor) is tensor
+    assert _device.in_float64(tensor).dtype == torch.float64
+    without = replace(_device._KINDS["cpu"], has_float64=lambda device: False)
+    monkeypatch.setitem(_device._KINDS, "mps", without)
+    mps, cpu = torch.device("mps"), torch.device("cpu")
+    assert _device.accurate_device(mps) == cpu
+    assert _device.supported_dtype(torch.float64, mps) == torch.float32
+    assert _device.supported_dtype(torch.float64, cpu) == torch.float64
+
+
+def test_fits_agree_where_a_device_has_no_float64(digits, monkeypatch):
+    expected = brief().fit(digits[0])
+    without = replace(_device._KINDS["cpu"], has_float64=lambda device: False)
+    monkeypatch.setitem(_device._KINDS, "cpu", without)
+    narrow = brief().fit(digits[0])
+    assert narrow.components_.dtype == np.float32
+    assert narrow.transform(digits[1]).dtype == np.float64
+    assert narrow.score(digits[1]) == pytest.approx(expected.score(digits[1]), abs=0.02)
+    # One that was fitted in float64 works there too, in float32.
+    np.testing.assert_allclose(
+        expected.inverse_transform(expected.transform(digits[1])),
+        narrow.inverse_transform(narrow.transform(digits[1])),
+        atol=2.0,
+    )
+
+
+class WithoutFloat64(TorchDispatchMode):
+    """Refuses float64 on a CUDA device, as Apple's devices do."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        results = func(*args, **(kwargs or {}))
+        for result in results if isinstance(results, (tuple, list)) else [results]:
+            if isinstance(result, torch.Tensor) and result.is_cuda:
+                assert result.dtype != torch.float64, f"{func} gives float64"
+        return results
+
+
+@gpu
+@pytest.mark.parametrize("how", ["exact", "gram", "krylov", "sparse", "plain", "pictures"])
+def test_a_device_without_float64_is_never_given_any(digits, how, monkeypatch):
+    from skae import _basis
+
+    without = replace(_device._KINDS["cuda"], has_float64=lambda device: False)
+    monkeypatch.setitem(_device._KINDS, "cuda", without)
+    X = digits[0][:60] if how == "gram" else digits[0]
+    X = sp.csr_matrix(X) if how == "sparse" else X
+    if how == "krylov":
+        monkeypatch.setattr(_basis, "_EXACT_SIDE", 8)
+    model = brief(device="cuda", linear_path=how != "plain")
+    if how == "pictures":
+        model = ConvAutoencoder(4, input_shape=(8, 8), channels=(4,), max_epochs=1, device="cuda")
+    weights = np.linspace(1, 2, X.shape[0])
+    with WithoutFloat64():
+        model.fit(X, sample_weight=weights)
+        Z = model.transform(X)
+        model.inverse_transform(Z)
+        assert 0 < model.score(X) < 1
+    assert Z.dtype == np.float64
+
+
+@gpu
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"memory": True},
+        {"whiten": True, "truncations": "auto"},
+        {"latent_dim": 0.8},
+        {"hidden_layer_sizes": ()},
+    ],
+)
+@pytest.mark.parametrize("kind", ["dense", "sparse", "wide", "wide sparse", "weighted", "blocks"])
+def test_scores_that_a_device_has_no_room_for_wait_on_the_cpu(
+    digits, kind, parameters, monkeypatch, tmp_path
+):
+    parameters = {**parameters, "device": "cuda"}
+    if "memory" in parameters:
+        parameters["memory"] = str(tmp_path)
+    X, weights = digits[0], None
+    if "wide" in kind:
+        X = np.tile(X[:150], (1, 4))
+    if "sparse" in kind:
+        X = sp.csr_matrix(X)
+    if kind == "weighted":
+        weights = np.linspace(1, 2, len(X))
+    if kind == "blocks":
+        X = RowBlocks([X[:600], X[600:]])
+    expected = brief(**parameters).fit(X, sample_weight=weights)
+    monkeypatch.setattr(_tall, "_LARGE", 2**8)
+    monkeypatch.setattr(_tall, "_SHARE_OF_DEVICE", 0.0)
+    model = brief(**parameters).fit(X, sample_weight=weights)
+    X = digits[1] if "wide" not in kind else np.tile(digits[1], (1, 4))
+    np.testing.assert_allclose(
+        model.transform(X), expected.transform(X), atol=1e-3 * np.abs(X).max()
+    )
+    assert model.score(X) == pytest.approx(expected.score(X), abs=1e-4)
+
+
+@gpu
+def test_batches_that_a_device_has_no_room_for_wait_on_the_cpu(digits, monkeypatch):
+    monkeypatch.setattr(_tall, "_LARGE", 2**8)
+    monkeypatch.setattr(_tall, "_SHARE_OF_DEVICE", 0.0)
+    model = brief(device="cuda")
+    for part in np.array_split(digits[0], 4):
+        model.partial_fit(part)
+    assert model.score(digits[1]) > 0.5
+
+
+@gpu
+def test_a_device_with_room_keeps_large_scores(monkeypatch):
+    monkeypatch.setattr(_tall, "_LARGE", 2**8)
+    like = torch.ones(1, 4, device="cuda")
+    assert _tall.tall_zeros(1000, like).is_cuda
+    monkeypatch.setattr(_tall, "_SHARE_OF_DEVICE", 0.0)
+    assert not _tall.tall_zeros(1000, like).is_cuda
+
+
+def needing_room(function, most, count):
+    """The function where there is room for ``most`` rows, which ``count`` takes from arguments."""
+
+    def limited(*args, **kwargs):
+        if count(*args) > most:
+            raise torch.OutOfMemoryError("Tried to allocate 2.00 GiB.")
+        return function(*args, **kwargs)
+
+    return limited
+
+
+def test_rows_are_encoded_in_pieces_for_which_there_is_room(digits, monkeypatch):
+    model = brief().fit(digits[0])
+    X = digits[1]
+    Z, X_hat, scores = model.transform(X), None, model.score_samples(X)
+    X_hat = model.inverse_transform(Z)
+    for name in ("encode", "decode", "errors"):
+        method = getattr(PrincipalCodec, name)
+        limited = needing_room(method, 100, lambda codec, rows: len(rows))
+        monkeypatch.setattr(PrincipalCodec, name, limited)
+    np.testing.assert_allclose(model.transform(X), Z, atol=1e-9)
+    np.testing.assert_allclose(model.inverse_transform(Z), X_hat, atol=1e-9)
+    np.testing.assert_allclose(model.score_samples(X), scores, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:The device has no room for a batch")
+@pytest.mark.parametrize("step", ["training", "validation"])
+def test_steps_take_parts_for_which_there_is_room(digits, step, monkeypatch):
+    expected = brief().fit(digits[0])
+    parts = []
+
+    def count(net, x):
+        parts.append(len(x))
+        return len(x) if net.module_.training == (step == "training") else 0
+
+    monkeypatch.setattr(
+        ReconstructionNet, "infer", needing_room(ReconstructionNet.infer, 50, count)
+    )
+    model = brief().fit(digits[0])
+    assert max(parts) > 50 > min(parts)
+    assert model.score(digits[1]) == pytest.approx(expected.score(digits[1]), abs=1e-3)
+
+
+def test_batches_are_fetched_in_pieces_for_which_there_is_room(digits, monkeypatch):
+    expected = brief().fit(digits[0]).transform(digits[1])
+    row_set, asked = _gate.row_set, []
+
+    def count(numbers):
+        asked.append(len(numbers))
+        return len(numbers)
+
+    def limited(fetch, *others):
+        return row_set(needing_room(fetch, 50, count), *others)
+
+    monkeypatch.setattr(_gate, "row_set", limited)
+    np.testing.assert_array_equal(brief().fit(digits[0]).transform(digits[1]), expected)
+    assert max(asked) > 50
+
+
+@pytest.mark.filterwarnings("ignore:The device has no room for a batch")
+def test_a_device_without_room_for_one_row_gets_a_sentence(digits, monkeypatch):
+    model = brief(device="cpu").fit(digits[0])
+    for where in (ReconstructionNet, "infer"), (PrincipalCodec, "encode"):
+        limited = needing_room(getattr(*where), 0, lambda one, rows: len(rows))
+        monkeypatch.setattr(*where, limited)
+    sentence = (
+        r"device='cpu' has no room for (fit|transform): .* GB are free and one step needs 2.00"
+    )
+    unfitted = brief(device="cpu")
+    with pytest.raises(MemoryError, match=sentence):
+        unfitted.fit(digits[0])
+    assert not hasattr(unfitted, "mean_")
+    with pytest.raises(MemoryError, match=sentence):
+        model.transform(digits[1])
+
+
+@gpu
+@pytest.mark.parametrize("kind", [DenseAutoencoder, ConvAutoencoder])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_default_device_changes_no_bit(digits, kind, device):
+    X = digits[0][:300].reshape(-1, 8, 8) if kind is ConvAutoencoder else digits[0]
+
+    def codes():
+        model = kind(4, device=device, max_epochs=2, random_state=0).fit(X)
+        return model.inverse_transform(model.transform(X))
+
+    expected = codes()
+    torch.set_default_device("cuda")
+    try:
+        with torch.autocast("cuda", torch.bfloat16):
+            np.testing.assert_array_equal(codes(), expected)
+        assert torch.get_default_device().type == "cuda"
+    finally:
+        torch.set_default_device(None)
+
+
+@gpu
+def test_memory_that_torch_keeps_for_tensors_to_come_is_free(monkeypatch):
+    device = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100, 1000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 50)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 20)
+    assert _device.free_bytes(device) == 130

@@ -1,0 +1,289 @@
+"""What a user has set around a call, in torch or NumPy, changes no code and is there afterwards."""
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from copy import copy
+from threading import Event, Thread
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import skae
+from skae import ConvAutoencoder, DenseAutoencoder
+from skae._environment import neutral_surroundings
+
+
+def surroundings():
+    """All that a call might leave changed."""
+    try:
+        precision = torch.get_float32_matmul_precision()
+    except RuntimeError:
+        precision = None
+    return {
+        "autocast": [torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")],
+        "autocast dtype": torch.get_autocast_dtype("cpu"),
+        "device": torch.get_default_device(),
+        "dtype": torch.get_default_dtype(),
+        "precision": precision,
+        "grad": torch.is_grad_enabled(),
+        "inference": torch.is_inference_mode_enabled(),
+        "errors": np.geterr(),
+        "random": torch.get_rng_state().tolist(),
+        "numpy random": np.random.get_state()[1].tolist(),
+        "threads": torch.get_num_threads(),
+        "modes": torch._C._len_torch_dispatch_stack(),
+    }
+
+
+@contextmanager
+def default_dtype(dtype):
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@contextmanager
+def default_device(device):
+    torch.set_default_device(device)
+    try:
+        yield
+    finally:
+        torch.set_default_device(None)
+
+
+@contextmanager
+def matmul_precision(precision):
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+AROUND = {
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "autocast float16": lambda: torch.autocast("cpu", torch.float16),
+    "default device": lambda: default_device("meta"),
+    "with device": lambda: torch.device("meta"),
+    "float64": lambda: default_dtype(torch.float64),
+    "float16": lambda: default_dtype(torch.float16),
+    "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+    "errors raise": lambda: np.errstate(all="raise"),
+}
+
+
+class Own(nn.Module):
+    """An encoder of one's own."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(64, 4)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+# In these epochs networks come to be worth keeping.
+LONG = {"hidden_layer_sizes": (64,), "max_epochs": 16, "random_state": 0}
+BRIEF = {"max_epochs": 2, "random_state": 0}
+MODELS = {
+    "linear path": lambda: DenseAutoencoder(4, whiten=True, truncations=(2,), **LONG),
+    "plain": lambda: DenseAutoencoder(
+        4, hidden_layer_sizes=(16,), linear_path=False, loss="poisson", **BRIEF
+    ),
+    "variational": lambda: DenseAutoencoder(
+        4, hidden_layer_sizes=(16,), linear_path=False, penalty="variational", **BRIEF
+    ),
+    "ordered": lambda: DenseAutoencoder(
+        4,
+        hidden_layer_sizes=(16,),
+        linear_path=False,
+        truncations=(2,),
+        penalty="contractive",
+        **BRIEF,
+    ),
+    "own": lambda: DenseAutoencoder(
+        4, encoder=_OWN, hidden_layer_sizes=(16,), linear_path=False, **BRIEF
+    ),
+    "share": lambda: DenseAutoencoder(0.5, hidden_layer_sizes=(), **BRIEF),
+    "pictures": lambda: ConvAutoencoder(
+        4, input_shape=(8, 8), channels=(4,), hidden_layer_sizes=(8,), **BRIEF
+    ),
+    "plain pictures": lambda: ConvAutoencoder(
+        4, input_shape=(8, 8), channels=(4,), bottleneck="channels", linear_path=False, **BRIEF
+    ),
+}
+with torch.random.fork_rng():
+    torch.manual_seed(0)
+    _OWN = Own()
+
+
+def answers(make, X, new, folder):
+    """All that the public methods return."""
+    model = make().fit(X)
+    assert model.get_params()["max_epochs"] == 2 or model.nonlinear_gain_ > 0
+    skae.save(model, folder / "model") if model.get_params().get("encoder") is None else None
+    Z = model.transform(new)
+    results = [Z, model.inverse_transform(Z), model.score_samples(new), model.score(new)]
+    results.append(make().fit_transform(X[:300]))
+    if (folder / "model").exists():
+        results.append(skae.load(folder / "model").transform(new))
+    if model.get_params()["penalty"] == "variational":
+        results.append(model.sample(3, random_state=0))
+    if model.get_params()["truncations"] is not None:
+        results.append(model.truncate(2).transform(new))
+    module = skae.to_torch(model)
+    with neutral_surroundings():
+        results.append(module(torch.from_numpy(new)).numpy())
+    return results
+
+
+@pytest.fixture(scope="module")
+def expected(digits, tmp_path_factory):
+    """The same with nothing set, for each model."""
+    known = {}
+
+    def of(name):
+        if name not in known:
+            folder = tmp_path_factory.mktemp("plain")
+            known[name] = answers(MODELS[name], digits[0][:600], digits[1][:50], folder)
+        return known[name]
+
+    return of
+
+
+@pytest.mark.parametrize("model", list(MODELS))
+@pytest.mark.parametrize("around", list(AROUND))
+def test_what_is_set_around_a_call_changes_no_bit(digits, tmp_path, expected, model, around):
+    wanted = expected(model)
+    X, new = digits[0][:600], digits[1][:50]
+    with AROUND[around]():
+        before = surroundings()
+        found = answers(MODELS[model], X, new, tmp_path)
+        assert surroundings() == before
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("around", list(AROUND))
+def test_partial_fit_is_the_same_whatever_is_set_around_it(digits, around):
+    def codes():
+        model = DenseAutoencoder(4, hidden_layer_sizes=(64,), random_state=0, precision="bfloat16")
+        for part in np.array_split(np.tile(digits[0], (4, 1)), 4):
+            model.partial_fit(part)
+        assert model.nonlinear_gain_ > 0
+        return model.transform(digits[1])
+
+    wanted = codes()
+    with AROUND[around]():
+        before = surroundings()
+        found = codes()
+        assert surroundings() == before
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("around", list(AROUND))
+def test_surroundings_are_back_after_an_error(digits, around):
+    model = DenseAutoencoder(4, encoder=lambda n, k: nn.Linear(n, k + 1), hidden_layer_sizes=(8,))
+    with AROUND[around]():
+        before = surroundings()
+        with pytest.raises(ValueError, match="encoder must turn"):
+            model.fit(digits[0])
+        assert surroundings() == before
+
+
+@pytest.mark.parametrize("around", ["autocast", "default device", "inference_mode", "float64"])
+def test_networks_made_in_other_surroundings_fit(digits, around):
+    with AROUND[around]() if around != "default device" else torch.no_grad():
+        own = Own()
+        model = DenseAutoencoder(
+            4, encoder=own, linear_path=False, hidden_layer_sizes=(8,), **BRIEF
+        )
+        model.fit(digits[0][:300])
+        # Again outside of it: nothing is left that cannot learn.
+        again = copy(model)
+    again.set_params(warm_start=True).fit(digits[0][:300])
+    assert np.isfinite(again.transform(digits[1])).all()
+
+
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_rounded_products_leave_codes_their_digits(digits, precision):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2500, 2400)).astype(np.float32) * 0.97 ** np.arange(2400, dtype=np.float32)
+    pca = DenseAutoencoder(8, hidden_layer_sizes=(), random_state=0)
+    wanted = pca.fit(X).transform(X)
+    with matmul_precision(precision):
+        found = pca.fit(X).transform(X)
+        assert torch.get_float32_matmul_precision() == precision
+    np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("graph", [torch.inference_mode, torch.enable_grad])
+def test_products_are_not_rounded(graph):
+    generator = torch.Generator().manual_seed(0)
+    a, b, c = (torch.randn(900, 900, generator=generator) for _ in range(3))
+    exact = (a.double() @ b.double()).float()
+    added = (c.double() + a.double() @ b.double()).float()
+    with matmul_precision("medium"), neutral_surroundings(), graph():
+        for product in (a @ b, torch.mm(a, b), torch.einsum("ij,jk->ik", a, b)):
+            assert torch.equal(product, exact)
+        assert torch.equal(torch.mm(a, b, out=torch.empty(900, 900)), exact)
+        assert torch.equal(nn.functional.linear(a, b.T), exact)
+        assert torch.equal(torch.bmm(a[None], b[None])[0], exact)
+        assert torch.equal(torch.addmm(c, a, b), added)
+        assert torch.equal(c.clone().addmm_(a, b), added)
+        assert (a.double() @ b.double()).dtype == torch.float64
+
+
+def test_onnx_export_in_other_surroundings(digits):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("skl2onnx")
+    X = digits[0].astype(np.float32)
+    model = DenseAutoencoder(4, hidden_layer_sizes=(16,), **BRIEF).fit(X)
+    with torch.autocast("cpu", torch.bfloat16), torch.inference_mode(), torch.device("meta"):
+        graph = skae.to_onnx(model, X)
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    codes = session.run(["codes"], {"X": X})[0]
+    np.testing.assert_allclose(codes, model.transform(X), atol=1e-3)
+
+
+def test_transform_while_another_thread_refits_gives_old_codes_or_new_ones(digits):
+    X, new = digits[0][:400], digits[1][:20]
+    short, long = (DenseAutoencoder(k, hidden_layer_sizes=(8,), **BRIEF).fit(X) for k in (3, 6))
+    known = {3: short.transform(new), 6: long.transform(new)}
+    model, stop, wrong = copy(short), Event(), []
+
+    def watch():
+        while not stop.is_set():
+            try:
+                codes = model.transform(new)
+                if not np.array_equal(codes, known[codes.shape[1]]):
+                    wrong.append("a mixture")
+                model.score_samples(new)
+            except Exception as error:
+                wrong.append(repr(error))
+
+    watchers = [Thread(target=watch) for _ in range(3)]
+    for watcher in watchers:
+        watcher.start()
+    for k in (6, 3, 6, 3, 6):
+        model.set_params(latent_dim=k).fit(X)
+    stop.set()
+    for watcher in watchers:
+        watcher.join()
+    assert not wrong
+    np.testing.assert_array_equal(model.transform(new), known[6])
+
+
+def test_four_threads_may_fit_one_object(digits):
+    X = digits[0][:400]
+    model = DenseAutoencoder(4, hidden_layer_sizes=(8,), **BRIEF)
+    with ThreadPoolExecutor(4) as pool:
+        codes = list(pool.map(lambda _: model.fit(X).transform(X), range(8)))
+    for one in codes:
+        np.testing.assert_array_equal(one, codes[0])
