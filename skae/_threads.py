@@ -19,6 +19,9 @@ from threading import local
 import torch
 from threadpoolctl import ThreadpoolController
 
+# Operations that are worth a thread of their own, some milliseconds; and the most parts of a product.
+_WORK_OF_PART, _MOST_PARTS = 2e8, 16
+
 _here = local()  # n_threads: that of the outermost `one_thread_each` around
 
 
@@ -136,3 +139,15 @@ def in_threads(function, parts):
     parts = list(parts)
     with Threads(len(parts)) as threads:
         return threads.each(function, parts)
+
+
+def slices_of_work(n_items, n_operations, device=None):
+    """Slices of n items, each worth a thread by the operations that all of them take.
+
+    They depend on these two numbers alone. One slice for a device that is not the CPU.
+    """
+    n_parts = int(min(max(n_operations // _WORK_OF_PART, 1), _MOST_PARTS))
+    if device is not None and device.type != "cpu":
+        n_parts = 1
+    step = max(1, -(-n_items // n_parts))
+    return [slice(start, min(start + step, n_items)) for start in range(0, n_items, step)]

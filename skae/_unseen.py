@@ -5,7 +5,7 @@ import torch
 
 from ._device import in_float64
 from ._rows import weights_of
-from ._tall import gram_of, parts_of, tall_zeros, turned
+from ._tall import cross, gram_of, parts_of, tall_zeros, turned
 
 
 def held_out_runs(n_rows, fraction, rng, longest_run=32):
@@ -33,14 +33,14 @@ def scores_without(rows, scores, unseen):
     fitted = _inverted(scores, counts)
     if rows.shape[0] > rows.shape[1]:
         images = rows.transposed_times(fitted)
-        held = rows.times(images @ _inverse_root(images.T @ images))
+        held = rows.times(turned(images, _inverse_root(cross(images, images))))
     else:
         # A few at a time: images of all directions would take as much memory as the basis.
         held = tall_zeros(len(fitted), fitted)
         for columns, images in zip(fitted.split(256, 1), held.split(256, 1), strict=True):
             images.copy_(rows.times(rows.transposed_times(columns)))
-        cross = fitted.T.to(held.device) @ held
-        held = turned(held, _inverse_root(cross.to(rows.device)))  # the root of S'AA'S
+        products = cross(fitted.to(held.device), held)
+        held = turned(held, _inverse_root(products.to(rows.device)))  # the root of S'AA'S
     _, axes = torch.linalg.eigh(gram_of(held, counts, rows.device))
     return turned(held, axes.flip(1).to(held.dtype).to(rows.device))
 
@@ -52,7 +52,7 @@ def directions_without(rows, scores, unseen):
     zero.
     """
     images = rows.transposed_times(_inverted(scores, _counts(rows, unseen)))
-    return images @ _inverse_root(images.T @ images)
+    return turned(images, _inverse_root(cross(images, images)))
 
 
 def _counts(rows, unseen):
