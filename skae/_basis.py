@@ -23,11 +23,14 @@ from ._threads import in_threads, slices_of_work
 _EXACT_SIDE = 2048
 
 # Krylov iteration adds so many columns at a time: fewer converge in fewer columns, more multiply
-# faster. Up to so many directions, fewer do.
-_BLOCK_SIZE, _SMALL_BLOCK_SIZE, _FEW_DIRECTIONS = 64, 32, 64
+# faster. Of equal eigenvalues it finds as many.
+_BLOCK_SIZE = 64
 
 # Rows of the directions that are solved for at a time, and vectors that test them.
 _ROWS_AT_ONCE, _N_PROBES = 8192, 8
+
+# First columns, by length, that others are freed from before all are made orthonormal together.
+_LONGEST = 64
 
 # Shares of the variance below these are indistinguishable from none.
 _ROUNDING = {torch.float32: 2e-6, torch.float64: 1e-11}
@@ -65,7 +68,7 @@ class Basis:
 
 
 def principal_basis(
-    rows, n_directions, *, n_accurate=None, tol=2.5e-4, generator=None, cache=NOWHERE
+    rows, n_directions, *, n_accurate=None, tol=2e-4, generator=None, cache=NOWHERE
 ):
     """The leading principal directions of ``rows``.
 
@@ -90,15 +93,16 @@ def principal_basis(
     generator = generator or torch.Generator().manual_seed(0)
     found = cache.recall("total", lambda: {"total": torch.tensor(rows.squared_norms().sum())})
     total = float(found["total"])
+    if total <= len(rows) * (10 * np.finfo(np.float64).eps * np.linalg.norm(rows.mean)) ** 2:
+        total = 0.0  # of rows that are all alike, but for the rounding of their mean
     if is_exact(rows.shape, n_directions):
         values, directions = _exact(rows, n_directions, generator, cache)
     else:
-        few = n_directions <= _FEW_DIRECTIONS
         values, vectors = krylov_vectors(
             rows,
             n_directions,
             n_accurate,
-            block_size=min(_BLOCK_SIZE, _SMALL_BLOCK_SIZE) if few else _BLOCK_SIZE,
+            block_size=_BLOCK_SIZE,
             total=total,
             tol=tol,
             generator=generator,
@@ -147,15 +151,18 @@ def _directions(columns, generator):
     parts = slices_of_work(len(columns), 16 * columns.numel(), columns.device)
 
     def squares(part):
-        return torch.linalg.vector_norm(columns[part], dim=0, dtype=torch.float64).square()
+        return columns[part].square().sum(dim=0)
 
-    lengths = sum(in_threads(squares, parts)).sqrt().to(columns.dtype)
+    lengths = sum(in_threads(squares, parts)).sqrt()
     # Their squares come from an eigenproblem and are known to about eps of the largest.
     short = lengths <= 4 * torch.finfo(columns.dtype).eps ** 0.5 * lengths.max()
     lengths = torch.where(short, 1.0, lengths)
     in_threads(lambda part: columns[part].div_(lengths), parts)
     if not short.any():
         if _are_orthonormal(columns, parts):
+            return columns
+        # Only what the longest columns left in the others is more than rounding, most often.
+        if columns.shape[1] > 2 * _LONGEST and _rid_of_leading(columns, parts):
             return columns
         factor, failed = torch.linalg.cholesky_ex(cross(columns, columns))
         if not failed:
@@ -165,6 +172,18 @@ def _directions(columns, generator):
     noise = torch.randn(len(columns), int(short.sum()), generator=generator, dtype=columns.dtype)
     columns[:, short] = noise.to(columns.device)
     return torch.linalg.qr(columns).Q
+
+
+def _rid_of_leading(columns, parts):
+    """Make the first columns orthonormal and the others orthogonal to them; whether it sufficed."""
+    leading, others = columns[:, :_LONGEST], columns[:, _LONGEST:]
+    factor, failed = torch.linalg.cholesky_ex(cross(leading, leading))
+    if failed:
+        return False
+    in_threads(_solving(leading, factor.T), parts)
+    products = cross(leading, others)
+    in_threads(lambda part: others[part].addmm_(leading[part], products, alpha=-1), parts)
+    return _are_orthonormal(columns, parts)
 
 
 def _solving(columns, upper):

@@ -4,7 +4,6 @@ from math import ceil, log
 
 import numpy as np
 import torch
-from scipy import linalg
 from torch.nn.functional import pad
 
 from ._device import in_float64
@@ -14,19 +13,20 @@ from ._threads import in_threads, slices_of_work
 # Columns of the Krylov space that are kept side by side.
 _SLAB = 256
 
-# Columns beside 1.5 times those wanted before the first look, in blocks.
+# Blocks beside twice the vectors that have to be accurate, before the first look.
 _FIRST_BLOCKS = 2
 
 # What is left of a new block may be so much shorter than the block before it is taken for rounding.
 _ROUNDING = 1e-5
 
+# Up to this side T has its eigenvalues in float64 whatever the rows are.
+_SMALL_SIDE = 512
+
 # The growth of the variance from block to block is never taken to fall off more slowly.
 _SLOWEST = 0.97
 
 
-def krylov_vectors(
-    rows, n_vectors, n_accurate, *, block_size, total, tol, generator, cache
-):
+def krylov_vectors(rows, n_vectors, n_accurate, *, block_size, total, tol, generator, cache):
     """Leading eigenvectors of ``M = A A'``, or of ``A'A`` where A has fewer columns than rows.
 
     Block Lanczos iteration with full reorthogonalisation (Musco and Musco, 2015). Q grows block by
@@ -60,14 +60,14 @@ def krylov_vectors(
         Orthonormal, or zero beyond the rank of A.
     """
     space = _Space(rows, block_size, generator)
-    next_check = n_vectors * 3 // 2 + _FIRST_BLOCKS * block_size
+    next_check = max(n_vectors * 3 // 2, 2 * n_accurate) + _FIRST_BLOCKS * block_size
     while True:
         space.grow(cache)
         m = len(space.T)
         is_whole = m == space.side or np.trace(space.T) >= (1 - 1e-7) * total
         if m < next_check and not is_whole:
             continue
-        values, vectors = _leading(space.T, min(n_vectors, m))
+        values, vectors = _leading(space.T, min(n_vectors, m), rows.dtype)
         if is_whole:
             break
         leading = values[:n_accurate], vectors[:, :n_accurate]
@@ -75,8 +75,10 @@ def krylov_vectors(
         allowed = min(tol * total, 20 * tol * values[:n_accurate].sum())
         if lacking <= allowed:
             break
-        n_blocks = ceil(log(allowed / lacking) / log(ratio))
-        next_check = m + block_size * max(1, min(n_blocks, m // (4 * block_size)))
+        # Rather a block too many than another look.
+        n_blocks = ceil(log(allowed / 3 / lacking) / log(ratio))
+        next_check = m + block_size * min(n_blocks, max(1, m // (2 * block_size)))
+    values, vectors = _refined(space.T, values, vectors)
     if not space.is_tall:
         # A' u is one more half step: along it there is more than along u.
         positive = values > 1e-12 * values[0]
@@ -167,9 +169,7 @@ class _Space:
         """``Q' columns``."""
         n_operations = 2 * columns.numel() * len(self._slabs) * _SLAB
         groups = slices_of_work(len(self._slabs), n_operations, columns.device)
-        parts = in_threads(
-            lambda group: [slab.T @ columns for slab in self._slabs[group]], groups
-        )
+        parts = in_threads(lambda group: [slab.T @ columns for slab in self._slabs[group]], groups)
         return torch.cat([product for part in parts for product in part])
 
     def _subtract(self, coefficients, columns):
@@ -229,11 +229,24 @@ def _growth(T, values, vectors, n):
     return float(np.clip(growth, 0.0, values.sum()))
 
 
-def _leading(T, n):
+def _leading(T, n, dtype):
     """The n largest eigenvalues, in falling order, and their vectors."""
-    m = len(T)
-    values, vectors = linalg.eigh(T, subset_by_index=(m - n, m - 1), check_finite=False)
-    return values[::-1].copy(), vectors[:, ::-1].copy()
+    T = torch.from_numpy(T)
+    # Large ones take seconds, and are known no better than the products.
+    values, vectors = torch.linalg.eigh(T if len(T) <= _SMALL_SIDE else T.to(dtype))
+    return values[-n:].flip(0).double().numpy(), vectors[:, -n:].flip(1).double().numpy()
+
+
+def _refined(T, values, vectors):
+    """The same in float64: the eigenvalues of T within the span of these vectors."""
+    if len(T) <= _SMALL_SIDE:
+        return values, vectors
+    T, S = torch.from_numpy(T), torch.from_numpy(vectors)
+    parts = slices_of_work(S.shape[1], 2 * len(T) * S.numel())
+    images = torch.cat(in_threads(lambda part: T @ S[:, part], parts), dim=1)
+    values, turn = torch.linalg.eigh(cross(S, images))
+    turned = in_threads(lambda part: S @ turn[:, part], parts)
+    return values.flip(0).numpy(), torch.cat(turned, dim=1).flip(1).numpy()
 
 
 def _bordered(T, column):

@@ -5,6 +5,7 @@ has on a CPU (docs/design.md has the figures).
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import scipy.sparse as sp
@@ -138,7 +139,7 @@ def slices_of_entries(offsets):
     n_parts = max(1, int(offsets[-1]) // _ENTRIES_OF_PART)
     targets = np.linspace(0, offsets[-1], n_parts + 1)[1:-1]
     cuts = np.unique([0, *np.searchsorted(offsets, targets), len(offsets) - 1])
-    return [slice(start, stop) for start, stop in zip(cuts[:-1], cuts[1:], strict=True)]
+    return [slice(start, stop) for start, stop in pairwise(cuts)]
 
 
 def only_needed(csr, dense):

@@ -11,15 +11,18 @@ How many threads there are is what `torch.get_num_threads` returned where the es
 for the calling thread beyond the call.
 """
 
+import ctypes
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from threading import local
 
 import torch
 from threadpoolctl import ThreadpoolController
 
-# Operations that are worth a thread of their own, some milliseconds; and the most parts of a product.
+# Operations worth a thread of their own, some milliseconds; and the most parts of a product.
 _WORK_OF_PART, _MOST_PARTS = 2e8, 16
 
 _here = local()  # n_threads: that of the outermost `one_thread_each` around
@@ -54,9 +57,30 @@ def all_threads_each(wanted=True):
         yield
 
 
+@contextmanager
 def _limited_to(n):
-    # The OpenMP setting is one of the calling thread alone, unlike torch.set_num_threads.
-    return ThreadpoolController().limit(limits=n, user_api="openmp")
+    # These settings are of the calling thread alone, unlike that of torch.set_num_threads.
+    before = _set_mkl_threads()(n)
+    try:
+        with _controller().limit(limits=n, user_api="openmp"):
+            yield
+    finally:
+        _set_mkl_threads()(before)
+
+
+@cache
+def _controller():
+    return ThreadpoolController()  # which looks through all loaded libraries
+
+
+@cache
+def _set_mkl_threads():
+    """MKL's own function, where torch has MKL: `torch.set_num_threads` has told it a number."""
+    library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
+    try:
+        return ctypes.CDLL(str(library)).MKL_Set_Num_Threads_Local
+    except (OSError, AttributeError):
+        return lambda n: 0
 
 
 class Threads:
@@ -131,7 +155,8 @@ def _start():
     """Prepare a new thread: one thread for its operations too, for as long as it lives."""
     torch.get_num_threads()  # which sets the number of a new thread, the first time
     _here.n_threads = 1
-    _limited_to(1).__enter__()
+    _set_mkl_threads()(1)
+    _controller().limit(limits=1, user_api="openmp")
 
 
 def in_threads(function, parts):
