@@ -246,12 +246,13 @@ class SparseRows(Rows):
         return torch.from_numpy(self.X[index].astype(numpy_dtype).toarray()).to(self.device)
 
     def times(self, W):
-        if W.shape[1] >= _MANY_COLUMNS:
+        needs_few = 2 * self.X.nnz < self.shape[1]
+        if W.shape[1] >= _MANY_COLUMNS and not needs_few:
             self.prepare_for_many_products()
         product = tall_zeros(self.shape[0], W)
         if self._column_blocks is not None:
             add_products(self._column_blocks, W, product, self.device)
-        elif 2 * self.X.nnz < self.shape[1]:
+        elif needs_few:
             X, needed = only_needed(self.X, W)
             add_products(rows_of_csr(X), needed, product, self.device)
         else:
