@@ -24,7 +24,7 @@ from benchmarks.datasets import load_split
 from benchmarks.grid import SLACK
 from benchmarks.measure import circumstances
 from benchmarks.pictures import SHAPES
-from benchmarks.records import RESULTS, read, write
+from benchmarks.records import RESULTS, known, write
 from skae import ConvAutoencoder
 
 LENGTHS = (2, 8, 12, 32, 64, 200)
@@ -44,7 +44,8 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     suffix = "quick" if options.quick else "shared"
-    grid = {(row["data"], row["latent_dim"]): row for row in read(RESULTS / f"grid-{suffix}.jsonl")}
+    measured = known(RESULTS / f"grid-{suffix}.jsonl")
+    grid = {(row["data"], row["latent_dim"]): row for row in measured}
     path = RESULTS / f"conv-grid-{suffix}.jsonl"
     names = ("digits",) if options.quick else options.names
     rows = []

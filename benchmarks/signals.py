@@ -102,6 +102,7 @@ def _long(seed):
 def _plain(bottleneck, seed, n_rows):
     return ConvAutoencoder(
         LONG_CODE,
+        input_shape=(LONG,),
         bottleneck=bottleneck,
         **BOTTLENECKS[bottleneck],
         linear_path=False,

@@ -19,6 +19,7 @@ from ._basis import Basis, is_exact, principal_basis
 from ._blocks import Blocks, is_dask
 from ._cache import Cache
 from ._callbacks import CallbackSupportMixin, callback_context, with_callbacks
+from ._calls import in_neutral_surroundings, on_one_state
 from ._canonical import output_dtype
 from ._checkpoint import NOWHERE, Checkpoint, description, digest
 from ._code_length import shortest_code
@@ -32,20 +33,32 @@ from ._device import (
     taking_turns,
 )
 from ._documented import DocumentedMixin
-from ._environment import in_neutral_surroundings, on_one_state
 from ._forms import plain_autoencoder
 from ._gate import most_epochs
 from ._input import validated
+from ._interrupts import Interrupts
 from ._losses import LOSSES, LOSSES_OF_COUNTS
+from ._modules import PlainAutoencoder, with_networks_of
+from ._names import OurNamesMixin
 from ._ordered import ordered
-from ._parameters import CONSTRAINTS, check_combinations, resolve_latent_dim, training_options
+from ._parameters import (
+    CONSTRAINTS,
+    check_callbacks,
+    check_combinations,
+    check_folders,
+    python_numbers,
+    resolve_latent_dim,
+    resolve_linear_path,
+    training_options,
+)
 from ._random import random_state_of
 from ._reports import Reports, Tasks, report_of
 from ._rows import rows_of, tensor_of, torch_dtype
 from ._sample import SampleMixin
 from ._tall import batch_slices
 from ._truncate import TruncateMixin
-from ._weights import counting, deviations_of, weighed
+from ._version import __version__
+from ._weights import counting, deviations_of, divisors, weighed
 
 # Codes, scores and reconstructions are computed for about this many bytes of rows at a time.
 _CHUNK_BYTES = 256 * 2**20
@@ -58,6 +71,7 @@ class BaseAutoencoder(
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     DocumentedMixin,
+    OurNamesMixin,
     BaseEstimator,
     ABC,
 ):
@@ -95,6 +109,12 @@ class BaseAutoencoder(
     def _cut(self, latent_dim):
         """Cut what was learnt to codes of ``latent_dim`` numbers."""
 
+    def _validate_params(self):
+        with python_numbers(self):
+            super()._validate_params()
+        check_callbacks(self.callbacks)
+        check_folders(self)
+
     @in_neutral_surroundings
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn to encode and decode the rows of X.
@@ -114,8 +134,18 @@ class BaseAutoencoder(
         -------
         self : object
             The fitted estimator. If fitting fails it is left as it was before.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            By Ctrl-C. In training, the estimator is then fitted with the best that has proved
+            itself, and ``interrupted_`` is true; else, and by a second Ctrl-C, it is left as it was
+            before.
         """
-        return self._learn_aside("_fit", X, y, sample_weight)
+        self._learn_aside("_fit", X, y, sample_weight)
+        if self.interrupted_:
+            raise KeyboardInterrupt  # for what called `fit`; the estimator is fitted
+        return self
 
     def _learn_aside(self, learn, *arguments):
         """Learn in a copy, and take what it has learnt in one step, which other threads see whole.
@@ -123,7 +153,7 @@ class BaseAutoencoder(
         If learning fails the estimator is as it was.
         """
         learner = copy(self)
-        with explaining_lack_of_memory("fit", self.device):
+        with explaining_lack_of_memory("fit", self.device), python_numbers(learner):
             getattr(learner, learn)(*arguments)
         parameters = self.get_params(deep=False)  # which may have been set meanwhile
         self.__dict__ = {**vars(learner), **parameters}
@@ -134,51 +164,56 @@ class BaseAutoencoder(
         self._validate_params()
         check_combinations(self)
         device = resolve_device(self.device)
+        self._forget()
         X = self._validate_rows(X, reset=True)
         LOSSES[self.loss]().check(X)
         X, weights = weighed(X, sample_weight)
         if X.shape[0] < 2:
             raise ValueError("sample_weight leaves one row that counts: fit needs two at least.")
-        self._forget()
         options = training_options(self, self._schedule(*X.shape), X.shape[0], device)
+        checkpoint = NOWHERE
         if self.checkpoint is not None:
-            checkpoint = Checkpoint(self.checkpoint, self._identity(X, weights))
-            options = replace(options, checkpoint=checkpoint)
-        context = callback_context(self, self._most_epochs(options, *X.shape))
+            # The states of generators, and the last bits, are those of one kind of device.
+            identity = {**self._identity(X, weights), "device": device.type}
+            checkpoint = Checkpoint(self.checkpoint, identity)
+        options = replace(options, checkpoint=checkpoint)
+        context = callback_context(self, self._most_epochs(options))
         if context is not None:
             context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        with report_of(self.verbose) as report, taking_turns(device):
+        interrupts = Interrupts()
+        with (
+            interrupts.counted(),
+            checkpoint,
+            report_of(self.verbose) as report,
+            taking_turns(device),
+        ):
             if context is not None:
                 report = Reports([report, Tasks(self, context)])
-            self._fit_rows(
-                X, weights, replace(options, report=report), random_state_of(self.random_state)
-            )
-        del self._previous
-        if self.whiten:
-            deviations = deviations_of(self._encode(X), weights, sample_weight)
-            self._code_scale = np.where(deviations > 0, deviations, 1).astype(self.mean_.dtype)
+            options = replace(options, report=report, interrupts=interrupts)
+            self._fit_rows(X, weights, options, random_state_of(self.random_state))
+            del self._previous
+            if self.whiten:
+                deviations = deviations_of(self._encode(X), weights, sample_weight)
+                self._code_scale = divisors(deviations, self.mean_.dtype)
+        self.interrupted_ = interrupts.n > 0
         if context is not None:
             # No attribute is missing: a copy of the estimator is the fitted one.
             context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})
 
     def _forget(self):
-        """Drop what an earlier `fit` learnt, but for what this one starts from or has validated."""
+        """Drop what an earlier `fit` learnt, but for what this one starts from."""
         self._previous = getattr(self, "module_", None) if self.warm_start else None
         self._code_scale = None
         self._gains_when_cut = {}
-        for name in ("_stream", "_seen"):  # from which `partial_fit` goes on
+        for name in ("_stream", "_stream_not_saved", "_seen"):  # from which `partial_fit` goes on
             vars(self).pop(name, None)
-        validated = {"n_features_in_", "feature_names_in_"}
-        for name in [name for name in vars(self) if name.endswith("_") and name not in validated]:
+        for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
 
-    def _most_epochs(self, options, n_samples, n_features):
-        if not self.linear_path:
+    def _most_epochs(self, options):
+        if not self._has_linear_path:
             return options.max_epochs
-        if self._wants_share:
-            return most_epochs(1, options)
-        latent_dim = resolve_latent_dim(self.latent_dim, True, n_samples, n_features)
-        return most_epochs(latent_dim, options)
+        return most_epochs(options)
 
     @property
     def _wants_share(self):
@@ -186,9 +221,16 @@ class BaseAutoencoder(
         return isinstance(self.latent_dim, Real) and not isinstance(self.latent_dim, Integral)
 
     @property
+    def _has_linear_path(self):
+        """Whether codes start from PCA's: those of what is fitted, else of what is to be fitted."""
+        if hasattr(self, "module_"):
+            return not isinstance(self.module_, PlainAutoencoder)
+        return resolve_linear_path(self)
+
+    @property
     def _draws_rows(self):
-        """Whether networks meet the rows themselves, in random order."""
-        return not self.linear_path
+        """Whether networks are trained on the rows themselves, in random order."""
+        return not self._has_linear_path
 
     @property
     def _has_own_networks(self):
@@ -197,7 +239,7 @@ class BaseAutoencoder(
     def _length_of_code(self, X, weights, options, rng):
         """What ``latent_dim`` means for X."""
         if not self._wants_share:
-            return resolve_latent_dim(self.latent_dim, self.linear_path, *X.shape)
+            return resolve_latent_dim(self.latent_dim, self._has_linear_path, *X.shape)
         rows, seed = rows_of(X, weights=weights, device=options.device), rng.randint(2**31)
         return options.checkpoint.recall(
             "length",
@@ -232,9 +274,11 @@ class BaseAutoencoder(
         return {
             "estimator": type(self).__name__,
             **parameters,
+            "linear_path": description(self._has_linear_path),
             "X": digest(X),
             "sample_weight": "None" if weights is None else digest(weights),
             "torch": str(torch.__version__),
+            "skae": __version__,
         }
 
     @on_one_state
@@ -435,6 +479,7 @@ class BaseAutoencoder(
             "device": str(rows.device),
             "threads": torch.get_num_threads(),
             "torch": str(torch.__version__),
+            "skae": __version__,
         }
         return Cache(self.memory, key)
 
@@ -443,12 +488,7 @@ class BaseAutoencoder(
 
         Those of another shape, or that PCA had won over, start anew.
         """
-        fresh, previous = dict(module.named_children()), self._previous
-        for name, network in (previous or nn.Module()).named_children():
-            shapes = [weight.shape for weight in network.parameters()]
-            if name in fresh and shapes == [weight.shape for weight in fresh[name].parameters()]:
-                fresh[name].load_state_dict(network.state_dict())
-        return module
+        return with_networks_of(self._previous or nn.Module(), module)
 
     def _keep(self, module, mean, dtype, n_epochs, history):
         self.mean_ = mean.astype(dtype)

@@ -16,6 +16,7 @@ import torch
 from ._checkpoint import NOWHERE
 from ._device import accurate
 from ._krylov import krylov_vectors
+from ._rows import power_of_two
 from ._tall import cross
 from ._threads import in_threads, slices_of_work
 
@@ -149,9 +150,11 @@ def _directions(columns, generator):
     """
     columns = accurate(columns)  # where the solvers are, too
     parts = slices_of_work(len(columns), 16 * columns.numel(), columns.device)
+    largest = max(in_threads(lambda part: float(columns[part].abs().max()), parts))
+    unit = power_of_two(largest)  # or squares of float32 are no numbers
 
     def squares(part):
-        return columns[part].square().sum(dim=0)
+        return columns[part].div_(unit).square().sum(dim=0)
 
     lengths = sum(in_threads(squares, parts)).sqrt()
     # Their squares come from an eigenproblem and are known to about eps of the largest.

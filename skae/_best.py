@@ -87,10 +87,12 @@ class Shelf:
         n_bytes = sum(weight.nbytes for weight in weights if weight.device.type == "cpu")
         self._file = TemporaryFile(prefix="skae-") if n_bytes > _LARGE else None  # noqa: SIM115
         self._weights = None
+        self._is_whole = False
         self.put(module)
 
     def put(self, module):
         weights = module.state_dict()
+        self._is_whole = False
         if self._file is not None:
             self._file.seek(0)
             for weight in weights.values():
@@ -100,8 +102,11 @@ class Shelf:
         else:
             for name, weight in weights.items():
                 self._weights[name].copy_(weight)
+        self._is_whole = True
 
     def take(self, module):
+        if not self._is_whole:
+            return  # Ctrl-C came while weights were put here: the module has not trained since
         if self._file is None:
             module.load_state_dict(self._weights)
             return

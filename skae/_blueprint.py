@@ -10,7 +10,7 @@ from torch import nn
 
 from ._convolutions import Fold, Unfold
 from ._losses import LOSSES
-from ._modules import LinearPathAutoencoder, PlainAutoencoder, ResidualAutoencoder
+from ._modules import ACTIVATIONS, LinearPathAutoencoder, PlainAutoencoder, ResidualAutoencoder
 from ._ordered import Completion, NestedLoss
 from ._own import Gain
 from ._penalties import ContractivePenalty, SparsityPenalty
@@ -18,6 +18,7 @@ from ._random import Corruption, Dropout, RandomLayer
 from ._variational import VariationalAutoencoder
 
 # Of torch: made again by their constructors, from attributes of the same names.
+# Activations that the parameters name come from `ACTIVATIONS`.
 _LAYERS = {
     layer.__name__: layer
     for layer in (
@@ -27,19 +28,12 @@ _LAYERS = {
         nn.Conv2d,
         nn.ConvTranspose1d,
         nn.ConvTranspose2d,
-        nn.ELU,
         nn.Flatten,
-        nn.GELU,
         nn.GroupNorm,
         nn.Identity,
         nn.LayerNorm,
         nn.LeakyReLU,
         nn.Linear,
-        nn.ReLU,
-        nn.Sigmoid,
-        nn.SiLU,
-        nn.Softplus,
-        nn.Tanh,
         nn.Unflatten,
     )
 }
@@ -85,7 +79,7 @@ def blueprint(module):
     {'0': {'class': 'Flatten', 'attributes': {'end_dim': -1, 'start_dim': 1}}}
     """
     kind = type(module)
-    if _LAYERS.get(kind.__name__) is kind:
+    if _layers().get(kind.__name__) is kind:
         return {"class": kind.__name__, "attributes": _arguments(module)}
     if _HOLDERS.get(kind.__name__) is not kind:
         raise ValueError(f"{kind.__module__}.{kind.__qualname__} is no layer that skae can save")
@@ -118,9 +112,9 @@ def built(plan, state, prefix=""):
 
 
 def _skeleton(plan, state, prefix):
-    name = plan["class"]
-    if name in _LAYERS:
-        return _LAYERS[name](**plan["attributes"])
+    name, layers = plan["class"], _layers()
+    if name in layers:
+        return layers[name](**plan["attributes"])
     if name not in _HOLDERS:
         raise ValueError(f"{name!r} is no layer that skae knows")
     if name == "ParameterDict":
@@ -141,6 +135,11 @@ def _skeleton(plan, state, prefix):
         made = its_plan and _skeleton(its_plan, state, f"{prefix}{child}.")
         module.register_module(child, made)
     return module
+
+
+def _layers():
+    """Layers of torch by the names of their classes."""
+    return _LAYERS | {layer.__name__: layer for layer in ACTIVATIONS.values()}
 
 
 def _arguments(layer):

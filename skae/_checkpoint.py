@@ -3,24 +3,41 @@
 A fit with an integer `random_state` is deterministic: started again it does the same once more.
 So nothing need be stored but the results of its long steps, each under a name, and the state of
 training after every epoch; what is found in the folder is not computed again.
+
+A file is what `torch.save` writes, followed by a checksum of it, of its name and of the fit. It is
+read only if the checksum is right, so that a damaged file cannot change the result.
 """
 
 import os
+from contextlib import suppress
 from hashlib import blake2b
+from io import BufferedRandom, FileIO
 from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
 import torch
+from filelock import FileLock, Timeout
 
 from ._blocks import Blocks, pieces
 
-# Numbers that are hashed at a time.
+# Numbers, or bytes of a file, that are hashed at a time.
 _AT_ONCE = 2**22
+
+# In bytes: too few for torch to take some of them for the last record of its archive.
+_DIGEST_SIZE = 16
+
+# What is told of an identity by name alone: its values are checksums.
+_OTHER = {"X": "other rows of X", "sample_weight": "another sample_weight"}
+
+_ONE_FIT = (
+    "one folder is one fit. Give this one a folder of its own{or_else}. The fits of a search share "
+    "their long steps by memory=..., not by checkpoint."
+)
 
 
 class Checkpoint:
-    """The folder of one fit.
+    """The folder of one fit, and its lock in a ``with`` statement.
 
     Parameters
     ----------
@@ -32,39 +49,65 @@ class Checkpoint:
     Raises
     ------
     ValueError
-        If the folder belongs to a fit of another identity.
+        By the ``with`` statement, if the folder belongs to a fit of another identity or is in use;
+        by any method, if a file is damaged.
+    OSError
+        If the folder cannot be written.
     """
 
     def __init__(self, folder, identity):
+        if not os.fspath(folder):
+            raise ValueError(f"checkpoint={folder!r} must be the name of a folder.")
         self._folder = Path(folder)
-        if self._folder.exists() and not self._folder.is_dir():
-            raise ValueError(f"checkpoint={os.fspath(folder)!r} is a file: it must be a folder.")
-        self._folder.mkdir(parents=True, exist_ok=True)
-        known = self.load("identity")
-        if known is None:
-            self.save("identity", identity)
-        elif known != identity:
-            names = [name for name in identity if identity[name] != known.get(name)]
-            raise ValueError(
-                f"checkpoint={os.fspath(folder)!r} belongs to another fit, with "
-                f"{_told(known, names)} instead of {_told(identity, names)}: give this one a "
-                f"folder of its own, or delete that one."
-            )
+        self._told = f"checkpoint={os.fspath(folder)!r}"
+        self._identity = identity
+        self._lock = FileLock(self._folder / "fit.lock")
+
+    def __enter__(self):
+        try:
+            if self._folder.exists() and not self._folder.is_dir():
+                raise ValueError(f"{self._told} is a file: it must be a folder.")
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._acquire()
+        except OSError as error:
+            raise self._not_written(error) from error
+        try:
+            self._claim()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(self, *exception):
+        self._lock.release()
 
     def load(self, name):
         """What was saved under the name; None if nothing was."""
         path = self._path(name)
-        return torch.load(path, weights_only=True) if path.exists() else None
+        try:
+            with open(path, "rb") as file:
+                n_bytes = os.fstat(file.fileno()).st_size - _DIGEST_SIZE
+                digest = self._digest(name, file, n_bytes)
+                if file.read() != digest:
+                    raise self._unreadable(path, "has changed since it was written")
+                file.seek(0)
+                return torch.load(file, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._unreadable(path, f"gives {error.strerror!r}") from error
 
     def save(self, name, state):
         """Save tensors, numbers and strings in lists and dicts; whole or not at all."""
         path = self._path(name)
         unfinished = path.with_suffix(".unfinished")
-        with open(unfinished, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
+        try:
+            self._write(unfinished, name, state)
+            os.replace(unfinished, path)
+        except OSError as error:
+            with suppress(OSError):
+                unfinished.unlink()
+            raise self._not_written(error) from error
 
     def recall(self, name, compute):
         """What was saved under the name, else ``compute()``, which is then saved."""
@@ -74,12 +117,108 @@ class Checkpoint:
             self.save(name, state)
         return state
 
+    def save_best(self, name, epoch, weights):
+        """Save the weights that are the best of a stage of training, and their epoch."""
+        self.save(f"{name} best", {"epoch": epoch, "weights": weights})
+
+    def load_best(self, name, epoch):
+        """The best weights of a stage, whose state says that they are of this epoch.
+
+        A fit that was killed after it saved them and before it saved its state left later ones.
+        """
+        best, path = self.load(f"{name} best"), self._path(f"{name} best")
+        if best is None:
+            raise self._unreadable(path, f"is missing, but {self._path(name).name!r} needs it")
+        if best["epoch"] < epoch:
+            raise self._unreadable(path, f"is older than {self._path(name).name!r} beside it")
+        return best["weights"]
+
+    def _acquire(self):
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise ValueError(
+                f"{self._told} is in use by another fit: "
+                f"{_ONE_FIT.format(or_else=', or wait until that one has ended')}"
+            ) from None
+        except NotImplementedError:  # a file system without locks
+            pass
+
+    def _claim(self):
+        """Make the folder this fit's if it is nobody's, and refuse another's."""
+        known = self.load("identity")
+        if known is None and any(self._folder.glob("*.pt")):
+            raise self._unreadable(self._path("identity"), "is missing, but has files beside it")
+        if known is None:
+            self.save("identity", self._identity)
+        elif known != self._identity:
+            raise ValueError(
+                f"{self._told} belongs to another fit, with {_told(known, self._identity)}: "
+                f"{_ONE_FIT.format(or_else=', or delete that one')}"
+            )
+
+    def _write(self, path, name, state):
+        with _File(FileIO(path, "w+")) as file:
+            try:
+                torch.save(state, file)
+            except RuntimeError:
+                if file.error is None:
+                    raise
+                raise file.error from None
+            n_bytes = file.tell()
+            file.seek(0)
+            digest = self._digest(name, file, n_bytes)
+            file.write(digest)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _digest(self, name, file, n_bytes):
+        """A checksum of the next bytes of a file, of its name and of the fit that it is of."""
+        owner = "" if name == "identity" else sorted(self._identity.items())
+        hashed = blake2b(f"{name} {owner}".encode(), digest_size=_DIGEST_SIZE)
+        while n_bytes > 0 and (part := file.read(min(n_bytes, _AT_ONCE))):
+            hashed.update(part)
+            n_bytes -= len(part)
+        return hashed.digest()
+
     def _path(self, name):
         return self._folder / f"{name.replace(' ', '-')}.pt"
+
+    def _unreadable(self, path, what):
+        return ValueError(
+            f"{self._told} cannot be read: {path.name!r} {what}. Delete the folder to start the "
+            f"fit anew."
+        )
+
+    def _not_written(self, error):
+        return OSError(
+            error.errno,
+            f"{self._told} cannot be written ({error.strerror}). What was saved there before is "
+            f"whole, and the same fit goes on from it once the folder can be written",
+        )
+
+
+class _File(BufferedRandom):
+    """A file that remembers why it could not be written, where torch has an error of its own."""
+
+    error = None
+
+    def write(self, data):
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.error = error
+            raise
 
 
 class NoCheckpoint:
     """Where nothing is kept."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
 
     def load(self, name):
         return None
@@ -120,8 +259,20 @@ def description(value):
         return f"{value!r} of weights {digest(torch.cat(weights).numpy()) if weights else 'none'}"
     if hasattr(value, "__qualname__"):  # a function or a class, whose repr is an address
         return f"{value.__module__}.{value.__qualname__}"
-    return repr(value)
+    if isinstance(value, (list, tuple)):
+        return f"({', '.join(map(description, value))})"
+    return repr(value.item() if isinstance(value, np.generic) else value)
 
 
-def _told(identity, names):
-    return ", ".join(f"{name}={identity.get(name, 'nothing')}" for name in names)
+def _told(known, identity):
+    """What the known identity has that the other has not."""
+    names = [name for name in identity if identity[name] != known.get(name)]
+    others = [_OTHER[name] for name in names if name in _OTHER]
+    names = [name for name in names if name not in _OTHER]
+    if names:
+        there, here = (
+            ", ".join(f"{name}={of.get(name, 'nothing')}" for name in names)
+            for of in (known, identity)
+        )
+        others.append(f"{there} instead of {here}")
+    return " and with ".join(others)

@@ -1,5 +1,6 @@
 """ConvAutoencoder: its parameters, and how its modules are built."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
@@ -16,16 +17,28 @@ from torch import nn
 from . import _defaults
 from ._base import BaseAutoencoder
 from ._blocks import Blocks, in_blocks, is_dask
+from ._calls import on_one_state
 from ._canonical import output_dtype
 from ._codec import PlainCodec
-from ._convolutions import Fold, Layout, Unfold, conv_decoder, conv_encoder, conv_refiner, halved
-from ._environment import on_one_state
+from ._convolutions import (
+    Fold,
+    Layout,
+    Unfold,
+    conv_decoder,
+    conv_encoder,
+    conv_refiner,
+    doubt_about,
+    halved,
+)
+from ._memory import refuse_too_large_module
 from ._modules import LinearPathAutoencoder, corrupted
+from ._names import naming_ours
 from ._on_rows import fit_linear_path
 from ._ordered import completed
 from ._own import own_network
 from ._parameters import (
     CONSTRAINTS,
+    LARGEST,
     positive_integers,
     resolve_hidden_layer_sizes,
     resolve_latent_dim,
@@ -86,16 +99,16 @@ class ConvAutoencoder(BaseAutoencoder):
         ``decoder(latent_dim, shape)``. With the linear path they are what is added to PCA,
         from zero on; ``shape``
         is that of a picture, channels first.
-    linear_path : bool, default=True
+    linear_path : bool or "auto", default="auto"
         Whether codes and reconstructions start from PCA's. False gives the plain convolutional
-        autoencoder, which takes any ``latent_dim``.
+        autoencoder, which takes any ``latent_dim``. "auto" is True if the loss is
+        "mse" and neither `output_activation` nor `penalty` is set, else False.
     loss : {"mse", "mae", "huber", "bce", "poisson", "multinomial", "cosine"}, default="mse"
         Reconstruction loss: squared or absolute error, Huber's mixture of both, binary
         cross-entropy (X in [0, 1]), Poisson or multinomial deviance (counts), cosine distance.
-        All but "mse" need ``linear_path=False``; docs/losses.md says more.
+        All but "mse" train the plain network; docs/losses.md says more.
     output_activation : same choice as activation, or None, default=None
-        Last activation of the plain network, for example "sigmoid" for data in [0, 1]. Needs
-        ``linear_path=False``.
+        Last activation of the plain network, for example "sigmoid" for data in [0, 1].
     truncations : "auto" or tuple of int, default=None
         Lengths that codes can be cut to after `fit`, by `truncate`: networks are trained so that
         the first numbers of a code reconstruct as well as they can by themselves. "auto" is 1, 2,
@@ -105,7 +118,7 @@ class ConvAutoencoder(BaseAutoencoder):
         What codes are charged for in training: being far from zero, for many rows ("l1", sparse
         codes); changing with small changes of a row; or being far from standard normal, as in the
         variational autoencoder, whose codes are the means and whose `sample` draws new rows.
-        Needs ``linear_path=False``; all epochs are then made, and the last one is kept.
+        Trains the plain network; all epochs are then made, and the last one is kept.
     alpha : float, default=1.0
         Weight of the penalty against the logarithm of the loss, so that it has no unit; for
         "variational" 1.0 is the evidence lower bound.
@@ -151,14 +164,15 @@ class ConvAutoencoder(BaseAutoencoder):
         of a search over ``latent_dim``. Codes are the same with it and without. Needs an integer
         `random_state` to be of use; docs/scaling.md says more.
     callbacks : list of skorch callbacks, default=None
-        Told of every stage of training: the rehearsals, then the training on all rows. One that
+        Told of every stage of training: the trial runs, then the training on all rows. One that
         asks for an end, such as `skorch.callbacks.EarlyStopping`, ends that stage. Callbacks of
         scikit-learn 1.9 go to `set_callbacks`.
     random_state : int, RandomState instance or None, default=None
         Of the rows put aside, the first weights and the order of training. None takes fresh
         entropy; global random states are neither used nor changed.
     verbose : int, default=0
-        1 shows one progress bar (in a file, ten lines), 2 prints a line an epoch.
+        1 shows one progress bar (in a file, and from each worker of ``n_jobs``, about ten lines),
+        2 prints a line an epoch; both end with what was kept and what it gained on validation rows.
 
     Attributes
     ----------
@@ -176,11 +190,13 @@ class ConvAutoencoder(BaseAutoencoder):
         Share of the training rows' variance along each direction. Linear path only.
     nonlinear_gain_ : float
         Share of the variance of the rows put aside that the networks explained beyond PCA in
-        the rehearsal; 0.0 where PCA was kept. Linear path only.
+        the trial run; 0.0 where PCA was kept. Linear path only.
     module_ : torch.nn.Module
         The fitted networks.
     n_iter_ : int
         Epochs of the last training, on all rows; 0 where PCA was kept.
+    interrupted_ : bool
+        Whether Ctrl-C came in training or after it: the model is the best that had proved itself.
     history_ : list of dict
         One entry for each epoch of each stage: "stage", "epoch", "train_loss" and, but for the
         training on all rows, "valid_loss" (mean error of a row, as in `score_samples`),
@@ -227,11 +243,12 @@ class ConvAutoencoder(BaseAutoencoder):
         "input_shape": ["array-like", None],
         "channel_axis": [Integral, None],
         "channels": ["array-like", StrOptions({"auto"})],
-        "kernel_size": [Interval(Integral, 1, None, closed="left")],
-        "n_convs_per_stage": [Interval(Integral, 1, None, closed="left")],
+        "kernel_size": [Interval(Integral, 1, LARGEST, closed="both")],
+        "n_convs_per_stage": [Interval(Integral, 1, 100, closed="both")],
         "bottleneck": [StrOptions({"dense", "channels", "map"})],
     }
 
+    @naming_ours
     def __init__(
         self,
         latent_dim: float | None = None,
@@ -246,7 +263,7 @@ class ConvAutoencoder(BaseAutoencoder):
         activation: str = "gelu",
         encoder: Callable[..., Any] | None = None,
         decoder: Callable[..., Any] | None = None,
-        linear_path: bool = True,
+        linear_path: bool | str = "auto",
         loss: str = "mse",
         output_activation: str | None = None,
         truncations: Sequence[int] | str | None = None,
@@ -340,10 +357,12 @@ class ConvAutoencoder(BaseAutoencoder):
         X = in_blocks(X)
         if not flat and not is_dask(X):
             expected = self.input_shape if reset else self.input_shape_
-            if expected is not None and shape[1:] != tuple(expected):
-                raise ValueError(
-                    f"X holds arrays of shape {shape[1:]}, but input_shape is {tuple(expected)}."
-                )
+            if expected is not None:
+                expected = positive_integers(expected, "input_shape")
+                if shape[1:] != expected:
+                    raise ValueError(
+                        f"X holds arrays of shape {shape[1:]}, but input_shape is {expected}."
+                    )
             if not isinstance(X, Blocks):
                 X = np.asarray(X).reshape(len(X), -1)
         if reset:
@@ -359,9 +378,16 @@ class ConvAutoencoder(BaseAutoencoder):
         channels = self._resolve_channels(layout)
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size={self.kernel_size} must be odd.")
+        doubt = doubt_about(
+            layout,
+            shape_given=self.input_shape is not None,
+            axis_given=self.channel_axis is not None,
+        )
+        if doubt is not None:
+            warnings.warn(doubt, UserWarning, stacklevel=2)
         if self.bottleneck == "map":
             length = self._length_of_map(layout, channels)
-            latent_dim = resolve_latent_dim(length, self.linear_path, *X.shape)
+            latent_dim = resolve_latent_dim(length, self._has_linear_path, *X.shape)
         else:
             latent_dim = self._length_of_code(X, weights, options, rng)
         hidden = resolve_hidden_layer_sizes(
@@ -381,14 +407,27 @@ class ConvAutoencoder(BaseAutoencoder):
             "n_convs_per_stage": self.n_convs_per_stage,
             "bottleneck": self.bottleneck,
             "hidden_layer_sizes": hidden,
-            "dropout": _defaults.dropout(X.shape[0]) if self.linear_path else 0.0,
+            "dropout": _defaults.dropout(X.shape[0]) if self._has_linear_path else 0.0,
             "activation": self.activation,
         }
+        if not self._has_own_networks:
+            self._refuse_too_large(layout, latent_dim, architecture, options.device)
         self.latent_dim_ = latent_dim
         self._lengths = resolve_truncations(self.truncations, latent_dim)
-        learn = self._learn_residual if self.linear_path else self._learn_plain
+        learn = self._learn_residual if self._has_linear_path else self._learn_plain
         learn(X, weights, layout, latent_dim, architecture, options, rng)
         self.input_shape_ = layout.shape
+
+    def _refuse_too_large(self, layout, latent_dim, architecture, device):
+        """Raise MemoryError if there is no memory to train encoder and decoder."""
+
+        def build():
+            encoder = conv_encoder(layout, self._n_encoded(latent_dim), **architecture)
+            return nn.ModuleList([encoder, conv_decoder(layout, latent_dim, **architecture)])
+
+        names = ("channels", "kernel_size", "n_convs_per_stage", "hidden_layer_sizes")
+        sizes = {"latent_dim": latent_dim, **{name: architecture[name] for name in names}}
+        refuse_too_large_module(build, sizes, device)
 
     def _learn_residual(self, X, weights, layout, latent_dim, architecture, options, rng):
         """PCA, and networks on top of it where they help."""
@@ -450,7 +489,8 @@ class ConvAutoencoder(BaseAutoencoder):
         """Encoder and refiner, or None where not wanted, and decoder: ours or those given."""
         generator = torch.Generator().manual_seed(seed)
         network = partial(drawn, generator)
-        own = partial(own_network, with_gain=self.linear_path)
+        one_row = self.batch_size == 1
+        own = partial(own_network, with_gain=self._has_linear_path, one_row=one_row)
         shape = (layout.n_channels, *layout.extents)
         n_encoded = self._n_encoded(latent_dim)
         f = h = None

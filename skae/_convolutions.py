@@ -5,7 +5,7 @@ Each is an `nn.Sequential`, its last layer with weights the one that `starting_a
 """
 
 from dataclasses import dataclass
-from math import prod
+from math import isqrt, prod
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,10 @@ from ._modules import ACTIVATIONS, perceptron
 
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d}
 _CONV_TRANSPOSE = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d}
+
+
+# An axis of so few positions may count channels where the others are at least so long.
+_MOST_CHANNELS, _FEWEST_PIXELS = 4, 8
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,57 @@ class Layout:
     def extents(self):
         axes = range(len(self.shape))
         return tuple(self.shape[axis] for axis in axes if axis != self.channel_axis)
+
+
+def doubt_about(layout, *, shape_given, axis_given):
+    """A sentence on how rows are read where they may well be something else; None where not.
+
+    Parameters
+    ----------
+    layout : Layout
+    shape_given, axis_given : bool
+        Whether the user said so.
+
+    Examples
+    --------
+    >>> print(doubt_about(Layout((64,)), shape_given=False, axis_given=False))
+    X is read as signals of length 64. For pictures of 8 x 8 pass input_shape=(8, 8), for signals
+    input_shape=(64,).
+    """
+    shape = layout.shape
+    if len(shape) == 1:
+        return None if shape_given else _doubt_about_length(*shape)
+    if axis_given or (shape_given and len(shape) == 2):
+        return None
+    few, *others = sorted(shape)
+    axis = shape.index(few)
+    if few > _MOST_CHANNELS or others[0] < _FEWEST_PIXELS or axis == layout.channel_axis:
+        return None
+    if len(shape) == 2:
+        return (
+            f"X is read as pictures of height {shape[0]} and width {shape[1]}. If the axis of "
+            f"length {few} counts the channels of signals pass channel_axis={axis}, if not "
+            f"input_shape={shape}."
+        )
+    height, width, n_channels = shape
+    return (
+        f"X is read as pictures of height {height}, width {width} and {n_channels} channels. If "
+        f"the axis of length {few} counts channels pass channel_axis={axis}, if not "
+        f"channel_axis=2."
+    )
+
+
+def _doubt_about_length(length):
+    for n_channels in (1, 3):
+        side = isqrt(length // n_channels)
+        if n_channels * side**2 == length and side >= _FEWEST_PIXELS:
+            picture = (side, side) if n_channels == 1 else (side, side, n_channels)
+            return (
+                f"X is read as signals of length {length}. For pictures of "
+                f"{' x '.join(map(str, picture))} pass input_shape={picture}, for signals "
+                f"input_shape={(length,)}."
+            )
+    return None
 
 
 class Unfold(nn.Module):
@@ -102,7 +157,8 @@ def conv_encoder(
     ----------
     layout : Layout
     latent_dim : int
-        Length of the code. With a "map", the product of the last extents.
+        Length of the code. With a "map", so many times the product of the last extents as there
+        are numbers at each position.
     channels : tuple of int
         Channels after each stage.
     kernel_size : int
@@ -111,7 +167,8 @@ def conv_encoder(
         The first of a stage has stride 2.
     bottleneck : {"dense", "channels", "map"}
         Linear layers to the code; one convolution over all that is left, to ``latent_dim``
-        channels; or one to a single channel, whose positions are the code.
+        channels; or one to a single channel, whose positions are the code (the channels after it
+        are what else an encoder says of each position).
     hidden_layer_sizes : tuple of int
         Of the linear layers, for the dense bottleneck.
     dropout : float
@@ -185,13 +242,13 @@ def conv_decoder(
 
 
 def _last_convolution(conv, n_inputs, n_outputs, extents, bottleneck):
-    """To or from the code: ``latent_dim`` channels at one position, or one at every position."""
+    """To or from the code: all its channels at one position, or few at every position."""
     if bottleneck == "channels":
         return conv(n_inputs, n_outputs, extents)
     if conv in _CONV.values():
-        n_outputs = 1
+        n_outputs //= prod(extents)
     else:
-        n_inputs = 1
+        n_inputs //= prod(extents)
     return conv(n_inputs, n_outputs, 1)
 
 

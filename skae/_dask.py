@@ -1,5 +1,6 @@
 """Rows of a dask array, asked where they are."""
 
+import sys
 from functools import partial
 from itertools import accumulate, pairwise
 from operator import getitem
@@ -78,6 +79,9 @@ def _apart(value):
 
 
 def _computed(tasks):
+    if "distributed" not in sys.modules:
+        # Nothing to warn, and what is set before it has loaded its defaults would replace them.
+        return dask.compute(*tasks)
     # What we send is large on purpose: a worker that dies then takes nothing of ours with it.
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
         return dask.compute(*tasks)

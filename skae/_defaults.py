@@ -11,25 +11,29 @@ FURTHER_DIRECTIONS = 256
 # A stream of batches is taken for so many rows.
 ROWS_OF_STREAM = 20_000
 
-# More rows than these pay for their networks by narrower layers; fewer than these need dropout.
-_MANY_ROWS, _FEW_ROWS = 20_000, 5_000
+# Fewer rows than these need dropout.
+_FEW_ROWS = 5_000
 
 # Up to these lengths a code is very short or short; from the other on, one wide layer does better
 # than several.
 _VERY_SHORT_CODE, _SHORT_CODE, _LONG_CODE = 4, 16, 64
 
+# Widths of a layer; rows of at most so many columns want no wider one than the middle of these.
+_NARROWEST, _NARROW, _WIDE, _WIDEST = 64, 512, 1024, 2048
+_FEW_COLUMNS = 128
+
 
 def hidden_layer_sizes(n, p, k):
     """Widths of the encoder's hidden layers in the residual form.
 
-    Depth pays for short codes and where rows outnumber columns, width everywhere else.
+    Depth pays for short codes and where rows outnumber columns, width everywhere else. Few rows do
+    not fill a wide layer.
     """
-    width = 1024 if n > _MANY_ROWS or p <= 128 else 2048
     if k >= _LONG_CODE or (k > _SHORT_CODE and n < p):
-        return (2 * width,) if k <= 256 else (1024,)
-    if n <= _FEW_ROWS:
-        return (width, 256)
-    return (width, 512) if k > _SHORT_CODE or n < p else (width, 512, 256)
+        return (_WIDEST,) if k <= 256 else (_WIDE,)
+    widest = _NARROW if p <= _FEW_COLUMNS else _WIDE
+    width = min(widest, max(_NARROWEST, 2 ** int(log2(n))))
+    return (width, width // 4)
 
 
 def dropout(n):
@@ -60,7 +64,7 @@ def dense_schedule(n, p):
 
     Rows with more columns than rows are noisier, and want a lower rate.
     """
-    return 1600, 16, 0.001 if n < p else 0.0025
+    return 600, 8, 0.002 if n < p else 0.0025
 
 
 def conv_schedule(n, p):

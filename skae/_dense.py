@@ -12,9 +12,10 @@ from . import _defaults
 from ._base import BaseAutoencoder
 from ._canonical import output_dtype
 from ._codec import PlainCodec, PrincipalCodec
-from ._gate import Verdict
+from ._gate import LONGEST_NONLINEAR_CODE, Verdict
 from ._memory import refuse_too_large
 from ._modules import ResidualAutoencoder, corrupted, perceptron
+from ._names import naming_ours
 from ._ordered import completed
 from ._own import own_network
 from ._parameters import resolve_hidden_layer_sizes, resolve_truncations
@@ -57,16 +58,16 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         ``decoder(latent_dim, n_outputs)``. With the linear path they are what is added to PCA,
         from zero on, and work on ``min(latent_dim + 256, n_samples, n_features)`` scores;
         else they work on the columns of X.
-    linear_path : bool, default=True
+    linear_path : bool or "auto", default="auto"
         Whether codes and reconstructions start from PCA's. False gives the plain mirrored
-        perceptron on X itself, which takes any ``latent_dim``.
+        perceptron on X itself, which takes any ``latent_dim``. "auto" is True if the loss is
+        "mse" and neither `output_activation` nor `penalty` is set, else False.
     loss : {"mse", "mae", "huber", "bce", "poisson", "multinomial", "cosine"}, default="mse"
         Reconstruction loss: squared or absolute error, Huber's mixture of both, binary
         cross-entropy (X in [0, 1]), Poisson or multinomial deviance (counts), cosine distance.
-        All but "mse" need ``linear_path=False``; docs/losses.md says more.
+        All but "mse" train the plain network; docs/losses.md says more.
     output_activation : same choice as activation, or None, default=None
-        Last activation of the plain network, for example "sigmoid" for data in [0, 1]. Needs
-        ``linear_path=False``.
+        Last activation of the plain network, for example "sigmoid" for data in [0, 1].
     truncations : "auto" or tuple of int, default=None
         Lengths that codes can be cut to after `fit`, by `truncate`: networks are trained so that
         the first numbers of a code reconstruct as well as they can by themselves. "auto" is 1, 2,
@@ -76,7 +77,7 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         What codes are charged for in training: being far from zero, for many rows ("l1", sparse
         codes); changing with small changes of a row; or being far from standard normal, as in the
         variational autoencoder, whose codes are the means and whose `sample` draws new rows.
-        Needs ``linear_path=False``; all epochs are then made, and the last one is kept.
+        Trains the plain network; all epochs are then made, and the last one is kept.
     alpha : float, default=1.0
         Weight of the penalty against the logarithm of the loss, so that it has no unit; for
         "variational" 1.0 is the evidence lower bound.
@@ -101,9 +102,9 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
     weight_decay : float, default=0.3
         Decoupled weight decay of AdamW.
     early_stopping : bool, default=True
-        Train no longer than the rows put aside approve of. With the linear path they judge a
-        rehearsal of a quarter of the epochs, and the training on all rows that follows is as
-        long as the rehearsal promises. Without it, training stops when they have not improved
+        Train no longer than the rows put aside approve of. With the linear path they judge
+        trial runs of a quarter of the epochs, and the training on all rows that follows is as
+        long as they promise. Without it, training stops when they have not improved
         for `n_iter_no_change` epochs.
     validation_fraction : float, default=0.1
         Share of the rows to put aside, in runs of neighbouring rows.
@@ -128,14 +129,15 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         of a search over ``latent_dim``. Codes are the same with it and without. Needs an integer
         `random_state` to be of use; docs/scaling.md says more.
     callbacks : list of skorch callbacks, default=None
-        Told of every stage of training: the rehearsals, then the training on all rows. One that
+        Told of every stage of training: the trial runs, then the training on all rows. One that
         asks for an end, such as `skorch.callbacks.EarlyStopping`, ends that stage. Callbacks of
         scikit-learn 1.9 go to `set_callbacks`.
     random_state : int, RandomState instance or None, default=None
         Of the rows put aside, the first weights and the order of training. None takes fresh
         entropy; global random states are neither used nor changed.
     verbose : int, default=0
-        1 shows one progress bar (in a file, ten lines), 2 prints a line an epoch.
+        1 shows one progress bar (in a file, and from each worker of ``n_jobs``, about ten lines),
+        2 prints a line an epoch; both end with what was kept and what it gained on validation rows.
 
     Attributes
     ----------
@@ -151,11 +153,13 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         Share of the training rows' variance along each direction. Linear path only.
     nonlinear_gain_ : float
         Share of the variance of the rows put aside that the networks explained beyond PCA in
-        the rehearsal; 0.0 where PCA was kept. Linear path only.
+        the trial run; 0.0 where PCA was kept. Linear path only.
     module_ : torch.nn.Module
         The fitted networks.
     n_iter_ : int
         Epochs of the last training, on all rows; 0 where PCA was kept.
+    interrupted_ : bool
+        Whether Ctrl-C came in training or after it: the model is the best that had proved itself.
     history_ : list of dict
         One entry for each epoch of each stage: "stage", "epoch", "train_loss" and, but for the
         training on all rows, "valid_loss" (mean error of a row, as in `score_samples`),
@@ -195,6 +199,7 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
 
     _schedule = staticmethod(_defaults.dense_schedule)
 
+    @naming_ours
     def __init__(
         self,
         latent_dim: float | None = None,
@@ -203,7 +208,7 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         activation: str = "gelu",
         encoder: Callable[..., Any] | None = None,
         decoder: Callable[..., Any] | None = None,
-        linear_path: bool = True,
+        linear_path: bool | str = "auto",
         loss: str = "mse",
         output_activation: str | None = None,
         truncations: Sequence[int] | str | None = None,
@@ -263,13 +268,15 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
     def _fit_rows(self, X, weights, options, rng):
         latent_dim = self._length_of_code(X, weights, options, rng)
         auto = (
-            _defaults.hidden_layer_sizes(*X.shape, latent_dim) if self.linear_path else (512, 256)
+            _defaults.hidden_layer_sizes(*X.shape, latent_dim)
+            if self._has_linear_path
+            else (512, 256)
         )
         hidden = resolve_hidden_layer_sizes(self.hidden_layer_sizes, auto)
         self._lengths = resolve_truncations(self.truncations, latent_dim)
         self._masked = self._share_masked(*X.shape, latent_dim)
         self.latent_dim_ = latent_dim
-        learn = self._learn_residual if self.linear_path else self._learn_plain
+        learn = self._learn_residual if self._has_linear_path else self._learn_plain
         learn(X, weights, latent_dim, hidden, options, rng)
 
     def _learn_residual(self, X, weights, latent_dim, hidden, options, rng):
@@ -280,6 +287,13 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
             n_directions = min(*X.shape, latent_dim + _defaults.FURTHER_DIRECTIONS)
         if self._has_own_networks:  # which may fail: before long work
             self._networks(0, [n_directions, *hidden, latent_dim])
+        elif has_networks:
+            refuse_too_large(
+                [n_directions, *hidden, latent_dim],
+                options.device,
+                linear_path=True,
+                n_networks=2 if latent_dim <= LONGEST_NONLINEAR_CODE else 1,
+            )
         rows, basis = self._principal_basis(X, weights, n_directions, latent_dim, options, rng)
         network_seed = rng.randint(2**31)
         dropout = _defaults.dropout(X.shape[0])
@@ -317,7 +331,8 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
     def _networks(self, seed, sizes, dropout=0.0, encoder=True):
         """Encoder, or None where it is not wanted, and decoder: ours or those that were given."""
         generator = torch.Generator().manual_seed(seed)
-        own = partial(own_network, with_gain=self.linear_path)
+        one_row = self.batch_size == 1
+        own = partial(own_network, with_gain=self._has_linear_path, one_row=one_row)
         n_inputs, *hidden, latent_dim = sizes
         n_encoded = self._n_encoded(latent_dim)
         f = None
@@ -338,7 +353,7 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         """What ``corruption`` means."""
         if self.corruption != "auto":
             return self.corruption
-        return _defaults.corruption(n, p, latent_dim) if self.linear_path else 0.0
+        return _defaults.corruption(n, p, latent_dim) if self._has_linear_path else 0.0
 
     def _linear_module(self):
         scale = torch.ones(self.latent_dim_, dtype=torch.float32)
@@ -355,7 +370,7 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         rows = rows_of(X, weights=weights, device=options.device)
         sizes = [X.shape[1], *hidden, latent_dim]
         if not self._has_own_networks:
-            refuse_too_large(sizes, options.device)
+            refuse_too_large(sizes, options.device, linear_path=False)
         network_seed = rng.randint(2**31)
 
         def build():
@@ -375,20 +390,17 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
 
     def _cut(self, latent_dim):
         self.module_ = self.module_.cut(latent_dim)
-        if not self.linear_path:
+        if not self._has_linear_path:
             return
         directions = np.concatenate([self.components_, self._further_components]).T
         if self.module_.decoder is None:
             self.module_, directions = self._linear_module(), directions[:, :latent_dim]
         self._keep_directions(torch.from_numpy(directions))
-        if hasattr(self, "_seen"):
-            n_seen, variances, total_variance = self._seen
-            self._seen = (n_seen, variances[: directions.shape[1]], total_variance)
-        vars(self).pop("_stream", None)
+        self._cut_history(directions.shape[1])
 
     def _codec(self):
         module = self._module_on_device()
-        if not self.linear_path:
+        if not self._has_linear_path:
             return PlainCodec(module, self._on_device(self.mean_), self.latent_dim_)
         arrays = (self.mean_, self.components_, self._further_components)
         return PrincipalCodec(*map(self._on_device, arrays), module)

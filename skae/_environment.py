@@ -4,53 +4,16 @@ Only what a thread has to itself is set, for as long as a call lasts. What torch
 process stays as it is: types are named wherever tensors are made, and products are widened.
 """
 
-from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
-from copy import copy
-from functools import wraps
-from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ._device import explaining_lack_of_memory
-
-P = ParamSpec("P")
-T = TypeVar("T")
-S = TypeVar("S")
-
 # Of these kinds of device autocast is switched off.
 _AUTOCAST = ("cpu", "cuda", "mps", "xpu")
 
 _USUAL_ERRORS = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
-
-
-def in_neutral_surroundings(function: Callable[P, T]) -> Callable[P, T]:
-    """A public function that gives the same whatever is set around its call."""
-
-    @wraps(function)
-    def neutral(*args: P.args, **kwargs: P.kwargs) -> T:
-        with neutral_surroundings():
-            return function(*args, **kwargs)
-
-    return neutral
-
-
-def on_one_state(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
-    """A public method that works on the estimator as it is when the call begins.
-
-    In another thread it may be fitted anew meanwhile. The surroundings are neutral, and a device
-    without room gets a sentence.
-    """
-
-    @wraps(method)
-    def steady(self: S, *args: P.args, **kwargs: P.kwargs) -> T:
-        state = copy(self)
-        with neutral_surroundings(), explaining_lack_of_memory(method.__name__, state.device):
-            return method(state, *args, **kwargs)
-
-    return steady
 
 
 @contextmanager

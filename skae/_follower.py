@@ -5,6 +5,8 @@ from math import sqrt
 
 import torch
 
+from ._device import in_bfloat16
+from ._net import n_batches
 from ._random import drawing_from
 from ._scores import widen_reach
 
@@ -98,17 +100,21 @@ class Follower:
         seed = self._seed + self.n_steps
         order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
         with drawing_from(torch.Generator(y.device).manual_seed(seed), self.module):
-            for numbers in order.split(self._options.batch_size):
+            for numbers in order.tensor_split(self._starts(len(y))):
                 batch = y[numbers.to(y.device)]
                 self._optimizer.zero_grad()
-                torch.clear_autocast_cache()  # kept from step to step inside of the user's autocast
-                with torch.autocast(y.device.type, torch.bfloat16, enabled=self._options.bfloat16):
+                with in_bfloat16(y.device.type, self._options.bfloat16):
                     y_hat = self.module(batch)
                 loss = loss_of(y_hat, batch) / unit**2
                 loss.backward()
                 self._step()
                 total += loss.detach() * len(batch)
         return float(total) / len(y) * unit**2
+
+    def _starts(self, n_rows):
+        """Where batches begin, the first apart."""
+        size = self._options.batch_size
+        return [size * i for i in range(1, n_batches(n_rows, size))]
 
     def to(self, device):
         self.module.to(device)
@@ -129,3 +135,5 @@ class Follower:
                 self.average.parameters(), self.module.parameters(), strict=True
             ):
                 mean.lerp_(weight, forgotten)
+            for old, new in zip(self.average.buffers(), self.module.buffers(), strict=True):
+                old.copy_(new)  # such as what a batch normalisation has seen

@@ -1,9 +1,9 @@
-"""The gate: non-linear networks stay only where unseen rows say they beat PCA.
+"""The gate: non-linear networks stay only where validation rows say that they beat PCA.
 
-Some rows are put aside and play no part in the basis or in training. In a rehearsal, a short
-training on the others, the linear model, the linear code with a non-linear decoder, and the fully
-non-linear pair are compared on them; the simplest that is not clearly beaten wins, and is then
-trained afresh on all rows.
+Validation rows play no part in the basis or in the training of a trial run, a short training on
+the other rows. On them the fully non-linear pair and, where its gain is small or the code long, the
+linear code with a non-linear decoder are compared with the linear model; the simplest that is not
+clearly beaten wins, and its training goes on with all rows.
 """
 
 import warnings
@@ -15,8 +15,10 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from ._device import in_float64, in_pieces
-from ._modules import Autoencoder
+from ._modules import Autoencoder, with_networks_of
 from ._net import row_set
+from ._progress import PlannedStage
+from ._tall import squared_lengths
 from ._training import Interrupted, Stage, TrainingOptions, train, warn_if_cut_short
 
 # Length of a rehearsal, as a share of the epochs.
@@ -32,12 +34,25 @@ FEWEST_UNSEEN = 8
 # was rehearsed: a small gain could be lost again. Shares of the variance.
 _WORTHWHILE, _SAFE = 0.001, 0.02
 
+# Where PCA leaves less of the variance, networks would have to gain half of it to be worthwhile.
+_LEAST_LEFT = 2 * _WORTHWHILE
+
 # What a non-linear encoder must gain over a non-linear decoder alone, as a share of the variance:
 # it moves the codes away from PCA's, which classifiers feel (docs/design.md).
 _ENCODER_PRICE = 0.003
 
+# Up to this length a non-linear encoder that gains so much has always been worth its price.
+_SHORT_CODE = 16
+
 # Codes longer than this have never gained from a non-linear encoder: it is not rehearsed.
 LONGEST_NONLINEAR_CODE = 256
+
+# Stages, as `history_` names them.
+_TRIALS = {False: "trial run of the decoder", True: "trial run of both networks"}
+_FINAL = "training on all rows"
+
+# What an epoch costs without and with a non-linear encoder: for the time left.
+_COSTS = {False: 0.6, True: 1.0}
 
 # Rows whose errors are computed at a time.
 _BATCH = 1024
@@ -87,7 +102,7 @@ class Ground:
             weights @ self.linear_errors[numbers],
             weights @ self.squared_norms[numbers],
         )
-        return 1 - float(error / variance)
+        return 1 - float(error / (variance or 1.0))
 
     @torch.inference_mode()
     def errors(self, module, numbers, length=None):
@@ -109,7 +124,7 @@ class Ground:
         if not module.lengths:
             return {}
         pca, weights = self.build(False), self.weights[numbers]
-        variance = weights @ self.squared_norms[numbers]
+        variance = weights @ self.squared_norms[numbers] or 1.0
         return {
             length: weights
             @ (self.errors(pca, numbers, length) - self.errors(module, numbers, length))
@@ -158,84 +173,194 @@ def fit_residuals(
     Parameters
     ----------
     held : Ground
-        In a basis that has not seen the unseen rows: for the rehearsals.
+        In a basis that has not seen the validation rows, its coordinates as near as can be to
+        those of ``whole``: for the trial runs.
     whole : Ground
         In the basis of all rows: for the final training.
     fitted, unseen : ndarray of int
-        Numbers of the rows to rehearse on, and of those to judge by, at least `FEWEST_UNSEEN`.
+        Indices of the rows for trial runs, and of the validation rows, at least `FEWEST_UNSEEN`.
     latent_dim : int
         Length of the code.
     options : TrainingOptions
     seed : int
     """
-    n_rehearsed = _length_of_rehearsal(len(fitted), options)
-    candidates = _candidates(latent_dim)
-    options.report.plan(len(candidates) * n_rehearsed + options.max_epochs)
-    weights = held.weights[unseen]
-    variance = weights @ held.squared_norms[unseen]
-    history, gains, gains_when_cut, best_epochs = [], [], [], []
-    try:
-        for encoder in candidates:
-            module = held.build(encoder)
-            name = "rehearsal of both networks" if encoder else "rehearsal of the decoder"
-            rehearsal = train(
-                module,
-                held.rows(fitted),
-                replace(options, max_epochs=n_rehearsed),
-                unseen=held.rows(unseen),
-                seed=seed,
-                stage=Stage(name, held.explained_by_pca(unseen)),
-            )
-            history += rehearsal
-            gain = weights * (held.linear_errors[unseen] - held.errors(module, unseen))
-            gains_when_cut.append(held.gains_when_cut(module, unseen))
-            # Codes that may be cut have to beat PCA at every length.
-            gains.append(gain if min(gains_when_cut[-1].values(), default=0) >= 0 else 0 * gain)
-            best_epochs.append(_best_epoch(rehearsal))
-    except Interrupted as stop:
-        _warn("Interrupted before the networks had proved themselves: the model is PCA.")
-        return Verdict(history=history + stop.history)
-    encoder = bool(gains[-1].sum() - gains[0].sum() > _ENCODER_PRICE * variance)
-    gain = float(gains[encoder].sum() / variance)
-    if gain < _WORTHWHILE or not _clearly_positive(gains[encoder]):
-        options.report.plan(len(history))
-        return Verdict(history=history)
+    return _Selection(held, whole, fitted, unseen, latent_dim, options, seed).verdict()
 
-    n_epochs = options.max_epochs
-    if options.early_stopping:
-        stretch = n_epochs / n_rehearsed if gain > _SAFE else 1
-        n_epochs = round(best_epochs[encoder] * stretch)
-    options.report.plan(len(history) + n_epochs)
-    module = whole.build(encoder)
-    everything = np.arange(len(fitted) + len(unseen))
-    try:
-        training = train(
-            module,
-            whole.rows(everything),
-            replace(options, max_epochs=n_epochs),
-            seed=seed,
-            stage=Stage("training on all rows", whole.explained_by_pca(everything)),
+
+@dataclass(frozen=True)
+class _Trial:
+    """A trial run and how it ended on the validation rows: ``gains`` is that of each."""
+
+    encoder: bool
+    module: Autoencoder
+    gains: np.ndarray
+    gains_when_cut: dict
+    best_epoch: int
+
+
+class _Selection:
+    """Trial runs, the choice among them, and the final training. See `fit_residuals`."""
+
+    def __init__(self, held, whole, fitted, unseen, latent_dim, options, seed):
+        self.held, self.whole = held, whole
+        self.fitted, self.unseen = fitted, unseen
+        self.latent_dim = latent_dim
+        self.options = options
+        self.seed = seed
+        self.history = []
+        self.n_tried = _length_of_rehearsal(len(fitted), options)
+        self.variance = held.weights[unseen] @ held.squared_norms[unseen] or 1.0
+        self.of_pca = held.explained_by_pca(unseen)
+
+    def verdict(self):
+        winner, why_pca = self._winner()
+        if winner is None:
+            return self._pca(why_pca)
+        gain = self._share(winner)
+        module, training = self._trained_on_all(winner, gain)
+        self.history += training
+        if not self._is_ahead(module):
+            if not self.options.interrupts.n:
+                _warn("Training ended behind PCA: the model is PCA.")
+            return self._pca("PCA kept: the training on all rows ended behind it")
+        if self.options.interrupts.n:
+            n_epochs = len(self.history)
+            _warn(f"Interrupted after {n_epochs} epochs: the networks so far are kept.")
+        warn_if_cut_short(training, self.options)
+        self.options.report.conclude(
+            f"networks kept: {_percent(gain)} of the variance on validation rows in the trial run "
+            f"(PCA {self.of_pca:.3f})",
+            interrupted=self.options.interrupts.n > 0,
         )
-    except Interrupted as stop:
-        training = stop.history
-        _warn(f"Interrupted after {len(training)} of {n_epochs} epochs: the best is kept.")
-    history += training
-    ahead = weights @ whole.errors(module, unseen) < weights @ whole.linear_errors[unseen]
-    if not ahead or min(whole.gains_when_cut(module, unseen).values(), default=0) < 0:
-        _warn("Training ended behind PCA: the model is PCA.")
-        return Verdict(history=history)
-    warn_if_cut_short(training, options)
-    return Verdict(module, gain, len(training), gains_when_cut[encoder], history)
+        return Verdict(module, gain, len(training), winner.gains_when_cut, self.history)
+
+    def _winner(self):
+        """The best of the trial runs; None, and why, if it is not clearly better than PCA."""
+        both = self._tried(True) if self.latent_dim <= LONGEST_NONLINEAR_CODE else None
+        # At short codes the decoder alone never does much better than the pair.
+        foreseen = self.latent_dim <= _SHORT_CODE and not self._is_slight(both)
+        if foreseen or (both and self.options.interrupts.n):
+            best = both
+        else:
+            best = alone = self._tried(False)
+            if both and both.gains.sum() - alone.gains.sum() > _ENCODER_PRICE * self.variance:
+                best = both
+        if not self._is_better_than_pca(best):
+            return None, _why_pca(self._share(best), best.gains_when_cut)
+        return best, None
+
+    def _is_better_than_pca(self, trial):
+        return self._share(trial) >= _WORTHWHILE and _clearly_positive(trial.gains)
+
+    def _is_slight(self, trial):
+        """Whether a trial run gained something, but may have moved the codes for too little."""
+        return self._is_better_than_pca(trial) and self._share(trial) <= _SAFE
+
+    def _tried(self, encoder):
+        """A trial run, with a non-linear encoder or without; one that was interrupted counts."""
+        self._plan(encoder, self.options.max_epochs, at_most=True)
+        held, module = self.held, self.held.build(encoder)
+        try:
+            history = train(
+                module,
+                held.rows(self.fitted),
+                replace(self.options, max_epochs=self.n_tried),
+                unseen=held.rows(self.unseen),
+                seed=self.seed,
+                stage=Stage(_TRIALS[encoder], self.of_pca),
+            )
+        except Interrupted as stop:
+            history = stop.history
+        self.history += history
+        errors = held.errors(module, self.unseen)
+        gains = held.weights[self.unseen] * (held.linear_errors[self.unseen] - errors)
+        when_cut = held.gains_when_cut(module, self.unseen)
+        if not history or min(when_cut.values(), default=0) < 0:
+            gains = 0 * gains  # codes that may be cut have to beat PCA at every length
+        return _Trial(encoder, module, gains, when_cut, _best_epoch(history))
+
+    def _trained_on_all(self, winner, gain):
+        """The winner in the basis of all rows, trained further on all rows: module and history."""
+        options, n_epochs = self.options, max(1, self.options.max_epochs - self.n_tried)
+        if options.early_stopping:
+            stretch = n_epochs / self.n_tried if gain > _SAFE else 1
+            n_epochs = max(1, round(winner.best_epoch * stretch))
+        module = with_networks_of(winner.module, self.whole.build(winner.encoder))
+        if options.interrupts.n:
+            return module, []
+        self._plan(winner.encoder, n_epochs, at_most=False)
+        everything = np.arange(len(self.fitted) + len(self.unseen))
+        try:
+            return module, train(
+                module,
+                self.whole.rows(everything),
+                replace(options, max_epochs=n_epochs),
+                seed=self.seed + 1,
+                stage=Stage(_FINAL, self.whole.explained_by_pca(everything)),
+            )
+        except Interrupted as stop:
+            return module, stop.history
+
+    def _is_ahead(self, module):
+        """Whether a module beats PCA on the validation rows, in the basis of all rows."""
+        whole, unseen = self.whole, self.unseen
+        gains = whole.linear_errors[unseen] - whole.errors(module, unseen)
+        of_cut = whole.gains_when_cut(module, unseen).values()
+        return whole.weights[unseen] @ gains > 0 and min(of_cut, default=0) >= 0
+
+    def _share(self, trial):
+        """Share of the variance of the validation rows that a trial run gained."""
+        return float(trial.gains.sum() / self.variance)
+
+    def _pca(self, why):
+        if self.options.interrupts.n:
+            _warn(
+                "Interrupted before the networks had proved themselves on validation rows: the "
+                "model is PCA."
+            )
+            why = "PCA kept: the networks had not proved themselves"
+        self.options.report.conclude(why, interrupted=self.options.interrupts.n > 0)
+        return Verdict(history=self.history)
+
+    def _plan(self, encoder, n_epochs, *, at_most):
+        """Tell what is done and what lies ahead, as far as is known."""
+        trials = dict.fromkeys(epoch["stage"] for epoch in self.history)
+        if at_most:
+            trials |= dict.fromkeys([_TRIALS[encoder]])
+        costs = {_TRIALS[kind]: _COSTS[kind] * len(self.fitted) for kind in (False, True)}
+        stages = [
+            PlannedStage(name, name, self.n_tried, costs[name]) for name in trials if name in costs
+        ]
+        cost = _COSTS[encoder] * (len(self.fitted) + len(self.unseen))
+        stages.append(PlannedStage(_FINAL, _FINAL, n_epochs, cost))
+        self.options.report.plan(stages, at_most=at_most)
 
 
-def most_epochs(latent_dim, options):
+def leaves_too_little(codes, squared_norms, weights):
+    """Whether PCA leaves so little of the variance of rows that no network is worth training.
+
+    Parameters
+    ----------
+    codes : Tensor of shape (n, k)
+        Those of PCA.
+    squared_norms, weights : ndarray of shape (n,)
+    """
+    left = weights @ (squared_norms - squared_lengths(codes))
+    return left < _LEAST_LEFT * (weights @ squared_norms) or not squared_norms.any()
+
+
+def kept_pca(options, n_unseen):
+    """PCA, since networks cannot be judged or too little is left for them."""
+    why = f"it leaves less than {100 * _LEAST_LEFT:g} % of the variance"
+    if n_unseen < FEWEST_UNSEEN:
+        why = f"there are {n_unseen} validation rows, and networks need {FEWEST_UNSEEN}"
+    options.report.conclude(f"PCA kept: {why}")
+    return Verdict()
+
+
+def most_epochs(options):
     """How many epochs `fit_residuals` makes at most."""
-    return len(_candidates(latent_dim)) * _length_of_rehearsal(0, options) + options.max_epochs
-
-
-def _candidates(latent_dim):
-    """Without and with a non-linear encoder, as far as each is worth a rehearsal."""
-    return [False, True] if latent_dim <= LONGEST_NONLINEAR_CODE else [False]
+    return 2 * _length_of_rehearsal(0, options) + options.max_epochs
 
 
 def _length_of_rehearsal(n_rows, options):
@@ -243,12 +368,27 @@ def _length_of_rehearsal(n_rows, options):
     return max(min(fewest, options.max_epochs), round(_REHEARSAL * options.max_epochs))
 
 
+def _why_pca(gain, gains_when_cut):
+    if min(gains_when_cut.values(), default=0) < 0:
+        return "PCA kept: codes that are cut were worse than PCA's on validation rows"
+    why = "not clearly more than 0"
+    if gain < _WORTHWHILE:
+        why = f"less than {100 * _WORTHWHILE:g} %"
+    gained = f"{_percent(gain)} of the variance on validation rows"
+    return f"PCA kept: the networks gained {gained}, {why}"
+
+
+def _percent(gain):
+    digits = 1 if abs(gain) >= 0.001 else 2
+    return f"{100 * gain:+.{digits}f} %"
+
+
 def _warn(sentence):
     warnings.warn(sentence, ConvergenceWarning, stacklevel=2)
 
 
 def _best_epoch(history):
-    losses = np.array([epoch["valid_loss"] for epoch in history])
+    losses = np.array([epoch["valid_loss"] for epoch in history] or [np.inf])
     return 1 + int(np.argmin(np.where(np.isnan(losses), np.inf, losses)))
 
 

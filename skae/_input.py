@@ -7,6 +7,9 @@ from sklearn.utils.validation import _check_n_features, validate_data
 from ._blocks import Blocks, in_blocks, is_dask, pieces
 from ._canonical import canonical_csr, output_dtype
 
+# Of larger values float32, in which networks are trained, cannot hold every sum.
+_LARGEST = 1e32
+
 
 def validated(estimator, X, *, reset, in_random_order):
     """X as an array, a CSR matrix in floating point, or `Blocks`.
@@ -37,7 +40,21 @@ def validated(estimator, X, *, reset, in_random_order):
         dtype="numeric",
         ensure_min_samples=2 if reset else 1,
     )
+    _check_range(X)
     return canonical_csr(X, output_dtype(X.dtype)) if sp.issparse(X) else X
+
+
+def _check_range(X):
+    """Raise ValueError where X has values that are too large to compute with."""
+    values = X.data if sp.issparse(X) else X
+    if values.dtype.kind != "f" or not values.size:
+        return
+    for value in map(float, (values.min(), values.max())):
+        if abs(value) > _LARGEST:
+            raise ValueError(
+                f"X has a value of {value:.3g}, but all must be between {-_LARGEST:.0e} and "
+                f"{_LARGEST:.0e}: divide X by its scale."
+            )
 
 
 def _validated_blocks(estimator, X, reset):
@@ -54,4 +71,4 @@ def _validated_blocks(estimator, X, reset):
 def _check(block):
     """Raise ValueError where a block of rows is no X."""
     for part in pieces(block):
-        check_array(part, accept_sparse="csr", dtype="numeric", input_name="X")
+        _check_range(check_array(part, accept_sparse="csr", dtype="numeric", input_name="X"))

@@ -11,7 +11,7 @@ from ._canvas import axes_for, check_matplotlib, styled
 class LossCurveDisplay:
     """Errors in training and on the rows put aside, epoch by epoch, one stage after the other.
 
-    Each stage has a colour: the rehearsals that decide whether networks are worth it, then the
+    Each stage has a colour: the trial runs that decide whether networks are worth it, then the
     training on all rows. Dotted is the error of PCA on the rows by which a stage is judged: those
     put aside, or all rows where none are. Make one by `from_estimator` or `from_history`.
 
@@ -47,7 +47,7 @@ class LossCurveDisplay:
     >>> autoencoder = DenseAutoencoder(8, max_epochs=8, random_state=0).fit(X[:1000])
     >>> display = LossCurveDisplay.from_estimator(autoencoder)
     >>> list(display.pca_levels)
-    ['rehearsal of the decoder', 'rehearsal of both networks', 'training on all rows']
+    ['trial run of the decoder', 'trial run of both networks', 'training on all rows']
     """
 
     def __init__(self, history, *, note=None):
@@ -70,8 +70,8 @@ class LossCurveDisplay:
 
         Parameters
         ----------
-        estimator : DenseAutoencoder or ConvAutoencoder
-            Fitted.
+        estimator : DenseAutoencoder, ConvAutoencoder or Pipeline
+            Fitted; of a Pipeline, its last step that is an autoencoder.
         ax : matplotlib Axes, default=None
             Where to draw; None for a new figure.
         train_kw : dict, default=None
@@ -88,15 +88,16 @@ class LossCurveDisplay:
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         check_is_fitted(estimator)
-        if not hasattr(estimator, "history_"):
+        given, estimator = estimator, _last_trained(estimator)
+        if estimator is None:
             raise TypeError(
-                f"estimator must be an autoencoder of skae, got {type(estimator).__name__}; of a "
-                f"Pipeline, give the step that is one."
+                f"estimator must be an autoencoder of skae, or a Pipeline with one among its "
+                f"steps, got {type(given).__name__}."
             )
         history, note = estimator.history_, None
         if not history:
             note = "Nothing was trained: the model is PCA."
-        elif estimator.linear_path and not estimator.nonlinear_gain_:
+        elif getattr(estimator, "nonlinear_gain_", None) == 0:
             note = "PCA was kept: no network was clearly better."
         return cls(history, note=note).plot(
             ax=ax, train_kw=train_kw, valid_kw=valid_kw, pca_kw=pca_kw
@@ -206,6 +207,14 @@ class LossCurveDisplay:
             ax.set_title(self.note, loc="left", fontsize="medium")
         if not handles:
             ax.set_axis_off()
+
+
+def _last_trained(estimator):
+    """The estimator, or the last step of a pipeline, that has a history; None if there is none."""
+    if hasattr(estimator, "history_"):
+        return estimator
+    found = (_last_trained(step) for _, step in reversed(getattr(estimator, "steps", [])))
+    return next((step for step in found if step is not None), None)
 
 
 def _stage(epoch):

@@ -151,11 +151,13 @@ class CosineDistance(Loss):
     """``1 - x'x_hat / (|x| |x_hat|)``: the length of a row does not matter."""
 
     def deviances(self, output, x):
-        similarities = (normalize(x, dim=-1) * normalize(output, dim=-1)).sum(dim=-1)
-        return torch.where((x != 0).any(dim=-1), 1 - similarities, 0.0)  # zeros have no direction
+        # As half a squared distance: 1 less a similarity near 1 would be rounding, and below zero.
+        distances = (_direction(x) - _direction(output)).square().sum(dim=-1) / 2
+        distances = torch.where((output != 0).any(dim=-1), distances, 1.0)
+        return torch.where((x != 0).any(dim=-1), distances, 0.0)  # zeros have no direction
 
     def view(self, x):
-        return normalize(x, dim=-1)
+        return _direction(x)
 
 
 LOSSES = {
@@ -171,6 +173,12 @@ LOSSES = {
 # Those whose reconstructions have a range of their own, and those of counts.
 LOSSES_WITH_LINK = {"bce", "poisson", "multinomial"}
 LOSSES_OF_COUNTS = {"poisson", "multinomial"}
+
+
+def _direction(x):
+    """Rows of length one, or of zeros; at any scale, where squares would not be numbers."""
+    largest = x.detach().abs().amax(dim=-1, keepdim=True)
+    return normalize(x / _nonzero(largest), dim=-1)
 
 
 def _log_of_mean(mean):

@@ -46,6 +46,16 @@ def starting_at_zero(network):
     return network
 
 
+def with_networks_of(previous, module):
+    """``module``, with the weights of those networks of another whose shapes agree."""
+    mine = dict(module.named_children())
+    for name, network in previous.named_children():
+        shapes = [weight.shape for weight in network.parameters()]
+        if name in mine and shapes == [weight.shape for weight in mine[name].parameters()]:
+            mine[name].load_state_dict(network.state_dict())
+    return module
+
+
 class Autoencoder(nn.Module, ABC):
     """``x_hat = decode(encode(x))``, with codes of ``latent_dim`` numbers or fewer.
 
@@ -279,7 +289,11 @@ class PlainAutoencoder(Autoencoder):
 
     def seen(self, x: Tensor) -> Tensor:
         """What the encoder makes of the rows."""
-        return self.encoder((self.loss.view(x) - self.centre) / self.unit)
+        return self.seen_of_view(self.loss.view(x))
+
+    def seen_of_view(self, view: Tensor) -> Tensor:
+        """The same, of the view of the rows that the loss gives."""
+        return self.encoder((view - self.centre) / self.unit)
 
     def output(self, z: Tensor) -> Tensor:
         return self.mean + self.scale * self.activation(self.decoder(z))
@@ -288,8 +302,12 @@ class PlainAutoencoder(Autoencoder):
         return self.loss.link(self.output(z))
 
     def deviances(self, output: Tensor, x: Tensor) -> Tensor:
-        scale = in_float64(self.scale)
-        return scale**self.loss.degree * self.loss.deviances(output / scale, x / scale)
+        if not self.loss.degree:
+            return self.loss.deviances(output, x)
+        # Far from zero the difference is exact, and what is divided is not.
+        scale, difference = in_float64(self.scale), in_float64(output - x)
+        deviances = self.loss.deviances(difference / scale, torch.zeros_like(difference))
+        return scale**self.loss.degree * deviances
 
     def output_of_mean(self, mean: Tensor) -> Tensor:
         return self.loss.output_of_mean(mean)

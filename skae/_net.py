@@ -11,7 +11,7 @@ from skorch import NeuralNet
 from skorch.callbacks import EpochTimer
 from torch.utils.data import Dataset
 
-from ._device import empty_cache, in_pieces, is_out_of_memory
+from ._device import empty_cache, in_bfloat16, in_pieces, is_out_of_memory
 from ._parallel import agreed, n_processes, own_part
 
 
@@ -80,6 +80,16 @@ def row_set(fetch, numbers, factor, of_mean, outside, weights):
     return RowSet(fetch, numbers, measure, torch.from_numpy(weights / w.mean()).float())
 
 
+def n_batches(n_rows, batch_size):
+    """How many batches rows make in training.
+
+    One row that is left over joins the last batch: by itself it would have no variance, and as
+    much weight as a whole batch.
+    """
+    left_over = n_rows % batch_size
+    return max(1, n_rows // batch_size + (left_over > 1))
+
+
 class _Batches:
     """Whole batches of a `RowSet`, shuffled if there is a generator.
 
@@ -93,14 +103,15 @@ class _Batches:
         self.generator = generator
 
     def __len__(self):
-        return -(-len(self.rows) // self.batch_size)
+        return n_batches(len(self.rows), self.batch_size)
 
     def __iter__(self):
         numbers = self.rows.numbers
         if self.generator is not None:
             numbers = numbers[torch.randperm(len(numbers), generator=self.generator).numpy()]
-        for start in range(0, len(numbers), self.batch_size):
-            some, factor = numbers[start : start + self.batch_size], 1.0
+        for i in range(len(self)):
+            end = len(numbers) if i == len(self) - 1 else (i + 1) * self.batch_size
+            some, factor = numbers[i * self.batch_size : end], 1.0
             if self.generator is not None:
                 some, factor = own_part(some)
             batch, weights = self._fetch(some), self.rows.weights
@@ -152,12 +163,13 @@ class ReconstructionNet(NeuralNet):
     # Batches are cut into so many parts, more where a device has no room for them.
     n_parts = 1
 
-    def __init__(
-        self, *args, generator, noise_generator, bfloat16=False, has_guests=False, **kwargs
-    ):
+    # Copies of the module that take parts of a batch at the same time.
+    shards = None
+
+    def __init__(self, *args, generator, interrupts, bfloat16=False, has_guests=False, **kwargs):
         super().__init__(*args, **kwargs)
         self.generator = generator
-        self.noise_generator = noise_generator
+        self.interrupts = interrupts
         self.bfloat16 = bfloat16
         self.has_guests = has_guests
 
@@ -169,20 +181,39 @@ class ReconstructionNet(NeuralNet):
         return _Batches(dataset, self.batch_size, self.device, generator)
 
     def infer(self, x, **fit_params):
-        device_type = torch.device(self.device).type
-        # Where the user's autocast is around, weights cast in the last step would still be there.
-        torch.clear_autocast_cache()
-        with torch.autocast(device_type, torch.bfloat16, enabled=self.bfloat16):
-            if self.module_.training and self.parallel is not None:
-                return self.parallel(x)
-            return super().infer(x, **fit_params)
+        parallel = self.module_.training and self.parallel
+        return self._output(parallel or self.module_, x)
 
-    def train_step_single(self, batch, **fit_params):
-        return self._on_parts(batch, super().train_step_single, **fit_params)
+    def _output(self, module, x):
+        device_type = torch.device(self.device).type
+        with in_bfloat16(device_type, self.bfloat16):
+            return module(x)
+
+    def _set_training(self, training=True):
+        if self.module_.training == training:
+            return
+        super()._set_training(training)
+        if self.shards is not None:
+            for module in self.shards.modules:
+                module.train(training)
 
     def validation_step(self, batch, **fit_params):
-        with torch.no_grad():
-            return self._on_parts(batch, super().validation_step, **fit_params)
+        if self.shards is None:
+            with torch.no_grad():
+                return self._on_parts(batch, super().validation_step, **fit_params)
+        self._set_training(False)
+
+        @torch.no_grad()
+        def loss_of(module, part):
+            return self._loss_of_part(module, part, len(batch[0]))
+
+        losses = self.shards.each(loss_of, _parts(batch, len(self.shards.modules)))
+        return {"loss": sum(losses), "y_pred": None}
+
+    def train_step_single(self, batch, **fit_params):
+        if self.shards is not None:
+            return self._train_on_shards(batch)
+        return self._on_parts(batch, super().train_step_single, **fit_params)
 
     def _on_parts(self, batch, step, **fit_params):
         """A step on a batch, in as many parts as the device has room for."""
@@ -213,16 +244,34 @@ class ReconstructionNet(NeuralNet):
     def _add_up(self, batch, training):
         """The loss of a batch, and its gradients, over its parts: the same, in less memory."""
         self._set_training(training)
-        x, (_, weights) = batch
         total = 0.0
-        for part in torch.arange(len(x), device=x.device).tensor_split(self.n_parts):
-            some = x[part].to(self.device)
-            target = (some, None if weights is None else weights[part].to(self.device))
-            loss = self.get_loss(self.infer(some), target) * (len(part) / len(x))
+        for x, weights in _parts(batch, self.n_parts):
+            part = x.to(self.device), None if weights is None else weights.to(self.device)
+            module = (self.module_.training and self.parallel) or self.module_
+            loss = self._loss_of_part(module, part, len(batch[0]))
             if training:
                 loss.backward()
             total = total + loss.detach()
         return {"loss": total, "y_pred": None}
+
+    def _train_on_shards(self, batch):
+        """The same, with the parts in threads and gradients of their own."""
+        self._set_training(True)
+
+        @torch.enable_grad()  # which is a setting of each thread
+        def learn_from(module, part):
+            loss = self._loss_of_part(module, part, len(batch[0]))
+            loss.backward()
+            return loss.detach()
+
+        losses = self.shards.each(learn_from, _parts(batch, len(self.shards.modules)))
+        self.shards.add_gradients()
+        return {"loss": sum(losses), "y_pred": None}
+
+    def _loss_of_part(self, module, part, n_rows):
+        """What a part of a batch of n rows adds to its loss."""
+        x, _ = part
+        return self.get_loss(self._output(module, x), part) * (len(x) / n_rows)
 
     def get_loss(self, y_pred, y_true, *args, **kwargs):
         """The loss; penalties on its logarithm add to its gradient and leave its value."""
@@ -256,8 +305,16 @@ class ReconstructionNet(NeuralNet):
         try:
             super().notify(method_name, **cb_kwargs)
         except KeyboardInterrupt:
-            if method_name != "on_epoch_end" or not self.has_guests:
+            if method_name != "on_epoch_end" or not self.has_guests or self.interrupts.n:
                 raise
             self.ending = self.ending or EndOfTraining(sound=True)
         if method_name == "on_epoch_end" and self.ending is not None:
             raise self.ending
+
+
+def _parts(batch, n):
+    """A batch in n parts of about as many rows, none of them empty: rows and their weights."""
+    x, (_, weights) = batch
+    n = min(n, len(x))
+    parts_of_weights = [None] * n if weights is None else weights.tensor_split(n)
+    return list(zip(x.tensor_split(n), parts_of_weights, strict=True))

@@ -5,7 +5,15 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ._gate import FEWEST_UNSEEN, Ground, Verdict, fit_residuals
+from ._device import in_float64
+from ._gate import (
+    FEWEST_UNSEEN,
+    Ground,
+    Verdict,
+    fit_residuals,
+    kept_pca,
+    leaves_too_little,
+)
 from ._modules import LinearPathAutoencoder
 from ._rows import Rows, weights_of
 from ._scores import compressed, scores_of_few
@@ -42,14 +50,13 @@ def fit_linear_path(
     squared_norms, weights = rows.squared_norms(), weights_of(rows)
     rows.prepare_for_many_products()  # whoever found the directions: one way to round
     scores = rows.times(directions)
-    nothing_left = squared_norms.sum() - squared_lengths(scores).sum() <= 1e-6 * squared_norms.sum()
-    if len(unseen) < FEWEST_UNSEEN or nothing_left:
-        return Verdict()
-    unit = typical_entry(squared_norms, weights, rows.shape[1])
+    if len(unseen) < FEWEST_UNSEEN or leaves_too_little(scores, squared_norms, weights):
+        return kept_pca(options, len(unseen))
+    unit = typical_entry(rows, weights)
     mean = torch.from_numpy(rows.mean / unit).float()
 
     def ground(directions, scores, known):
-        scale = compressed(scores_of_few(scores, known).std(dim=0)) / unit
+        scale = compressed(in_float64(scores_of_few(scores, known)).std(dim=0)) / unit
         axes = directions.float()
         return Ground(
             fetcher_of(rows, unit),
@@ -78,9 +85,14 @@ def fit_linear_path(
     return verdict
 
 
-def typical_entry(squared_norms, weights, n_features):
-    """Root of the mean square of the centred entries; 1.0 if all are zero."""
-    return float(np.sqrt(np.average(squared_norms, weights=weights) / n_features)) or 1.0
+def typical_entry(rows, weights):
+    """Root of the mean square of the centred entries; 1.0 if all entries are zero.
+
+    At least what float32 can tell from the mean: less is rounding.
+    """
+    typical = np.sqrt(np.average(rows.squared_norms(), weights=weights) / rows.shape[1])
+    of_mean = np.sqrt(np.mean(np.square(rows.mean)))
+    return float(max(typical, np.finfo(np.float32).eps * of_mean)) or 1.0
 
 
 def fetcher_of(rows, unit):

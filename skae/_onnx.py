@@ -12,9 +12,9 @@ from torch import nn
 
 from ._base import BaseAutoencoder
 from ._bigrams import ByteBigrams
+from ._calls import in_neutral_surroundings
 from ._conv import ConvAutoencoder
 from ._dense import DenseAutoencoder
-from ._environment import in_neutral_surroundings
 from ._onnx_graph import graph_of, graph_of_autoencoder
 
 # The oldest that torch writes: no conversion follows, and the most runtimes can read it.

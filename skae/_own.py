@@ -24,7 +24,7 @@ class Gain(nn.Module):
         return self.weight * x + self.bias
 
 
-def own_network(given, name, inputs, outputs, seed, *, with_gain):
+def own_network(given, name, inputs, outputs, seed, *, with_gain, one_row=False):
     """A copy of the module that was given, or what the function that was given makes.
 
     Parameters
@@ -38,18 +38,34 @@ def own_network(given, name, inputs, outputs, seed, *, with_gain):
     seed : int
     with_gain : bool
         Whether a `Gain` follows, so that it can start at zero.
+    one_row : bool, default=False
+        Whether it will be trained on single rows.
     """
     if isinstance(given, nn.Module):
         network = deepcopy(given)
     else:
-        with _LOCK, torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            network = given(inputs, outputs)
-        if not isinstance(network, nn.Module):
-            raise ValueError(f"{name} must make a torch.nn.Module, got {type(network).__name__}.")
+        network = _made(given, name, inputs, outputs, seed)
     _check_shapes(network, name, *(_shape(sizes) for sizes in (inputs, outputs)))
+    if one_row:
+        _check_one_row(network, name, _shape(inputs))
     network = _with_own_dropout(network).float()
     return nn.Sequential(network, Gain(outputs)) if with_gain else network
+
+
+def _made(given, name, inputs, outputs, seed):
+    """What the function that was given makes."""
+    with _LOCK, torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        try:
+            network = given(inputs, outputs)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{name} must be a torch.nn.Module or make one when it is called with "
+                f"({inputs}, {outputs}), but {given!r} fails: {error}"
+            ) from error
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"{name} must make a torch.nn.Module, got {type(network).__name__}.")
+    return network
 
 
 def _shape(sizes):
@@ -69,6 +85,17 @@ def _check_shapes(network, name, inputs, outputs):
     if found != (2, *outputs):
         found = tuple(found[1:]) if isinstance(found, torch.Size) else found
         raise ValueError(f"{expected}, but returns {found}.")
+
+
+def _check_one_row(network, name, inputs):
+    """Raise ValueError if the network cannot be trained on one row, as with batch normalisation."""
+    try:
+        with _LOCK, torch.random.fork_rng(devices=[]), torch.no_grad():
+            deepcopy(network).train()(torch.zeros(1, *inputs))
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"batch_size=1 is too small for {name}, which cannot be trained on one row: {error}"
+        ) from error
 
 
 def _with_own_dropout(network):

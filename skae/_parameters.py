@@ -1,11 +1,13 @@
 """The parameters that every autoencoder has: what they may be, and what "auto" and None mean."""
 
+from contextlib import contextmanager
 from numbers import Integral, Real
 from os import PathLike
 
 import numpy as np
 import torch
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from skorch.callbacks import Callback
 
 from . import _defaults
 from ._device import multiplies_bfloat16
@@ -18,37 +20,49 @@ from ._parallel import n_processes
 from ._training import TrainingOptions
 from ._variational import LIKELIHOODS
 
+# More than any count of rows, columns, units or epochs; above it torch overflows.
+LARGEST = 2**31 - 1
+
+# Networks see entries of at most a few standard deviations: more noise than this hides X.
+_MOST_NOISE = 1000
+
+# Beyond this float32 overflows, or training ends at once.
+_LARGEST_FACTOR = 1e6
+
+_COUNT = Interval(Integral, 1, LARGEST, closed="both")
+_FACTOR = Interval(Real, 0, _LARGEST_FACTOR, closed="both")
+
 CONSTRAINTS = {
     "hidden_layer_sizes": [
-        Interval(Integral, 1, None, closed="left"),
+        _COUNT,
         "array-like",
         StrOptions({"auto"}),
     ],
     "latent_dim": [
-        Interval(Integral, 1, None, closed="left"),
+        _COUNT,
         Interval(Real, 0, 1, closed="neither"),
         None,
     ],
-    "activation": [StrOptions(set(ACTIVATIONS))],
-    "linear_path": ["boolean"],
-    "output_activation": [StrOptions(set(ACTIVATIONS)), None],
+    "activation": [StrOptions(ACTIVATIONS.keys())],
+    "linear_path": ["boolean", StrOptions({"auto"})],
+    "output_activation": [StrOptions(ACTIVATIONS.keys()), None],
     "loss": [StrOptions(set(LOSSES))],
     "encoder": [torch.nn.Module, callable, None],
     "decoder": [torch.nn.Module, callable, None],
     "truncations": ["array-like", StrOptions({"auto"}), None],
     "penalty": [StrOptions({*PENALTIES, "variational"}), None],
-    "alpha": [Interval(Real, 0, None, closed="left")],
+    "alpha": [_FACTOR],
     "whiten": ["boolean"],
     "corruption": [Interval(Real, 0, 1, closed="left"), StrOptions({"auto"})],
-    "noise": [Interval(Real, 0, None, closed="left")],
-    "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-    "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-    "learning_rate": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
-    "weight_decay": [Interval(Real, 0, None, closed="left")],
+    "noise": [Interval(Real, 0, _MOST_NOISE, closed="both")],
+    "max_epochs": [_COUNT, StrOptions({"auto"})],
+    "batch_size": [_COUNT, StrOptions({"auto"})],
+    "learning_rate": [Interval(Real, 0, _LARGEST_FACTOR, closed="right"), StrOptions({"auto"})],
+    "weight_decay": [_FACTOR],
     "early_stopping": ["boolean"],
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-    "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-    "tol": [Interval(Real, 0, None, closed="left")],
+    "n_iter_no_change": [_COUNT],
+    "tol": [_FACTOR],
     "device": [str, torch.device],
     "precision": [StrOptions({"auto", "float32", "bfloat16"})],
     "warm_start": ["boolean"],
@@ -58,6 +72,55 @@ CONSTRAINTS = {
     "random_state": ["random_state"],
     "verbose": ["verbose"],
 }
+
+
+def as_python_number(value):
+    """A NumPy scalar, an array without axes or a fraction as Python's own number; else the value.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> as_python_number(np.uint8(4)), as_python_number(np.array(0.5)), as_python_number("auto")
+    (4, 0.5, 'auto')
+    """
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, np.bool_):
+        return bool(value)
+    if isinstance(value, Integral) and not isinstance(value, int):
+        return int(value)
+    if isinstance(value, Real) and type(value) not in (bool, int, float):
+        return float(value)
+    return value
+
+
+@contextmanager
+def python_numbers(estimator):
+    """Let the parameters of an estimator be Python's own numbers in here.
+
+    A np.uint8 overflows where an int does not, and torch refuses most of NumPy's numbers.
+    """
+    given = {
+        name: value
+        for name, value in estimator.get_params(deep=False).items()
+        if as_python_number(value) is not value
+    }
+    vars(estimator).update({name: as_python_number(value) for name, value in given.items()})
+    try:
+        yield
+    finally:
+        vars(estimator).update(given)
+
+
+def resolve_linear_path(estimator):
+    """Whether codes start from PCA's; "auto": where the loss is the one that PCA minimizes."""
+    if not isinstance(estimator.linear_path, str):
+        return bool(estimator.linear_path)
+    return (
+        estimator.loss == "mse"
+        and estimator.penalty is None
+        and estimator.output_activation is None
+    )
 
 
 def resolve_latent_dim(wanted, linear_path, n_samples, n_features):
@@ -97,25 +160,51 @@ def resolve_truncations(wanted, latent_dim):
 
 def positive_integers(sizes, name):
     """The value of a parameter that takes a tuple of positive integers."""
-    given, sizes = sizes, tuple(np.atleast_1d(np.asarray(sizes, dtype=object)))
-    if not all(isinstance(size, Integral) and size > 0 for size in sizes):
-        raise ValueError(f"{name}={given!r} must be a tuple of positive integers.")
-    return tuple(map(int, sizes))
+    given, sizes = sizes, np.atleast_1d(np.asarray(sizes, dtype=object))
+    sizes = tuple(map(as_python_number, sizes))
+    if not all(isinstance(size, Integral) and 0 < size <= LARGEST for size in sizes):
+        raise ValueError(
+            f"{name}={given!r} must be a tuple of positive integers, of {LARGEST} at most."
+        )
+    return sizes
+
+
+def check_folders(estimator):
+    """Raise ValueError for an empty name: it would be the folder that the program runs in."""
+    for name in ("checkpoint", "memory"):
+        given = getattr(estimator, name)
+        if isinstance(given, str) and not given:
+            raise ValueError(f"{name}='' must be the name of a folder, or None.")
+
+
+def check_callbacks(callbacks):
+    """Raise ValueError for anything that skorch does not call."""
+    for given in callbacks or ():
+        callback = given
+        if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str):
+            callback = given[1]
+        kind = callback if isinstance(callback, type) else type(callback)
+        if not issubclass(kind, Callback):
+            raise ValueError(
+                f"callbacks must be a list of skorch.callbacks.Callback objects, got {given!r} "
+                f"in it."
+            )
 
 
 def check_combinations(estimator):
     """Refuse parameters that are sound alone and not together."""
-    if estimator.output_activation is not None and estimator.linear_path:
+    linear_path = resolve_linear_path(estimator)
+    if estimator.output_activation is not None and linear_path:
         raise ValueError(
             f"output_activation={estimator.output_activation!r} needs linear_path=False: with the "
             f"linear path the output is a sum that starts from PCA's."
         )
-    if estimator.loss != "mse" and estimator.linear_path:
+    if estimator.loss != "mse" and linear_path:
         raise ValueError(
             f"loss={estimator.loss!r} needs linear_path=False: principal components are those of "
             f"the squared error, loss='mse'."
         )
-    if estimator.penalty is not None and estimator.linear_path:
+    if estimator.penalty is not None and linear_path:
         raise ValueError(
             f"penalty={estimator.penalty!r} needs linear_path=False: PCA's part of a code cannot "
             f"follow it."
@@ -125,7 +214,12 @@ def check_combinations(estimator):
             f"penalty='variational' needs a loss that is a likelihood, one of "
             f"{', '.join(sorted(LIKELIHOODS))}, got loss={estimator.loss!r}."
         )
-    if estimator.encoder is not None and estimator.linear_path:
+    if estimator.penalty == "contractive" and estimator.batch_size == 1:
+        raise ValueError(
+            "penalty='contractive' needs batch_size of at least 2, got 1: it measures each code by "
+            "its deviation in the batch."
+        )
+    if estimator.encoder is not None and linear_path:
         latent_dim = estimator.latent_dim or 0
         if latent_dim > LONGEST_NONLINEAR_CODE:
             raise ValueError(
@@ -191,4 +285,5 @@ def training_options(estimator, schedule, n_samples, device):
         device=device,
         callbacks=tuple(estimator.callbacks or ()),
         limited=estimator.max_epochs != "auto",
+        divisible=estimator.encoder is None and estimator.decoder is None,
     )

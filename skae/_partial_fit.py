@@ -9,15 +9,16 @@ import torch
 from sklearn.utils.metaestimators import available_if
 
 from . import _defaults
+from ._calls import in_neutral_surroundings
 from ._canonical import output_dtype
 from ._device import accurate_device, resolve_device
-from ._environment import in_neutral_surroundings
 from ._follower import Follower
 from ._gate import LONGEST_NONLINEAR_CODE
 from ._parameters import (
     check_combinations,
     resolve_hidden_layer_sizes,
     resolve_latent_dim,
+    resolve_linear_path,
     training_options,
 )
 from ._random import random_state_of
@@ -27,9 +28,10 @@ from ._stream import Stream
 
 
 def _can_follow(autoencoder):
-    if not autoencoder.linear_path or autoencoder.whiten or autoencoder.truncations is not None:
+    linear_path = resolve_linear_path(autoencoder)
+    if not linear_path or autoencoder.whiten or autoencoder.truncations is not None:
         raise AttributeError(
-            "partial_fit needs linear_path=True, whiten=False and truncations=None."
+            "partial_fit needs the linear path (linear_path), whiten=False and truncations=None."
         )
     return True
 
@@ -44,9 +46,9 @@ class PartialFitMixin:
 
         The principal directions are those of all rows so far; the networks take one pass over the
         batch, and are used while they explain more of each new batch than PCA does. The components
-        span the leading directions, turned within that span so that the networks' coordinates
-        stay where they are. Needs ``linear_path=True``, ``whiten=False`` and
-        ``truncations=None``; may follow `fit`.
+        are the principal directions; while networks are used, these are turned within their span
+        so that the coordinates of the networks stay where they are. Needs ``linear_path=True``,
+        ``whiten=False`` and ``truncations=None``; may follow `fit` and `truncate`.
 
         Parameters
         ----------
@@ -75,6 +77,7 @@ class PartialFitMixin:
                 f"does not tell how many numbers explain so much of the rows to come."
             )
         if first:
+            vars(self).pop("module_", None)  # of a plain fit
             self.latent_dim_ = resolve_latent_dim(self.latent_dim, True, *X.shape)
             self._lengths, self._gains_when_cut = (), {}
             n, p = _defaults.ROWS_OF_STREAM, X.shape[1]
@@ -108,9 +111,20 @@ class PartialFitMixin:
         mean, history = stream.basis.mean, [*self.history_, epoch]
         self._keep(module, mean, self.mean_.dtype, epoch["epoch"], history)
 
+    def _cut_history(self, n_directions):
+        """Let a shorter code go on from what is known of the rows along its own directions."""
+        stream = vars(self).get("_stream")
+        if stream is not None and n_directions < stream.latent_dim:
+            # PCA was kept, or codes could not be cut: networks start anew, as after `fit`.
+            del self._stream
+            self._seen = (stream.basis.n_seen, stream.explained_variance, stream.total_variance)
+        if hasattr(self, "_seen"):
+            n_seen, variances, total_variance = self._seen
+            self._seen = (n_seen, variances[:n_directions], total_variance)
+
     def _new_stream(self, device):
         """A stream that starts from what is fitted, if anything is."""
-        if hasattr(self, "components_") and not hasattr(self, "_seen"):
+        if getattr(self, "_stream_not_saved", False):
             raise ValueError(
                 "partial_fit cannot go on from an autoencoder that was saved by skae.save in the "
                 "middle of its batches: the file holds the model and not what it remembers of "

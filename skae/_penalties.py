@@ -10,6 +10,9 @@ from ._random import RandomLayer
 
 _TINY = 1e-12
 
+# A variance that is a smaller share of the mean square is rounding.
+_ROUNDING = 1e-10
+
 
 class SparsityPenalty(nn.Module):
     """``alpha mean_j |z_j| / rms(z_j)``, the root of the mean square taken over a batch.
@@ -29,7 +32,7 @@ class SparsityPenalty(nn.Module):
 
 
 class ContractivePenalty(RandomLayer):
-    """``alpha mean_j |u dz_j/dx|^2 / var(z_j)``, with the unit u of what the encoder sees.
+    """``alpha mean_j |u dz_j/dv|^2 / var(z_j)``, for the view v of x, of unit u, that is encoded.
 
     Small where codes change little when a row does (Rifai et al., 2011). The sum over j is
     estimated by one product with a random vector (Hutchinson, 1989).
@@ -41,10 +44,13 @@ class ContractivePenalty(RandomLayer):
 
     def forward(self, autoencoder, x: Tensor, z: Tensor, output: Tensor) -> Tensor:
         z = z.float()
-        deviations = z.var(dim=0, correction=0).clamp_min(_TINY).sqrt()
-        probe = self.normal(z) / deviations
-        x = x.detach().requires_grad_()
-        projected = (probe * autoencoder.encode(x)).sum()
-        (slopes,) = torch.autograd.grad(projected, x, create_graph=True)
+        variances = z.var(dim=0, correction=0)
+        # Of a batch whose rows are all the same it would be rounding.
+        varies = variances > _TINY + _ROUNDING * z.square().mean(dim=0)
+        probe = torch.where(varies, self.normal(z) / variances.clamp_min(_TINY).sqrt(), 0.0)
+        # By the view of the rows, not by the rows: a square root has no slope at zero.
+        view = autoencoder.loss.view(x.detach()).requires_grad_()
+        seen = autoencoder.seen_of_view(view)[:, : z.shape[1]]
+        (slopes,) = torch.autograd.grad((probe * seen).sum(), view, create_graph=True)
         slopes = autoencoder.unit * slopes
         return self.alpha * slopes.square().sum(dim=1) / z.shape[1]

@@ -6,25 +6,28 @@ they belong to.
 
 import json
 import os
+from contextlib import suppress
 from copy import copy
+from errno import EIO
 from hashlib import sha256
+from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from sklearn import __version__ as sklearn_version
 from sklearn.utils.validation import check_is_fitted
 
 from ._as_json import decoded, encoded
 from ._bigrams import ByteBigrams
+from ._calls import in_neutral_surroundings
 from ._conv import ConvAutoencoder
 from ._dense import DenseAutoencoder
-from ._environment import in_neutral_surroundings
-from ._modules import Autoencoder, ResidualAutoencoder
+from ._modules import Autoencoder, LinearPathAutoencoder, ResidualAutoencoder
 from ._rows import torch_dtype
 from ._version import __version__
 
@@ -33,8 +36,31 @@ _CLASSES = {kind.__name__: kind for kind in (ByteBigrams, ConvAutoencoder, Dense
 # Of what files look like; a newer one may mean something else by the same words.
 _FORMAT = 1
 
-# What `partial_fit` remembers beyond the model; the model alone is written.
-_NOT_WRITTEN = {"_stream"}
+# Parameters that name folders and code: a file that could set them could have code run by `fit`.
+_OF_THE_PROCESS = {"callbacks", "checkpoint", "memory"}
+
+# What `partial_fit` remembers beyond the model, and what `set_callbacks` of scikit-learn sets.
+_NOT_WRITTEN = {"_stream", "_skl_callbacks"}
+
+# What every fit learns beside the module and the arrays whose shapes are checked.
+_LEARNT = {
+    "n_iter_": int,
+    "history_": list,
+    "_gains_when_cut": dict,
+    "_lengths": tuple,
+    "_code_scale": (np.ndarray, type(None)),
+}
+_LEARNT_OF = {
+    ConvAutoencoder: {"input_shape_": tuple, "_fitted_flat": bool},
+    DenseAutoencoder: {"_masked": Real},
+}
+
+_OTHER_OBJECT = """\
+estimator must be one of {}, got {}. skops saves it whole, and loads nothing but types that \
+you trust, whose names to read first:
+    skops.io.dump(estimator, path)
+    types = skops.io.get_untrusted_types(file=path)
+    estimator = skops.io.load(path, trusted=types)"""
 
 
 @in_neutral_surroundings
@@ -47,18 +73,20 @@ def save(estimator: Any, path: str | PathLike) -> None:
     Parameters
     ----------
     estimator : DenseAutoencoder, ConvAutoencoder or ByteBigrams
-        A pipeline around it, or callbacks, want pickle, joblib or skops, and networks of one's own
-        must be made of common layers of `torch.nn`. What `partial_fit` remembers beyond the model
-        is left out.
+        A pipeline around it needs skops, joblib or pickle, and networks of one's own must be made
+        of common layers of `torch.nn`. The parameters ``memory``, ``checkpoint`` and ``callbacks``
+        are left out, and so is what `partial_fit` remembers beyond the model.
     path : str or path-like
         The file; one that is there is replaced once the new one is whole.
 
     Raises
     ------
     TypeError
-        If it is another object.
+        If it is another object; the message shows how skops saves it.
     ValueError
         If it holds something that cannot be written; the message names it.
+    OSError
+        If the file cannot be written; one that was there stays as it was.
 
     See Also
     --------
@@ -78,10 +106,7 @@ def save(estimator: Any, path: str | PathLike) -> None:
     True
     """
     if type(estimator) not in _CLASSES.values():
-        raise TypeError(
-            f"estimator must be one of {', '.join(_CLASSES)}, got {type(estimator).__name__}: save "
-            f"the steps of a pipeline one by one, or the whole by skops."
-        )
+        raise TypeError(_OTHER_OBJECT.format(", ".join(_CLASSES), type(estimator).__name__))
     check_is_fitted(estimator)
     estimator = copy(estimator)  # which another thread may fit anew meanwhile
     arrays = {}
@@ -91,6 +116,7 @@ def save(estimator: Any, path: str | PathLike) -> None:
         for name, value in vars(estimator).items()
         if name not in parameters and name not in _NOT_WRITTEN
     }
+    parameters = {k: v for k, v in parameters.items() if k not in _OF_THE_PROCESS}
     content = {
         "format": _FORMAT,
         "versions": _versions(),
@@ -99,21 +125,36 @@ def save(estimator: Any, path: str | PathLike) -> None:
         "state": {k: encoded(v, k, arrays) for k, v in state.items()},
     }
     text = json.dumps(content, allow_nan=False)
-    path = Path(path)
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.touch()
-    mode = unfinished.stat().st_mode
     try:
-        save_file(arrays, unfinished, {"skae": text, "sha256": _digest(text, arrays)})
+        _write(Path(path), arrays, {"skae": text, "sha256": _digest(text, arrays)})
+    except (OSError, SafetensorError) as error:
+        number, reason = getattr(error, "errno", None), getattr(error, "strerror", None)
+        raise OSError(
+            number or EIO,
+            f"{os.fspath(path)!r} cannot be written ({reason or error}): whatever was there is as "
+            f"it was",
+        ) from error
+
+
+def _write(path, arrays, metadata):
+    """Write a file whole, or not at all; several processes may."""
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
+    try:
+        unfinished.touch()
+        mode = unfinished.stat().st_mode
+        save_file(arrays, unfinished, metadata)
         unfinished.chmod(mode)  # safetensors leaves files to their owner alone
+        with open(unfinished, "rb+") as file:
+            os.fsync(file.fileno())  # which may be the first to find the disk full
         os.replace(unfinished, path)
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):  # it has been moved, or there is no such folder
+            unfinished.unlink()
 
 
 @in_neutral_surroundings
 def load(path: str | PathLike) -> Any:
-    """Read what `save` wrote. Nothing in the file is run.
+    """Read what `save` wrote. Nothing in the file is run, now or by a later `fit`.
 
     Parameters
     ----------
@@ -124,7 +165,8 @@ def load(path: str | PathLike) -> Any:
     -------
     estimator : DenseAutoencoder, ConvAutoencoder or ByteBigrams
         Fitted; on the device of its parameter ``device``, which a machine without that device
-        may set to another.
+        may set to another. Its ``memory``, ``checkpoint`` and ``callbacks`` are None, whatever
+        the file says.
 
     Raises
     ------
@@ -184,15 +226,22 @@ def _read(path):
     if _digest(metadata["skae"], arrays) != metadata.get("sha256"):
         raise ValueError("its contents have changed since they were written")
     kind = _CLASSES[content["class"]]
-    parameters = {k: decoded(v, arrays) for k, v in content["parameters"].items()}
+    parameters = {
+        k: decoded(v, arrays) for k, v in content["parameters"].items() if k not in _OF_THE_PROCESS
+    }
     estimator = kind(**parameters)
     estimator._validate_params()
+    taken = {*estimator.get_params(deep=False), *_NOT_WRITTEN}
     for name, value in content["state"].items():
-        if name in parameters or hasattr(kind, name):
+        if name in taken or hasattr(kind, name):
             raise ValueError(f"{name} is nothing that a fit learns")
         setattr(estimator, name, decoded(value, arrays))
     if kind is not ByteBigrams:
         _check_shapes(estimator)
+        _check_learnt(estimator)
+        _check_use(estimator)
+    if "components_" in content["state"] and "_seen" not in content["state"]:
+        estimator._stream_not_saved = True
     return estimator
 
 
@@ -223,3 +272,28 @@ def _check_shapes(estimator):
         x = torch.zeros(1, n_inputs, dtype=torch_dtype(estimator.mean_.dtype))
         if module(x).shape != x.shape:
             raise ValueError("module_ does not return rows of the width of its input")
+
+
+def _check_learnt(estimator):
+    """Raise an error if something that a fit learns is missing or of another kind."""
+    expected = _LEARNT | _LEARNT_OF[type(estimator)]
+    if isinstance(estimator.module_, (LinearPathAutoencoder, ResidualAutoencoder)):
+        of_pca = ("explained_variance_", "explained_variance_ratio_")
+        expected |= {"nonlinear_gain_": Real, **dict.fromkeys(of_pca, np.ndarray)}
+    for name, kind in expected.items():
+        if not hasattr(estimator, name):
+            raise ValueError(f"{name} is missing")
+        if not isinstance(getattr(estimator, name), kind):
+            raise ValueError(f"{name} is a {type(getattr(estimator, name)).__name__}")
+
+
+def _check_use(estimator):
+    """Raise an error if a row cannot be encoded and decoded."""
+    here = copy(estimator)
+    here.device = "cpu"
+    codec = here._codec()
+    rows = here._rows(np.ones((1, here.n_features_in_), here.mean_.dtype))
+    codes = codec.encode(rows)
+    shapes = (*codes.shape, *codec.decode(codes).shape, *codec.errors(rows).shape)
+    if shapes != (1, here.latent_dim_, 1, here.n_features_in_, 1):
+        raise ValueError("what it holds does not fit together")

@@ -12,6 +12,7 @@ from ._losses import SquaredError
 from ._modules import PlainAutoencoder
 from ._net import row_set
 from ._on_rows import fetcher_of, typical_entry
+from ._progress import PlannedStage
 from ._rows import Rows, weights_of
 from ._training import Interrupted, TrainingOptions, train, warn_if_cut_short
 from ._unseen import held_out_runs
@@ -51,7 +52,7 @@ def fit_plain(
     loss, unit = module.loss, 1.0
     if not bounded and loss.degree:
         # Homogeneous: it is trained in the unit of the data, and brought back to X at the end.
-        unit = typical_entry(squared_norms, weights, rows.shape[1])
+        unit = typical_entry(rows, weights)
     mean, fetch, factor = _to(module, rows.mean / unit), fetcher_of(rows, unit), unit**loss.degree
     if not bounded:
         _set_view(module, rows, mean)
@@ -64,29 +65,44 @@ def fit_plain(
     def rows_at(numbers):
         return row_set(fetch, numbers, factor, of_mean, np.zeros(len(rows)), weights)
 
-    options.report.plan(options.max_epochs)
+    history = _trained(
+        module,
+        rows_at(fitted),
+        rows_at(unseen) if len(unseen) else None,
+        options,
+        seed=rng.randint(2**31),
+    )
+    if loss.degree:
+        for name in ("centre", "unit", "mean", "scale"):
+            setattr(module, name, getattr(module, name) * unit)
+    return module, history
+
+
+def _trained(module, rows, unseen, options, seed):
+    """Train a module, and tell what came of it: its history."""
+    may_stop = options.early_stopping and unseen is not None
+    stage = PlannedStage("training", "training", options.max_epochs)
+    options.report.plan([stage], at_most=may_stop)
+    interrupted = False
     try:
-        history = train(
-            module,
-            rows_at(fitted),
-            options,
-            unseen=rows_at(unseen) if len(unseen) else None,
-            seed=rng.randint(2**31),
-        )
+        history = train(module, rows, options, unseen=unseen, seed=seed)
         warn_if_cut_short(history, options)
     except Interrupted as stop:
-        history = stop.history
+        history, interrupted = stop.history, True
         if not history:
             raise
         warnings.warn(
             f"Interrupted after {len(history)} of {options.max_epochs} epochs: the best is kept.",
             ConvergenceWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    if loss.degree:
-        for name in ("centre", "unit", "mean", "scale"):
-            setattr(module, name, getattr(module, name) * unit)
-    return module, history
+    judges = "training" if unseen is None else "validation"
+    best = max(epoch["variance_explained"] for epoch in history)
+    options.report.conclude(
+        f"networks kept: {best:.3f} of the variance explained on {judges} rows",
+        interrupted=interrupted,
+    )
+    return history
 
 
 def _set_view(module, rows, mean):

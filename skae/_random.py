@@ -98,7 +98,7 @@ def drawing_from(generator, module):
     for layer in layers:
         layer.generator = generator
     try:
-        yield
+        yield generator
     finally:
         for layer in layers:
             layer.generator = None

@@ -1,20 +1,44 @@
 """What a fit tells while it lasts: nothing, a progress bar, a line an epoch, or callbacks.
 
-A report hears how many epochs lie ahead, then of each epoch as it begins and as it ends.
+A report is told the stages that are planned, each as it begins, each epoch as it begins and as it
+ends, and what came of it all.
 """
 
+import os
 import sys
+import threading
 import time
 from contextlib import contextmanager
+from math import ceil
+from multiprocessing import parent_process
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
+
+from ._progress import Progress
+
+# A notebook is not told more often than this, in seconds.
+_INTERVAL = 0.1
+
+# Characters of the bar in a notebook.
+_WIDTH = 20
 
 
 class Report:
     """Silence, and what every report can be told."""
 
-    def plan(self, n_epochs):
-        """How many epochs there will be in all, as far as is known by now."""
+    def plan(self, stages, *, at_most):
+        """The stages of the fit, as far as is known by now.
+
+        Parameters
+        ----------
+        stages : list of PlannedStage
+            Those that are done included.
+        at_most : bool
+            Whether the fit may end sooner.
+        """
+
+    def stage_begins(self, name, n_found=0):
+        """A planned stage begins, of which a checkpoint held ``n_found`` epochs."""
 
     def epoch_begins(self):
         pass
@@ -32,67 +56,160 @@ class Report:
             The share that PCA explains of the same rows; nan without a linear path.
         """
 
-    def close(self):
-        pass
+    def conclude(self, sentence, *, interrupted=False):
+        """What was kept, and why; and whether the user ended the fit."""
+
+    def close(self, *, failed):
+        """The fit has ended."""
 
 
 SILENCE = Report()
 
 
-class Bar(Report):
-    """One bar for the whole fit, in a terminal or a notebook: `verbose=1`."""
+class _Shown(Report):
+    """A report that people read. A subclass shows an epoch and a sentence.
 
-    def __init__(self):
-        self._bar = tqdm(desc="principal directions", unit=" epochs", dynamic_ncols=True)
+    Parameters
+    ----------
+    worker : str, default=""
+        Which of several workers this is.
+    """
 
-    def plan(self, n_epochs):
-        self._bar.total = n_epochs
-        self._bar.refresh()
+    def __init__(self, worker=""):
+        self._prefix = f"[{worker}] " if worker else ""
+        self._progress = Progress()
+        self._conclusion = "PCA: there were no networks to train"
+        self._interrupted = False
+
+    def plan(self, stages, *, at_most):
+        self._progress.plan(stages, at_most=at_most)
+
+    def stage_begins(self, name, n_found=0):
+        self._progress.stage_begins(name, n_found)
+
+    def epoch_begins(self):
+        progress = self._progress
+        progress.epoch_begins()
+        if progress.n_found and not progress.n_made:
+            stage = progress.stage
+            where = f"epoch {progress.n_done + 1} of {stage.n_epochs}, {stage.label}"
+            self._say(f"resumed at {where}")
 
     def epoch_ends(self, epoch, best, of_pca):
-        self._bar.set_description(epoch["stage"], refresh=False)
-        self._bar.set_postfix_str(_shares(epoch, best, of_pca), refresh=False)
-        self._bar.update()
+        self._progress.epoch_ends()
+        self._show(epoch, best, of_pca)
 
-    def close(self):
+    def conclude(self, sentence, *, interrupted=False):
+        self._conclusion = f"interrupted; {sentence}" if interrupted else sentence
+        self._interrupted = interrupted
+
+    def close(self, *, failed):
+        if not failed:
+            self._say(self._closing())
+
+    def _show(self, epoch, best, of_pca):
+        """Show an epoch that has ended."""
+        raise NotImplementedError
+
+    def _say(self, sentence):
+        """Show a sentence for good."""
+        self._write(_stream(), sentence)
+
+    def _write(self, stream, sentence):
+        stream.write(f"{self._prefix}{sentence}\n")  # at once: others may write there too
+        stream.flush()
+
+    def _closing(self):
+        found = self._progress.n_found and not self._progress.n_made
+        return self._conclusion + (", as the checkpoint had it" if found else "")
+
+    def _where(self):
+        stage, n_done = self._progress.stage, self._progress.n_done
+        return f"{stage.label}, epoch {n_done} of {stage.n_epochs}"
+
+    def _time_left(self):
+        left = _in_words(self._progress.seconds_left)
+        return f"at most {left}" if self._progress.at_most else left
+
+
+class Bar(_Shown):
+    """One bar for the whole fit, in a terminal: `verbose=1`."""
+
+    def __init__(self):
+        super().__init__()
+        self._bar = tqdm(total=1.0, dynamic_ncols=True, bar_format="principal directions |{bar}|")
+
+    def close(self, *, failed):
+        if not failed and not self._interrupted:
+            self._bar.n = self._bar.total
+            self._bar.refresh()
         self._bar.close()
+        super().close(failed=failed)
+
+    def _show(self, epoch, best, of_pca):
+        where = self._where().replace(" of ", "/")  # for a terminal of 80 columns
+        self._bar.bar_format = f"{where} |{{bar}}| {self._time_left()}, {_brief(epoch, of_pca)}"
+        self._bar.update(self._progress.fraction - self._bar.n)
+
+    def _say(self, sentence):
+        self._bar.write(sentence, file=sys.stderr)
 
 
-class Milestones(Report):
+class NotebookBar(_Shown):
+    """One bar for the whole fit, in the output of a notebook's cell: `verbose=1`.
+
+    It is text that is replaced, which needs no widgets and leaves one line in the saved notebook.
+    """
+
+    def __init__(self):
+        super().__init__()
+        from IPython.display import display
+
+        self._handle = display(_as_text("principal directions"), raw=True, display_id=True)
+        self._last = 0.0
+
+    def close(self, *, failed):
+        if not failed:
+            self._replace(self._closing())
+
+    def _show(self, epoch, best, of_pca):
+        now = time.monotonic()
+        if now - self._last < _INTERVAL:
+            return
+        self._last = now
+        n_full = round(_WIDTH * self._progress.fraction)
+        bar = "█" * n_full + "░" * (_WIDTH - n_full)
+        self._replace(f"{self._where()} {bar} {self._time_left()} left, {_brief(epoch, of_pca)}")
+
+    def _replace(self, sentence):
+        self._handle.update(_as_text(sentence), raw=True)
+
+
+class Milestones(_Shown):
     """A line every tenth of the way, with the time left: `verbose=1` where nothing can move."""
 
-    def __init__(self):
-        self._n_planned, self._n_done, self._n_told = 0, 0, 0
-        self._start = time.perf_counter()
+    _fraction_told = 0.0
 
-    def plan(self, n_epochs):
-        self._n_planned = n_epochs
-
-    def epoch_ends(self, epoch, best, of_pca):
-        self._n_done += 1
-        if self._n_done - self._n_told < self._n_planned / 10:
+    def _show(self, epoch, best, of_pca):
+        fraction = self._progress.fraction
+        if fraction - self._fraction_told < 0.0999:
             return
-        self._n_told = self._n_done
-        spent = time.perf_counter() - self._start
-        left = spent * (self._n_planned / self._n_done - 1)
-        print(
-            f"{epoch['stage']}: {self._n_done} of {self._n_planned} epochs, {left:.0f} s left, "
-            f"{_shares(epoch, best, of_pca)}",
-            file=sys.stderr,
-            flush=True,
-        )
+        self._fraction_told = fraction
+        self._say(f"{self._where()}, {self._time_left()} left, {_shares(epoch, best, of_pca)}")
 
 
-class Lines(Report):
+class Lines(_Shown):
     """A line an epoch, on standard output: `verbose=2`."""
 
-    def epoch_ends(self, epoch, best, of_pca):
+    def _show(self, epoch, best, of_pca):
         losses = "  ".join(f"{key} {epoch[key]:.6g}" for key in epoch if key.endswith("_loss"))
-        print(
-            f"[{epoch['stage']}] epoch {epoch['epoch']}  {losses}  "
-            f"{_shares(epoch, best, of_pca)}  {epoch['dur']:.2f} s",
-            flush=True,
+        self._say(
+            f"[{epoch['stage']}] epoch {epoch['epoch']} of {self._progress.stage.n_epochs}  "
+            f"{losses}  {_shares(epoch, best, of_pca)}  {epoch['dur']:.2f} s"
         )
+
+    def _say(self, sentence):
+        self._write(sys.stdout, sentence)
 
 
 class Tasks(Report):
@@ -116,9 +233,13 @@ class Reports(Report):
     def __init__(self, reports):
         self._reports = reports
 
-    def plan(self, n_epochs):
+    def plan(self, stages, *, at_most):
         for report in self._reports:
-            report.plan(n_epochs)
+            report.plan(stages, at_most=at_most)
+
+    def stage_begins(self, name, n_found=0):
+        for report in self._reports:
+            report.stage_begins(name, n_found)
 
     def epoch_begins(self):
         for report in self._reports:
@@ -128,27 +249,83 @@ class Reports(Report):
         asked = [report.epoch_ends(epoch, best, of_pca) for report in self._reports]
         return any(asked)
 
+    def conclude(self, sentence, *, interrupted=False):
+        for report in self._reports:
+            report.conclude(sentence, interrupted=interrupted)
+
 
 @contextmanager
 def report_of(verbose):
     """What `verbose` asks for, closed at the end of the block."""
-    if not verbose:
-        report = SILENCE
-    elif verbose > 1:
-        report = Lines()
-    else:
-        report = Bar() if _can_move() else Milestones()
+    report = _chosen(verbose)
     try:
         yield report
-    finally:
-        report.close()
+    except BaseException:
+        report.close(failed=True)
+        raise
+    report.close(failed=False)
 
 
-def _can_move():
-    """Whether standard error is a terminal or a notebook, not a file."""
-    return sys.stderr.isatty() or "ipykernel" in sys.modules
+def _chosen(verbose):
+    if not verbose:
+        return SILENCE
+    worker = _worker()
+    if verbose > 1:
+        return Lines(worker)
+    if worker:  # bars of several workers would overwrite each other
+        return Milestones(worker)
+    if _in_notebook():
+        return NotebookBar()
+    return Bar() if sys.stderr.isatty() else Milestones()
+
+
+def _worker():
+    """A name for a fit that is one of several at a time, as with ``n_jobs``; else empty."""
+    names = []
+    if parent_process() is not None:
+        names.append(f"worker {os.getpid()}")
+    if threading.current_thread() is not threading.main_thread():
+        names.append(threading.current_thread().name)
+    return ", ".join(names)
+
+
+def _in_notebook():
+    """Whether a Jupyter kernel runs this process."""
+    if "ipykernel" not in sys.modules:
+        return False
+    from IPython import get_ipython
+
+    return hasattr(get_ipython(), "kernel")
+
+
+def _stream():
+    """Notebooks show standard error as if something had failed."""
+    return sys.stdout if _in_notebook() else sys.stderr
+
+
+def _as_text(sentence):
+    return {"text/plain": sentence}
+
+
+def _judges(epoch):
+    """The rows on which an epoch was measured."""
+    return "validation rows" if "valid_loss" in epoch else "training rows"
+
+
+def _brief(epoch, of_pca):
+    shares = f"{_judges(epoch)} {epoch['variance_explained']:.3f}"
+    return f"{shares} (PCA {of_pca:.3f})" if of_pca == of_pca else shares
 
 
 def _shares(epoch, best, of_pca):
-    sentence = f"variance explained {epoch['variance_explained']:.4f} (best {best:.4f}"
-    return f"{sentence}; PCA {of_pca:.4f})" if of_pca == of_pca else f"{sentence})"
+    others = [f"best {best:.4f}"] if "valid_loss" in epoch else []
+    others += [f"PCA {of_pca:.4f}"] if of_pca == of_pca else []
+    shares = f"variance explained {epoch['variance_explained']:.4f} on {_judges(epoch)}"
+    return f"{shares} ({', '.join(others)})" if others else shares
+
+
+def _in_words(seconds):
+    if seconds < 100:
+        return f"{ceil(seconds)} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

@@ -7,6 +7,7 @@ product, a sparse one after it.
 
 from abc import ABC, abstractmethod
 from functools import partial
+from math import frexp, ldexp
 
 import numpy as np
 import scipy.sparse as sp
@@ -39,6 +40,9 @@ _DENSE_PART, _DENSE_ROWS = 16 * 2**20, 256
 # Products of p x p that are added up at a time.
 _AT_ONCE = 4
 
+# A difference of squares that is a smaller share of them is what rounding left of zero.
+_CANCELLED = 16 * np.finfo(np.float64).eps
+
 
 def rows_of(X, *, mean=None, weights=None, dtype=torch.float32, device="cpu"):
     """Wrap X, a 2-D array, a CSR matrix or blocks of these, as `Rows`.
@@ -59,6 +63,11 @@ def rows_of(X, *, mean=None, weights=None, dtype=torch.float32, device="cpu"):
     if isinstance(X, Blocks):
         kind = StackedRows
     return kind(X, mean, weights, dtype, torch.device(device))
+
+
+def power_of_two(number):
+    """One near to a positive number, by which to divide exactly; 1.0 for zero."""
+    return ldexp(1.0, frexp(number)[1])
 
 
 def weights_of(rows):
@@ -125,10 +134,11 @@ class Rows(ABC):
 
     def gram(self):
         """``A A'`` in float64, shape (n, n)."""
-        n = len(self)
+        # In a unit of their length, or squares of large or small float32 would not be numbers.
+        n, unit = len(self), power_of_two(self.squared_norms().max() ** 0.5)
         gram = torch.empty(n, n, dtype=torch.float64, device=accurate_device(self.device))
         for rows in self.slices():
-            gram[:, rows] = in_float64(self.times(self.centred(rows).T))
+            gram[:, rows] = in_float64(self.times(self.centred(rows).T / unit)) * unit
         return gram
 
     def centred(self, index):
@@ -147,10 +157,14 @@ class DenseRows(Rows):
         total = np.zeros(self.shape[1])
         for rows in batch_slices(self.shape[0], self.shape[1] * 8):
             if self.weights is None:
-                total += self.X[rows].sum(axis=0, dtype=np.float64)
+                total += self._part(rows).sum(axis=0, dtype=np.float64)
             else:
-                total += self.weights[rows] @ self.X[rows]
+                total += self.weights[rows] @ self._part(rows)
         return total / self.shape[0]
+
+    def _part(self, rows):
+        # In one order, on which sums depend, whatever that of X is.
+        return np.ascontiguousarray(self.X[rows])
 
     def dense(self, index):
         numpy_dtype = np.float64 if self.dtype == torch.float64 else np.float32
@@ -214,7 +228,7 @@ class DenseRows(Rows):
         norms = np.empty(self.shape[0])
 
         def measure(rows):
-            centred = self.X[rows].astype(np.float64) - self.mean
+            centred = self._part(rows).astype(np.float64) - self.mean
             norms[rows] = np.einsum("ij,ij->i", centred, centred)
 
         # Read and converted rather than multiplied: a dozen operations' worth for each number.
@@ -320,24 +334,25 @@ class SparseRows(Rows):
         return torch.from_numpy(centred).to(accurate_device(self.device))
 
     def _squared_norms(self):
-        # |x - m|^2 = sum of x (x - 2 m) + |m|^2, in float64 because the terms nearly cancel.
+        # |x - m|^2 = |x|^2 + |m|^2 - 2 x'm, in float64 because the terms nearly cancel.
         norms = np.full(self.shape[0], self.mean @ self.mean)
 
         def measure(rows):
             offsets = self.X.indptr[rows.start : rows.stop + 1]
-            entries = slice(offsets[0], offsets[-1])
-            values = self.X.data[entries].astype(np.float64)
-            terms = self.mean[self.X.indices[entries]]
-            terms *= -2
-            terms += values
-            terms *= values
             filled = np.flatnonzero(np.diff(offsets))
-            if len(filled):
-                starts = offsets[filled] - offsets[0]
-                norms[rows.start + filled] += np.add.reduceat(terms, starts)
+            if not len(filled):
+                return
+            entries, starts = slice(offsets[0], offsets[-1]), offsets[filled] - offsets[0]
+            values = self.X.data[entries].astype(np.float64)
+            means = self.mean[self.X.indices[entries]]
+            means *= values
+            lengths = norms[rows.start + filled]
+            lengths += np.add.reduceat(np.square(values, out=values), starts)
+            left = lengths - 2 * np.add.reduceat(means, starts)
+            norms[rows.start + filled] = np.where(left <= _CANCELLED * lengths, 0.0, left)
 
         in_threads(measure, slices_of_entries(self.X.indptr))
-        return np.maximum(norms, 0.0)
+        return norms
 
 
 class StackedRows(Rows):

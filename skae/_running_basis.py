@@ -4,8 +4,9 @@ from math import sqrt
 
 import numpy as np
 import torch
-from scipy import linalg
 from torch.nn.functional import pad
+
+from ._unseen import nearest_rotations
 
 # Rows that the directions take in at a time.
 ROWS_AT_ONCE = 1024
@@ -118,10 +119,4 @@ def turn_towards(old, new, latent_dim):
     turn : Tensor of shape (r, r)
         ``new @ turn`` is close to ``old``.
     """
-    blocks = []
-    for block in (slice(latent_dim), slice(latent_dim, None)):
-        overlap = (new[:, block].T @ old[:, block]).double().cpu().numpy()
-        # Nearly all singular values are one, on which the faster driver may fail to converge.
-        left, _, right = linalg.svd(overlap, lapack_driver="gesvd")
-        blocks.append(torch.from_numpy(left @ right).to(new))
-    return torch.block_diag(*blocks)
+    return nearest_rotations(new.T @ old, latent_dim).to(new)

@@ -4,15 +4,19 @@ import numpy as np
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from ._environment import on_one_state
+from ._calls import on_one_state
 from ._random import random_state_of
+from ._variational import VariationalAutoencoder
 
 
 def _is_variational(autoencoder):
-    if autoencoder.penalty != "variational":
+    fitted = getattr(autoencoder, "module_", None)
+    if fitted is None and autoencoder.penalty != "variational":
         raise AttributeError(
             f"sample needs penalty='variational', got penalty={autoencoder.penalty!r}."
         )
+    if fitted is not None and not isinstance(fitted, VariationalAutoencoder):
+        raise AttributeError("sample needs penalty='variational' in fit.")
     return True
 
 

@@ -5,7 +5,14 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ._gate import FEWEST_UNSEEN, Ground, Verdict, fit_residuals
+from ._gate import (
+    FEWEST_UNSEEN,
+    Ground,
+    Verdict,
+    fit_residuals,
+    kept_pca,
+    leaves_too_little,
+)
 from ._modules import ResidualAutoencoder
 from ._rows import Rows, weights_of
 from ._tall import in_float32, squared_lengths
@@ -48,15 +55,14 @@ def fit_on_scores(
     fitted, unseen = held_out_runs(len(rows), validation_fraction, rng)
     seed = rng.randint(2**31)
     if directions.shape[1] == latent_dim or len(unseen) < FEWEST_UNSEEN:
-        return Verdict()
+        return kept_pca(options, len(unseen))
     rows.prepare_for_many_products()  # whoever found the directions: one way to round
     scores = rows.times(directions)
-    squared_norms = rows.squared_norms()
-    if squared_lengths(scores[:, latent_dim:]).sum() <= 1e-6 * squared_norms.sum():
-        return Verdict()
+    squared_norms, weights = rows.squared_norms(), weights_of(rows)
+    if leaves_too_little(scores[:, :latent_dim], squared_norms, weights):
+        return kept_pca(options, len(unseen))
 
     # In units of the typical row, so that the optimizer meets the same numbers for any data.
-    weights = weights_of(rows)
     unit = float(np.sqrt(np.average(squared_norms, weights=weights)))
 
     def ground(scores, known):
@@ -81,7 +87,7 @@ def fit_on_scores(
             weights,
         )
 
-    held = ground(scores_without(rows, scores, unseen), fitted)
+    held = ground(scores_without(rows, scores, unseen, latent_dim), fitted)
     whole = ground(scores, np.arange(len(rows)))
     verdict = fit_residuals(held, whole, fitted, unseen, latent_dim, options, seed)
     if verdict.module is not None:

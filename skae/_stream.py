@@ -39,7 +39,12 @@ class Stream:
 
     @property
     def directions(self):
-        """Those in whose coordinates the networks work: shape (p, r)."""
+        """The principal directions, or where networks are used theirs: shape (p, r)."""
+        return self._turned if self.gain else self.basis.directions
+
+    @property
+    def _turned(self):
+        """Those in whose coordinates the networks learn: shape (p, r)."""
         if self.follower is None:  # nothing was learnt in other coordinates
             return self.basis.directions
         return self.basis.directions @ self._turn
@@ -55,13 +60,19 @@ class Stream:
         return self._squares / (self.basis.total or 1.0)
 
     @property
+    def total_variance(self):
+        """Sum of the variances of all columns."""
+        return self.basis.total / max(1, self.basis.n_seen - 1)
+
+    @property
     def _squares(self):
-        return self.basis.squares_along(self._turn)[: self.latent_dim].cpu().numpy()
+        squares = self.basis.squares_along(self._turn) if self.gain else self.basis.squares
+        return squares[: self.latent_dim].cpu().numpy()
 
     def take(self, X):
         """Learn from a batch; return its mean squared error and the share of variance explained."""
         place = {"dtype": self.basis.directions.dtype, "device": self.basis.directions.device}
-        n_before, before = self.basis.n_seen, self.directions
+        n_before, before = self.basis.n_seen, self._turned
         if self.follower is not None and n_before:
             rows = rows_of(X, mean=self.basis.mean, **place)
             y = rows.times(before).float().to(place["device"])
@@ -72,7 +83,7 @@ class Stream:
             self._turn = turn_towards(before, self.basis.directions, self.latent_dim)
 
         rows = rows_of(X, mean=self.basis.mean, **place)
-        y, variance = rows.times(self.directions), rows.squared_norms().mean()
+        y, variance = rows.times(self._turned), rows.squared_norms().mean()
         if self.follower is None:
             error = variance - squared_lengths(y[:, : self.latent_dim]).mean()
         else:

@@ -87,6 +87,14 @@ def cross(left, right):
     return total
 
 
+def product_of(one, other, device):
+    """``Y' Z`` for two tall tensors Y and Z, computed on a device."""
+    product = one.new_zeros(one.shape[1], other.shape[1], device=device)
+    for part in parts_of(one):
+        product += cross(one[part].to(device), other[part].to(device))
+    return product
+
+
 def turned(tall, matrix):
     """``Y M`` for a tall Y, part by part in its own place, computed where the matrix M is."""
 

@@ -14,13 +14,15 @@ for the calling thread beyond the call.
 import ctypes
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from threading import local
 
 import torch
 from threadpoolctl import ThreadpoolController
+
+from ._environment import neutral_surroundings
 
 # Operations worth a thread of their own, some milliseconds; and the most parts of a product.
 _WORK_OF_PART, _MOST_PARTS = 2e8, 16
@@ -152,11 +154,12 @@ class _Queue:
 
 
 def _start():
-    """Prepare a new thread: one thread for its operations too, for as long as it lives."""
+    """Prepare a new thread: what the caller has set for its own, for as long as it lives."""
     torch.get_num_threads()  # which sets the number of a new thread, the first time
+    _here.set_for_good = ExitStack()
+    _here.set_for_good.enter_context(neutral_surroundings())
+    _here.set_for_good.enter_context(_limited_to(1))
     _here.n_threads = 1
-    _set_mkl_threads()(1)
-    _controller().limit(limits=1, user_api="openmp")
 
 
 def in_threads(function, parts):

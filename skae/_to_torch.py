@@ -7,8 +7,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from ._base import BaseAutoencoder
+from ._calls import in_neutral_surroundings
 from ._codec import PrincipalCodec
-from ._environment import in_neutral_surroundings
 from ._rows import tensor_of
 
 

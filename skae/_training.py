@@ -1,7 +1,9 @@
 """Training: from a module, rows and options to the module with its best weights."""
 
 import warnings
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
 from math import inf, isnan, nan
 
 import torch
@@ -11,13 +13,19 @@ from skorch.helper import predefined_split
 
 from ._best import BestSoFar
 from ._checkpoint import NOWHERE, Checkpoint, NoCheckpoint
-from ._net import EndOfTraining, ReconstructionNet
+from ._interrupts import Interrupts
+from ._net import EndOfTraining, ReconstructionNet, n_batches
 from ._parallel import in_parallel, n_processes, rank
 from ._random import drawing_from
 from ._reports import SILENCE, Report
+from ._shards import AdamWInParts, Shards, is_huge, worth_halves
+from ._threads import Threads, all_threads_each
 
 # After an explosion training goes on at a share of its rate, and gives up after another.
 _SMALLER, _ATTEMPTS = 0.25, 2
+
+# Between the seeds of dropout and noise of the parts of a batch.
+_FAR = 2**32
 
 
 @dataclass(frozen=True)
@@ -25,7 +33,8 @@ class TrainingOptions:
     """How a module is trained; most names are those of the estimators' parameters.
 
     ``limited`` is whether ``max_epochs`` was asked for: then training that was still improving
-    when it ran out is worth a warning.
+    when it ran out is worth a warning. ``divisible`` is whether parts of a batch may be trained on
+    at the same time, in copies of the module: not for networks of unknown kind.
     """
 
     loss: type[torch.nn.Module]
@@ -40,8 +49,10 @@ class TrainingOptions:
     device: torch.device
     callbacks: tuple = ()
     limited: bool = False
+    divisible: bool = True
     report: Report = SILENCE
     checkpoint: Checkpoint | NoCheckpoint = NOWHERE
+    interrupts: Interrupts = field(default_factory=Interrupts)
 
 
 @dataclass(frozen=True)
@@ -66,7 +77,7 @@ class Interrupted(KeyboardInterrupt):
     Attributes
     ----------
     history : list of dict
-        As `train` would have returned it.
+        As `train` would have returned it; empty if nothing was learnt.
     """
 
     def __init__(self, history):
@@ -111,37 +122,40 @@ def train(module, rows, options, *, unseen=None, seed=0, stage=Stage()):
     if saved is None:
         saved = {"attempt": 1, "n_before": 0, "history": []}
     history = saved["history"]
+    options.report.stage_begins(stage.name, len(history))
+    supervisor = _Supervisor(rows, unseen, options, stage, saved)
     try:
         if "weights" in saved:  # it was trained to its end
             module.load_state_dict(saved["weights"])
             return history
-        while True:
-            supervisor = _Supervisor(rows, unseen, options, stage, saved)
-            sound = _attempt(module, rows, options, unseen, seed, supervisor)
-            if sound or len(history) == options.max_epochs:
-                break
-            given_up = saved["attempt"] == _ATTEMPTS
-            rate = supervisor.learning_rate
-            what = "ends there" if given_up else f"goes on at {_SMALLER * rate:.3g}"
-            warnings.warn(
-                f"The loss exploded in epoch {len(history)} at learning_rate={rate:.3g}: training "
-                f"returns to its best weights and {what}.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
-            if given_up:
-                break
-            saved = {
-                "attempt": saved["attempt"] + 1,
-                "n_before": len(history),
-                "history": history,
-            }
+        with options.interrupts.ending_training():
+            while True:
+                sound = _attempt(module, rows, options, unseen, seed, supervisor)
+                if sound or len(history) == options.max_epochs:
+                    break
+                given_up = supervisor.saved["attempt"] == _ATTEMPTS
+                _warn_of_explosion(history, supervisor.learning_rate, given_up)
+                if given_up:
+                    break
+                supervisor.start_again()
     except KeyboardInterrupt:
+        # Again, and undisturbed: the interrupt may have come in the middle of it.
+        history = supervisor.give_best_to(module)
         raise Interrupted(history) from None
     finally:
         module.eval()
     options.checkpoint.save(stage.name, {"weights": module.state_dict(), "history": history})
     return history
+
+
+def _warn_of_explosion(history, rate, given_up):
+    what = "ends there" if given_up else f"goes on at {_SMALLER * rate:.3g}"
+    warnings.warn(
+        f"The loss exploded in epoch {len(history)} at learning_rate={rate:.3g}: training "
+        f"returns to its best weights and {what}.",
+        ConvergenceWarning,
+        stacklevel=3,
+    )
 
 
 def warn_if_cut_short(history, options):
@@ -160,48 +174,71 @@ def warn_if_cut_short(history, options):
 
 def _attempt(module, rows, options, unseen, seed, supervisor):
     """Train until the end, or until the loss explodes: then False."""
-    n_batches = -(-len(rows) // options.batch_size)
     schedule = LRScheduler(
         torch.optim.lr_scheduler.OneCycleLR,
         max_lr=supervisor.learning_rate,
-        total_steps=max(2, supervisor.n_epochs * n_batches),
+        total_steps=max(2, supervisor.n_epochs * n_batches(len(rows), options.batch_size)),
         pct_start=0.15,
         step_every="batch",
         event_name=None,
     )
-    net = ReconstructionNet(
-        module,
-        criterion=options.loss,
-        optimizer=torch.optim.AdamW,
-        optimizer__betas=(0.9, 0.95),
-        optimizer__weight_decay=options.weight_decay,
-        optimizer__fused=True,
-        lr=supervisor.learning_rate,
-        max_epochs=supervisor.n_epochs,
-        batch_size=options.batch_size,
-        train_split=None if unseen is None else predefined_split(unseen),
-        callbacks=[schedule, supervisor, *options.callbacks],
-        device=options.device,
-        verbose=0,
-        generator=torch.Generator().manual_seed(seed),
-        noise_generator=torch.Generator(options.device).manual_seed(seed + rank()),
-        bfloat16=options.bfloat16,
-        has_guests=bool(options.callbacks),
-    )
-    net.initialize()
-    if n_processes() > 1:
-        net.parallel = in_parallel(module).__call__  # skorch would take a module for its own
-    supervisor.schedule = schedule
-    net.notify("on_train_begin", X=rows, y=None)
-    sound = True
-    try:
-        with drawing_from(net.noise_generator, module):
+    with ExitStack() as stack:
+        shards = _shards_of(module, rows, options, stack)
+        net = ReconstructionNet(
+            module,
+            criterion=options.loss,
+            **_optimizer(options, shards),
+            lr=supervisor.learning_rate,
+            max_epochs=supervisor.n_epochs,
+            batch_size=options.batch_size,
+            train_split=None if unseen is None else predefined_split(unseen),
+            callbacks=[schedule, supervisor, *options.callbacks],
+            device=options.device,
+            verbose=0,
+            generator=torch.Generator().manual_seed(seed),
+            interrupts=options.interrupts,
+            bfloat16=options.bfloat16,
+            has_guests=bool(options.callbacks),
+        )
+        net.initialize()
+        net.shards = shards
+        if n_processes() > 1:
+            net.parallel = in_parallel(module).__call__  # skorch would take a module for its own
+        supervisor.noise = []
+        for place, shard in enumerate([module] if shards is None else shards.modules):
+            noise = torch.Generator(options.device).manual_seed(seed + rank() + place * _FAR)
+            supervisor.noise.append(stack.enter_context(drawing_from(noise, shard)))
+        supervisor.schedule = schedule
+        net.notify("on_train_begin", X=rows, y=None)
+        sound = True
+        stack.enter_context(all_threads_each(is_huge(module)))
+        try:
             net.fit_loop(rows, epochs=supervisor.n_epochs_left)
-    except EndOfTraining as end:
-        sound = end.sound
-    finally:
-        net.notify("on_train_end", X=rows, y=None)
+        except EndOfTraining as end:
+            sound = end.sound
+        finally:
+            net.notify("on_train_end", X=rows, y=None)
     return sound
+
+
+def _shards_of(module, rows, options, stack):
+    """Copies of the module that share the work of a batch; None where they are not worth it."""
+    if not options.divisible or options.device.type != "cpu" or n_processes() > 1:
+        return None
+    if not worth_halves(module, rows, options.batch_size):
+        return None
+    return Shards(module, 2, stack.enter_context(Threads(2)))
+
+
+def _optimizer(options, shards):
+    """AdamW as parameters of a skorch net, divided among the threads of the shards if any."""
+    settings = {"betas": (0.9, 0.95), "weight_decay": options.weight_decay}
+    if shards is None:
+        kind = torch.optim.AdamW
+        settings["fused"] = True
+    else:
+        kind = partial(AdamWInParts, n_parts=2, threads=shards.threads)
+    return {"optimizer": kind, **{f"optimizer__{name}": v for name, v in settings.items()}}
 
 
 class _Supervisor(Callback):
@@ -224,6 +261,23 @@ class _Supervisor(Callback):
         self.stage = stage
         self.saved = saved
         self.history = saved["history"]
+        self.best, self.best_epoch = None, None
+        self.noise = []  # the generators of dropout and noise
+
+    def start_again(self):
+        """From the best weights, at a smaller rate."""
+        self.saved = {
+            "attempt": self.saved["attempt"] + 1,
+            "n_before": len(self.history),
+            "history": self.history,
+        }
+
+    def give_best_to(self, module):
+        """Load the best weights, and return the history that belongs to them."""
+        if self.best is None:
+            return []
+        self.best.give_to(module)
+        return self.history
 
     @property
     def learning_rate(self):
@@ -242,11 +296,13 @@ class _Supervisor(Callback):
         patience = self.options.n_iter_no_change if stops else inf
         # Epochs are told, and judged, by their reconstructions alone.
         latest = getattr(net.module_, "penalised", False)
-        self.best = BestSoFar(net.module_, patience, self.options.tol, latest=latest)
+        best = BestSoFar(net.module_, patience, self.options.tol, latest=latest)
         if "net" in self.saved:
-            self._restore(net)
+            self._restore(net, best)
+        self.best = best
 
     def on_epoch_begin(self, net, **kwargs):
+        self.options.interrupts.check()
         self.options.report.epoch_begins()
 
     def on_epoch_end(self, net, **kwargs):
@@ -284,24 +340,29 @@ class _Supervisor(Callback):
             return
         # Killed between the two, training goes on from the epoch before, and comes here again.
         if is_best:
-            checkpoint.save(f"{self.stage.name} best", net.module_.state_dict())
+            self.best_epoch = len(self.history)
+            checkpoint.save_best(self.stage.name, self.best_epoch, net.module_.state_dict())
         state = {
             "net": net.module_.state_dict(),
             "optimizer": net.optimizer_.state_dict(),
             "schedule": self.schedule.lr_scheduler_.state_dict(),
             "best": self.best.state(),
+            "best_epoch": self.best_epoch,
             "order": net.generator.get_state(),
-            "noise": net.noise_generator.get_state(),
+            "noise": [generator.get_state() for generator in self.noise],
             **{key: self.saved[key] for key in ("attempt", "n_before", "history")},
         }
         checkpoint.save(self.stage.name, state)
 
-    def _restore(self, net):
-        saved, best = self.saved, self.options.checkpoint.load(f"{self.stage.name} best")
-        net.module_.load_state_dict(best)
-        self.best.restore(saved["best"], net.module_)
+    def _restore(self, net, best):
+        saved = self.saved
+        self.best_epoch = saved["best_epoch"]
+        weights = self.options.checkpoint.load_best(self.stage.name, self.best_epoch)
+        net.module_.load_state_dict(weights)
+        best.restore(saved["best"], net.module_)
         net.module_.load_state_dict(saved["net"])
         net.optimizer_.load_state_dict(saved["optimizer"])
         self.schedule.lr_scheduler_.load_state_dict(saved["schedule"])
         net.generator.set_state(saved["order"])
-        net.noise_generator.set_state(saved["noise"])
+        for generator, state in zip(self.noise, saved["noise"], strict=True):
+            generator.set_state(state)

@@ -5,7 +5,7 @@ from typing import Self
 
 from sklearn.utils.validation import check_is_fitted
 
-from ._environment import on_one_state
+from ._calls import on_one_state
 
 
 class TruncateMixin:
@@ -43,7 +43,7 @@ class TruncateMixin:
             shorter.truncations = tuple(j for j in self.truncations if j < latent_dim)
         if self._code_scale is not None:
             shorter._code_scale = self._code_scale[:latent_dim]
-        if self.linear_path and latent_dim < self.latent_dim_:
+        if self._has_linear_path and latent_dim < self.latent_dim_:
             shorter.explained_variance_ = self.explained_variance_[:latent_dim]
             shorter.explained_variance_ratio_ = self.explained_variance_ratio_[:latent_dim]
             shorter.nonlinear_gain_ = self._gains_when_cut.get(latent_dim, 0.0)
@@ -51,6 +51,6 @@ class TruncateMixin:
         return shorter
 
     def _lengths_to_cut_to(self):
-        if self.linear_path and not list(self.module_.parameters()):
+        if self._has_linear_path and not list(self.module_.parameters()):
             return range(1, self.latent_dim_ + 1)
         return (*self.module_.lengths, self.latent_dim_)

@@ -9,6 +9,10 @@ from ._random import RandomLayer
 LIKELIHOODS = {"mse", "mae", "bce", "poisson", "multinomial"}
 
 
+# A smaller loss is no longer divided by.
+_TINY = 1e-12
+
+
 class VariationalAutoencoder(PlainAutoencoder):
     """A `PlainAutoencoder` with a normal distribution for each code (Kingma and Welling, 2014)::
 
@@ -47,6 +51,6 @@ class VariationalAutoencoder(PlainAutoencoder):
         if self.loss.degree:
             rate = self.loss.degree / x.shape[1]
         else:
-            rate = 2 / self.loss.deviances(output, x).detach().mean()
+            rate = 2 / self.loss.deviances(output, x).detach().mean().clamp_min(_TINY)
         penalties = sum(penalty(self, x, z, output) for penalty in self.penalties)
         return output, self.alpha * rate * divergence + penalties

@@ -6,6 +6,9 @@ from sklearn.utils.validation import _check_sample_weight
 
 from ._blocks import Blocks
 
+# Less than so many times the precision of a row is taken for rounding.
+_ROUNDING = 100
+
 
 def weighed(X, sample_weight):
     """The rows that count, and how often: weights of mean one, None where all count the same."""
@@ -25,11 +28,21 @@ def weighed(X, sample_weight):
 
 def deviations_of(codes, weights, sample_weight):
     """Standard deviation of each code; weights above one count like so many rows."""
+    codes = codes.astype(np.float64)  # squares of large float32 are no numbers
     if weights is None:
         return codes.std(axis=0, ddof=1)
     n_rows = max(float(np.sum(sample_weight)), len(codes))
     centred = codes - np.average(codes, axis=0, weights=weights)
     return np.sqrt(weights @ centred**2 / len(codes) * n_rows / (n_rows - 1))
+
+
+def divisors(deviations, dtype):
+    """By what to divide codes of a dtype to whiten them: 1 for those whose deviation is rounding.
+
+    That is about the last place of a whole row, which has the length of all deviations together.
+    """
+    least = _ROUNDING * np.finfo(dtype).eps * np.sqrt(np.square(deviations).sum())
+    return np.where(deviations > least, deviations, 1).astype(dtype)
 
 
 def counting(rows):

@@ -1,6 +1,9 @@
 """The benchmarks judge everything else, so they are tested too."""
 
 import gzip
+import os
+import shutil
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -104,6 +107,45 @@ def test_a_part_measured_again_replaces_that_part_alone(tmp_path):
     write([{"k": 1, "x": 0.5}, {"k": 2, "x": 0.25}], path)
     write([{"k": 2, "x": 0.75}], path, replacing=("k",))
     assert read(path) == [{"k": 1, "x": 0.5}, {"k": 2, "x": 0.75}]
+
+
+SAY_WHERE = """
+import benchmarks.records as records
+path = records.RESULTS / "bigrams-python-quick.jsonl"
+records.write([{"latent_dim": 16}], path, replacing=("latent_dim",))
+print(records.RESULTS)
+"""
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_run_writes_where_git_does_not_look(named, tmp_path):
+    copy = tmp_path / "checkout"
+    shutil.copytree(ROOT / "benchmarks", copy / "benchmarks")
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    environment = {key: value for key, value in os.environ.items() if key != "SKAE_RESULTS"}
+    if named:
+        environment["SKAE_RESULTS"] = str(tmp_path / "named")
+    command = [sys.executable, "-B", "-c", SAY_WHERE]
+    run = {"capture_output": True, "text": True, "check": True, "env": environment, "cwd": copy}
+    folder = Path(subprocess.run(command, **run).stdout.strip())
+    assert folder == (tmp_path / "named" if named else copy / "build" / "benchmarks")
+    assert (folder / "bigrams-python-quick.jsonl").exists()
+    assert before == {path: path.read_bytes() for path in before}
+    assert "build/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_no_benchmark_writes_past_the_folder_of_its_run():
+    for path in (ROOT / "benchmarks").glob("*.py"):
+        if path.name != "records.py":
+            assert 'results"' not in path.read_text(), path
+
+
+def test_before_the_first_run_of_a_part_the_published_rows_are_known(tmp_path):
+    from benchmarks.records import PUBLISHED, known, read
+
+    name = "grid-quick.jsonl"
+    assert known(tmp_path / name) == read(PUBLISHED / name)
+    assert known(tmp_path / "never.jsonl") == []
 
 
 def test_the_grid_fails_when_a_cell_is_behind_pca(capsys):

@@ -1,4 +1,5 @@
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ def test_signals_are_kept_as_well_as_by_pca(small, variance_explained):
     X = np.exp(-0.5 * ((np.arange(64) - at) / 3) ** 2) + 0.01 * rng.normal(size=(800, 64))
     pca = PCA(3).fit(X[:600])
     of_pca = variance_explained(X[600:], pca.inverse_transform(pca.transform(X[600:])), pca.mean_)
-    bump = small(3, channels=(8, 16), max_epochs=20).fit(X[:600])
+    bump = small(3, input_shape=(64,), channels=(8, 16), max_epochs=20).fit(X[:600])
     assert bump.score(X[600:]) > of_pca + 0.2
 
 
@@ -99,7 +100,9 @@ def test_every_shape_comes_back_as_it_came(digits, small, shape, channel_axis, l
     autoencoder = small(1, channel_axis=channel_axis, linear_path=linear_path, max_epochs=2)
     pictures = X.reshape(200, *shape)
     if len(shape) > 1:
-        codes = autoencoder.fit_transform(pictures)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "X is read as")
+            codes = autoencoder.fit_transform(pictures)
         assert autoencoder.inverse_transform(codes).shape == pictures.shape
         assert autoencoder.input_shape_ == shape
         assert autoencoder.n_features_in_ == X.shape[1]
@@ -128,7 +131,8 @@ def test_where_the_channels_are_makes_no_difference(images, small):
 
 
 def test_a_bare_matrix_is_a_set_of_signals(digits, small):
-    assert small(max_epochs=2).fit(digits[0]).input_shape_ == (64,)
+    with pytest.warns(UserWarning, match="read as signals of length 64"):
+        assert small(max_epochs=2).fit(digits[0]).input_shape_ == (64,)
 
 
 # -- Kinds of data --------------------------------------------------------------------------------
@@ -294,9 +298,13 @@ def test_a_fit_that_fails_leaves_the_estimator_as_it_was(images, small):
             r"hidden_layer_sizes=\(5,\) needs bottleneck='dense'",
         ),
         ({"latent_dim": 100}, r"latent_dim=100 must be at most .* = 30, as in PCA"),
-        ({"output_activation": "sigmoid"}, r"output_activation='sigmoid' needs linear_path=False"),
+        (
+            {"output_activation": "sigmoid", "linear_path": True},
+            r"output_activation='sigmoid' needs linear_path=False",
+        ),
     ],
 )
+@pytest.mark.filterwarnings("ignore:X is read as signals of length 64")
 def test_wrong_parameters_get_a_sentence(digits, small, parameters, sentence):
     with pytest.raises(ValueError, match=sentence):
         small(**parameters).fit(digits[0][:30])
@@ -323,3 +331,49 @@ def test_a_gpu_fit_agrees_with_a_cpu_fit(images, small):
     np.testing.assert_allclose(
         moved.transform(images[1]), on_gpu.transform(images[1]), rtol=1e-3, atol=1e-2
     )
+
+
+@pytest.mark.parametrize(
+    ("shape", "given", "sentence"),
+    [
+        ((1, 8, 8), {}, "height 1, width 8 and 8 channels. .*pass channel_axis=0, if not"),
+        ((3, 8, 9), {}, "height 3, width 8 and 9 channels. .*pass channel_axis=0, if not"),
+        ((8, 3, 9), {}, "height 8, width 3 and 9 channels. .*pass channel_axis=1, if not"),
+        ((3, 8, 9), {"input_shape": (3, 8, 9)}, "height 3, width 8 and 9 channels"),
+        ((1, 64), {}, r"height 1 and width 64. .*channel_axis=0, if not input_shape=\(1, 64\)"),
+        ((64, 2), {}, r"height 64 and width 2. .*channel_axis=1, if not input_shape=\(64, 2\)"),
+        ((64,), {}, r"signals of length 64. For pictures of 8 x 8 pass input_shape=\(8, 8\)"),
+        ((192,), {}, r"For pictures of 8 x 8 x 3 pass input_shape=\(8, 8, 3\)"),
+    ],
+)
+def test_a_reading_in_doubt_is_told(digits, small, shape, given, sentence):
+    X = np.resize(digits[0], (40, *shape))
+    autoencoder = small(2, hidden_layer_sizes=(4,), max_epochs=1, **given)
+    with pytest.warns(UserWarning, match=sentence):
+        autoencoder.fit(X)
+    with pytest.raises(UserWarning, match=sentence):  # under pytest's filter: before long work
+        small(2, **given).fit(X)
+
+
+@pytest.mark.parametrize(
+    ("shape", "given"),
+    [
+        ((8, 8), {}),
+        ((8, 8, 3), {}),
+        ((9, 8, 1), {}),
+        ((1, 8, 8), {"channel_axis": 0}),
+        ((1, 8, 8), {"channel_axis": 2}),
+        ((1, 64), {"channel_axis": 0}),
+        ((1, 64), {"input_shape": (1, 64)}),
+        ((64,), {"input_shape": (64,)}),
+        ((64,), {"input_shape": (8, 8)}),
+        ((63,), {}),
+        ((49,), {}),
+        ((4, 5, 6), {}),
+    ],
+)
+def test_a_reading_that_was_given_or_is_plain_is_not_in_doubt(digits, small, shape, given):
+    X = np.resize(digits[0], (40, *shape))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        small(2, hidden_layer_sizes=(4,), max_epochs=1, **given).fit(X)

@@ -1,6 +1,8 @@
 """dask arrays: rows on several machines, here on two worker processes."""
 
 import os
+import subprocess
+import sys
 from threading import Timer
 
 import dask
@@ -155,3 +157,35 @@ def test_what_dask_cannot_do_is_told(digits):
     broken[700, 3] = np.nan
     with pytest.raises(ValueError, match="Input X contains NaN"):
         DenseAutoencoder(2).fit(da.from_array(broken, chunks=(300, 64)))
+
+
+FRESH = """
+import dask.array as da
+import numpy as np
+from skae import DenseAutoencoder
+
+X = np.random.default_rng(0).random((300, 20))
+lazy = da.from_array(X, chunks=(100, 20))
+pca = DenseAutoencoder(3, hidden_layer_sizes=()).fit(lazy)
+codes = pca.transform(lazy).compute()
+assert np.allclose(codes, DenseAutoencoder(3, hidden_layer_sizes=()).fit(X).transform(X))
+
+import dask
+import dask.config
+from distributed import Client
+
+assert dask.config.get("distributed.comm.retry.count") == 0
+assert dask.config.get("distributed.admin.large-graph-warning-threshold") == "10MB"
+before = str(dask.config.config)
+with Client(n_workers=1, processes=False, dashboard_address=None):
+    assert np.allclose(DenseAutoencoder(3, hidden_layer_sizes=()).fit(lazy).transform(X), codes)
+assert str(dask.config.config) == before
+print("done")
+"""
+
+
+def test_a_fresh_script_needs_no_distributed_and_leaves_the_configuration_as_it_was():
+    command = [sys.executable, "-W", "error::UserWarning", "-c", FRESH]
+    finished = subprocess.run(command, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.strip() == "done"

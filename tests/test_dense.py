@@ -7,14 +7,13 @@ from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
-from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skae import DenseAutoencoder
-from skae._net import ReconstructionNet
 
 # -- Never worse than PCA -------------------------------------------------------------------------
 
@@ -322,59 +321,6 @@ def test_warm_start_with_another_shape_starts_anew(digits, quick):
 def test_warm_start_and_a_checkpoint_exclude_each_other(digits, quick, tmp_path):
     with pytest.raises(ValueError, match="needs warm_start=False"):
         quick(warm_start=True, checkpoint=tmp_path).fit(digits[0])
-
-
-@pytest.fixture
-def interrupt_after(monkeypatch):
-    """Makes the user press Ctrl-C in the n-th batch of training."""
-
-    def press(n_batches):
-        train_step = ReconstructionNet.train_step
-        seen = []
-
-        def step(net, *args, **kwargs):
-            seen.append(1)
-            if len(seen) == n_batches:
-                raise KeyboardInterrupt
-            return train_step(net, *args, **kwargs)
-
-        monkeypatch.setattr(ReconstructionNet, "train_step", step)
-
-    return press
-
-
-def test_ctrl_c_in_a_rehearsal_leaves_pca(digits, quick, interrupt_after):
-    interrupt_after(20)
-    with pytest.warns(ConvergenceWarning, match="the model is PCA"):
-        autoencoder = quick(4).fit(digits[0])
-    codes = PCA(4, svd_solver="full").fit(digits[0]).transform(digits[1])
-    np.testing.assert_allclose(autoencoder.transform(digits[1]), codes, atol=1e-8)
-
-
-def test_ctrl_c_in_training_keeps_the_best(digits, quick, interrupt_after):
-    n_batches = -(-1170 // 73)  # of a rehearsal; it has three epochs, and there are two
-    interrupt_after(6 * n_batches + 4 * 18 + 5)
-    with pytest.warns(ConvergenceWarning, match=r"Interrupted after 4 of \d+ epochs"):
-        autoencoder = quick(4).fit(digits[0])
-    pca = quick(4, hidden_layer_sizes=()).fit(digits[0])
-    assert autoencoder.score(digits[1]) > pca.score(digits[1]) + 0.05
-    assert autoencoder.n_iter_ == 4
-
-
-def test_ctrl_c_keeps_the_best_of_the_plain_network(digits, quick, interrupt_after):
-    interrupt_after(3 * 17)
-    with pytest.warns(ConvergenceWarning, match="Interrupted after 2 of 12 epochs"):
-        plain = quick(4, linear_path=False).fit(digits[0])
-    assert plain.n_iter_ == 2
-    assert np.isfinite(plain.transform(digits[1])).all()
-
-
-def test_ctrl_c_before_anything_is_learnt_is_passed_on(digits, quick, interrupt_after):
-    interrupt_after(3)
-    plain = quick(4, linear_path=False)
-    with pytest.raises(KeyboardInterrupt):
-        plain.fit(digits[0])
-    assert not hasattr(plain, "module_")
 
 
 @pytest.mark.filterwarnings("ignore:.*(exploded|behind PCA)")

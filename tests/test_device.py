@@ -265,3 +265,13 @@ def test_memory_that_torch_keeps_for_tensors_to_come_is_free(monkeypatch):
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 50)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 20)
     assert _device.free_bytes(device) == 130
+
+
+@gpu
+def test_a_worker_hands_a_gpu_on_with_an_empty_cache(monkeypatch):
+    emptied = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))
+    monkeypatch.setattr(_device, "parent_process", lambda: "a parent")
+    with _device.taking_turns(torch.device("cuda")):
+        assert not emptied
+    assert emptied

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from sklearn.decomposition import PCA
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -308,9 +309,24 @@ def test_histories_are_drawn_without_an_estimator():
     assert LossCurveDisplay.from_history([]).legend_ is None
 
 
-def test_pipelines_have_no_losses(linear, digits):
-    with pytest.raises(TypeError, match="got Pipeline; of a Pipeline, give the step"):
-        LossCurveDisplay.from_estimator(make_pipeline(linear).fit(digits[0]))
+def test_losses_of_a_pipeline_are_those_of_its_autoencoder(digits):
+    X, _, y, _ = digits
+    brief = DenseAutoencoder(2, hidden_layer_sizes=(8,), max_epochs=8, random_state=0)
+    pipeline = make_pipeline(StandardScaler(), make_pipeline(brief), GaussianNB()).fit(X, y)
+    display = LossCurveDisplay.from_estimator(pipeline)
+    fitted = pipeline[1][0]
+    assert fitted.history_
+    assert display.history == fitted.history_
+    assert display.note == LossCurveDisplay.from_estimator(fitted).note
+    assert len(display.train_lines_) >= 1
+
+
+def test_what_holds_no_autoencoder_has_no_losses(digits):
+    pca = PCA(2).fit(digits[0])
+    for without in (pca, make_pipeline("passthrough", PCA(2)).fit(digits[0])):
+        name = type(without).__name__
+        with pytest.raises(TypeError, match=f"a Pipeline with one among its steps, got {name}"):
+            LossCurveDisplay.from_estimator(without)
 
 
 # -- Codes ----------------------------------------------------------------------------------------

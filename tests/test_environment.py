@@ -287,3 +287,37 @@ def test_four_threads_may_fit_one_object(digits):
         codes = list(pool.map(lambda _: model.fit(X).transform(X), range(8)))
     for one in codes:
         np.testing.assert_array_equal(one, codes[0])
+
+
+class Decoder(nn.Module):
+    """A decoder of one's own, in whose middle another thread may leave autocast."""
+
+    def __init__(self, interrupted):
+        super().__init__()
+        self.interrupted = interrupted
+        self.layer = nn.Linear(4, 64)
+
+    def forward(self, z):
+        if self.interrupted:
+            torch.clear_autocast_cache()  # as a thread does that leaves autocast
+        return self.layer(z)
+
+
+def test_autocast_in_another_thread_changes_no_bit(digits):
+    codes = []
+    for interrupted in (False, True):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            decoder = Decoder(interrupted)
+        # Codes that may be cut decode with the same weights several times in one step.
+        model = DenseAutoencoder(
+            4,
+            decoder=decoder,
+            hidden_layer_sizes=(16,),
+            linear_path=False,
+            truncations=(1, 2),
+            precision="bfloat16",
+            **BRIEF,
+        )
+        codes.append(model.fit(digits[0][:600]).transform(digits[1]))
+    np.testing.assert_array_equal(*codes)

@@ -173,7 +173,10 @@ def test_wrong_data_gets_a_sentence(quick, X, error, sentence, linear_path):
 @pytest.mark.parametrize(
     ("parameters", "sentence"),
     [
-        ({"latent_dim": 0}, r"'latent_dim' parameter .* int in the range \[1, inf\).* Got 0"),
+        (
+            {"latent_dim": 0},
+            r"'latent_dim' parameter .* int in the range \[1, 2147483647\].* Got 0",
+        ),
         ({"latent_dim": -3}, r"'latent_dim' parameter .* int .* Got -3"),
         ({"latent_dim": 2.5}, r"'latent_dim' parameter .* int .* Got 2.5"),
         ({"latent_dim": "many"}, r"'latent_dim' parameter .* Got 'many'"),
@@ -187,7 +190,10 @@ def test_wrong_data_gets_a_sentence(quick, X, error, sentence, linear_path):
         ({"hidden_layer_sizes": (5, 0)}, r"hidden_layer_sizes=\(5, 0\) must be .* positive int"),
         ({"hidden_layer_sizes": (2.5,)}, r"hidden_layer_sizes=\(2.5,\) must be .* positive int"),
         ({"hidden_layer_sizes": "big"}, r"'hidden_layer_sizes' parameter .* Got 'big'"),
-        ({"output_activation": "sigmoid"}, r"output_activation='sigmoid' needs linear_path=False"),
+        (
+            {"output_activation": "sigmoid", "linear_path": True},
+            r"output_activation='sigmoid' needs linear_path=False",
+        ),
         ({"device": "gpu"}, r"device='gpu' must be 'auto' or a device that PyTorch knows"),
         ({"device": "meta"}, r"device='meta' must be 'auto', 'cpu' or a CUDA device"),
         ({"max_epochs": 0}, r"'max_epochs' parameter .* Got 0"),

@@ -162,7 +162,7 @@ def test_pictures_train_by_cross_entropy(digits):
         ({"loss": "poisson", "linear_path": False}, "needs non-negative X, got a minimum of -3"),
         ({"loss": "multinomial", "linear_path": False}, "needs non-negative X, got a minimum of"),
         ({"loss": "bce", "linear_path": False}, r"needs X in \[0, 1\], got a minimum of -3 and"),
-        ({"loss": "mae"}, "loss='mae' needs linear_path=False"),
+        ({"loss": "mae", "linear_path": True}, "loss='mae' needs linear_path=False"),
         (
             {"loss": "bce", "linear_path": False, "output_activation": "sigmoid"},
             "output_activation='sigmoid' needs another loss than 'bce'",

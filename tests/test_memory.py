@@ -45,7 +45,7 @@ def test_a_network_that_does_not_fit_is_refused_before_it_is_allocated(monkeypat
         hidden_layer_sizes=(32768, 16384, 8192, 4096, 2048),
     )
     sentence = (
-        r"needs 91\.\d GB to train, but 16\.0 GB are available: hidden_layer_sizes=\(2048,\) "
+        r"need 91\.\d GB to train, but 16\.0 GB are available: hidden_layer_sizes=\(2048,\) "
         r"needs 4\.4 GB, and linear_path=True"
     )
     with pytest.raises(MemoryError, match=sentence):

@@ -128,3 +128,45 @@ def test_networks_that_do_not_fit_are_told_before_training(
 def test_an_encoder_that_would_never_be_used_is_refused(digits):
     with pytest.raises(ValueError, match="encoder needs latent_dim <= 256 with the linear path"):
         DenseAutoencoder(300, encoder=Wide).fit(np.tile(digits[0], 5))
+
+
+def normalised(n_inputs, n_outputs):
+    return nn.Sequential(nn.Linear(n_inputs, 8), nn.BatchNorm1d(8), nn.Linear(8, n_outputs))
+
+
+@pytest.mark.parametrize("linear_path", [True, False])
+@pytest.mark.parametrize("name", ["encoder", "decoder"])
+def test_one_row_at_a_time_is_too_few_for_layers_that_need_two(name, linear_path):
+    X = np.random.default_rng(0).normal(size=(101, 6))
+    autoencoder = DenseAutoencoder(
+        2, batch_size=1, linear_path=linear_path, max_epochs=1, **{name: normalised}
+    )
+    with pytest.raises(ValueError, match=f"batch_size=1 is too small for {name}"):
+        autoencoder.fit(X)
+
+
+@pytest.mark.parametrize("batch_size", [2, 20, 90, 1000])
+@pytest.mark.parametrize("linear_path", [True, False])
+def test_no_batch_of_one_row_is_left_over(linear_path, batch_size):
+    X = np.random.default_rng(0).normal(size=(101, 6))
+    autoencoder = DenseAutoencoder(
+        2,
+        batch_size=batch_size,
+        linear_path=linear_path,
+        encoder=normalised,
+        decoder=normalised,
+        max_epochs=2,
+        random_state=0,
+    ).fit(X)
+    assert np.isfinite(autoencoder.transform(X)).all()
+    if linear_path:
+        assert np.isfinite(autoencoder.partial_fit(X[:21]).transform(X)).all()
+
+
+@pytest.mark.parametrize("n_rows", [2, 3, 30])
+def test_two_rows_at_least_are_left_to_train_on(n_rows):
+    X = np.random.default_rng(0).normal(size=(n_rows, 6))
+    autoencoder = DenseAutoencoder(
+        2, encoder=normalised, linear_path=False, validation_fraction=0.99, max_epochs=2
+    )
+    assert np.isfinite(autoencoder.fit_transform(X)).all()

@@ -150,8 +150,35 @@ def test_only_variational_codes_can_be_sampled(plain):
 
 def test_parameters_that_do_not_go_together_are_refused(plain, digits):
     with pytest.raises(ValueError, match="penalty='l1' needs linear_path=False"):
-        DenseAutoencoder(penalty="l1").fit(digits[0])
+        DenseAutoencoder(penalty="l1", linear_path=True).fit(digits[0])
     with pytest.raises(ValueError, match=r"needs a loss that is a likelihood.* loss='cosine'"):
         plain(penalty="variational", loss="cosine").fit(digits[0])
     with pytest.raises(ValueError, match=r"encoder must turn .* into rows of shape \(12,\)"):
         plain(6, penalty="variational", encoder=torch.nn.Linear(64, 6)).fit(digits[0])
+
+
+@pytest.mark.parametrize("channel_axis", [None, 0, -1])
+@pytest.mark.parametrize("signal", [False, True])
+@pytest.mark.parametrize("bottleneck", ["dense", "channels", "map"])
+@pytest.mark.parametrize("truncations", [None, (1,)])
+def test_variational_codes_of_every_layout(signal, channel_axis, bottleneck, truncations):
+    extents = (18,) if signal else (8, 6)
+    shape = {None: extents, 0: (2, *extents), -1: (*extents, 2)}[channel_axis]
+    X = np.random.default_rng(0).normal(size=(40, *shape))
+    autoencoder = ConvAutoencoder(
+        None if bottleneck == "map" else 5,
+        channel_axis=channel_axis,
+        channels=(4,),
+        bottleneck=bottleneck,
+        hidden_layer_sizes=(8,) if bottleneck == "dense" else "auto",
+        linear_path=False,
+        penalty="variational",
+        truncations=truncations,
+        max_epochs=1,
+        random_state=0,
+    )
+    codes = autoencoder.fit_transform(X)
+    length = 5 if bottleneck != "map" else 9 if signal else 12
+    assert codes.shape == (40, length)
+    assert autoencoder.inverse_transform(codes).shape == X.shape
+    assert autoencoder.sample(3).shape == (3, *shape)

@@ -1,8 +1,12 @@
 """What is saved comes back, and what was not saved by us does no harm."""
 
 import json
+import os
 import pickle
 import random
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import joblib
@@ -11,18 +15,26 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 import skops.io
+import torch
+from onnxruntime import InferenceSession
 from safetensors import safe_open
 from safetensors.numpy import save_file
+from sklearn.base import clone
 from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from skorch.callbacks import EpochTimer
 from torch import nn
 
 import skae
 from skae import ByteBigrams, ConvAutoencoder, DenseAutoencoder
+from skae._modules import ACTIVATIONS
 from skae._persistence import _digest
 
-X = load_digits().data.astype(np.float32)
+X, y = load_digits(return_X_y=True)
+X = X.astype(np.float32)
 STORED = sorted((Path(__file__).parent / "saved").glob("*.skae"))
 BRIEF = {"max_epochs": 2, "random_state": 0}
 
@@ -135,10 +147,9 @@ def test_a_model_of_a_gpu_is_loaded_without_one(path, tmp_path):
 @pytest.mark.parametrize(
     ("estimator", "sentence"),
     [
-        (make_pipeline(StandardScaler(), small()), "one of ByteBigrams, .* got Pipeline"),
+        (make_pipeline(StandardScaler(), small()), "one of ByteBigrams, .* got Pipeline. skops"),
         (StandardScaler(), "one of ByteBigrams, .* got StandardScaler"),
         (small(encoder=lambda n, k: nn.Linear(n, k)), "encoder=.* cannot be written"),
-        (small(memory=joblib.Memory(None)), "memory=.* cannot be written"),
         (
             small(encoder=nn.Sequential(nn.Linear(64, 3), nn.PReLU())),
             "encoder cannot be written: .*PReLU is no layer that skae can save",
@@ -234,6 +245,16 @@ HOSTILE = {
         ["forward", "ls"]
     ),
     "lists without end": lambda c, a: c["state"].update(history_=deep(900)),
+    "no directions": lambda c, a: c["state"].pop("components_"),
+    "no further directions": lambda c, a: c["state"].pop("_further_components"),
+    "no variances": lambda c, a: c["state"].pop("explained_variance_"),
+    "no history": lambda c, a: c["state"].pop("history_"),
+    "a text for a history": lambda c, a: c["state"].update(history_="ls"),
+    "no scale of codes": lambda c, a: c["state"].pop("_code_scale"),
+    "no number of columns": lambda c, a: c["state"].pop("n_features_in_"),
+    "text for directions": lambda c, a: c["state"].update(components_="ls"),
+    "a stream": lambda c, a: c["state"].update(_stream={"dict": []}),
+    "callbacks of scikit-learn": lambda c, a: c["state"].update(_skl_callbacks=["ls"]),
     "a whole number for text": lambda c, a: c.update(state=3),
 }
 
@@ -241,6 +262,141 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_file_gives_a_sentence(name, path, tmp_path):
     refused(rewritten(path, tmp_path / "hostile.skae", HOSTILE[name]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_that_lacks_anything_is_refused_or_works(kind, tmp_path):
+    fitted = clone(KINDS[kind]).fit(X[:300])
+    skae.save(fitted, tmp_path / "whole.skae")
+    codes = fitted.transform(X[:20])
+    for name in sorted(vars(fitted)):
+        if name in fitted.get_params(deep=False):
+            continue
+        lacking = tmp_path / "lacking.skae"
+        rewritten(tmp_path / "whole.skae", lacking, lambda c, a, name=name: c["state"].pop(name))
+        if name in ("_seen", "_shape_of_X"):  # which only some fits have
+            loaded = skae.load(lacking)
+            np.testing.assert_array_equal(loaded.transform(X[:20]), codes)
+            assert loaded.inverse_transform(codes).shape == (20, 64)
+        else:
+            refused(lacking)
+
+
+class Poison:
+    """What runs when it is unpickled."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return (os.mkdir, (self.folder,))
+
+
+@pytest.mark.parametrize("parameter", ["memory", "checkpoint", "callbacks"])
+def test_no_file_names_a_folder_or_code_for_a_later_fit(parameter, path, tmp_path):
+    memory, ran = str(tmp_path / "memory"), str(tmp_path / "ran")
+    small(memory=memory).fit(X)
+    for kept in Path(memory).rglob("output.pkl"):
+        kept.write_bytes(pickle.dumps(Poison(ran)))
+    names = {"memory": memory, "checkpoint": str(tmp_path / "checkpoint"), "callbacks": ["ls"]}
+    hostile = rewritten(
+        path,
+        tmp_path / "hostile.skae",
+        lambda c, a: c["parameters"].update({parameter: names[parameter]}),
+    )
+    loaded = skae.load(hostile)
+    assert getattr(loaded, parameter) is None
+    loaded.fit(X)
+    assert not os.path.exists(ran)
+    assert not os.path.exists(names["checkpoint"])
+
+
+def test_folders_and_callbacks_are_left_out(tmp_path):
+    fitted = small(
+        memory=joblib.Memory(None), checkpoint=tmp_path / "folder", callbacks=[EpochTimer()]
+    ).fit(X)
+    loaded = by_skae(fitted, tmp_path)
+    assert (loaded.memory, loaded.checkpoint, loaded.callbacks) == (None, None, None)
+    np.testing.assert_array_equal(loaded.transform(X), fitted.transform(X))
+    with safe_open(tmp_path / "model.skae", framework="numpy") as file:
+        written = json.loads(file.metadata()["skae"])["parameters"]
+    assert not {"memory", "checkpoint", "callbacks"} & set(written)
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        make_pipeline(FunctionTransformer(np.sqrt), StandardScaler(), small()),
+        make_pipeline(small(), LogisticRegression(max_iter=5000)),
+        GridSearchCV(small(), {"latent_dim": [2, 3]}, cv=2),
+    ],
+    ids=["transformers", "classifier", "search"],
+)
+def test_the_lines_that_save_names_for_a_pipeline_work(whole, tmp_path):
+    whole.fit(X, y)
+    with pytest.raises(TypeError, match=f"got {type(whole).__name__}") as caught:
+        skae.save(whole, tmp_path / "model.skae")
+    lines = re.findall("^    (.*)$", str(caught.value), re.MULTILINE)
+    assert len(lines) == 3
+    names = {"estimator": whole, "path": tmp_path / "model.skops"}
+    exec("\n".join(["import skops.io", *lines]), names)
+    assert names["estimator"] is not whole
+    method = "predict" if hasattr(whole, "predict") else "transform"
+    np.testing.assert_array_equal(getattr(names["estimator"], method)(X), getattr(whole, method)(X))
+
+
+# No file may grow beyond a limit.
+LIMITED = """
+import resource, sys
+import skae
+
+loaded, target = skae.load(sys.argv[1]), sys.argv[2]
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, resource.RLIM_INFINITY))
+try:
+    skae.save(loaded, target)
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such limits")
+def test_a_full_disk_leaves_the_old_file_and_no_other(path, tmp_path):
+    target = tmp_path / "model.skae"
+    target.write_bytes(path.read_bytes())
+    command = [sys.executable, "-c", LIMITED, str(path), str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"{str(target)!r} cannot be written (" in done.stdout
+    assert "File too large" in done.stdout
+    assert target.read_bytes() == path.read_bytes()
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("call", ["touch", "fsync", "replace"])
+def test_any_write_that_fails_is_told(call, path, tmp_path, monkeypatch):
+    target = tmp_path / "model.skae"
+    target.write_bytes(b"old")
+    loaded = skae.load(path)
+
+    def full(*arguments, **keywords):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path if call == "touch" else os, call, full)
+    with pytest.raises(OSError, match=r"model\.skae' cannot be written \(No space left") as caught:
+        skae.save(loaded, target)
+    assert caught.value.errno == 28
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_that_is_missing_or_in_the_way_is_named(path, tmp_path):
+    loaded = skae.load(path)
+    with pytest.raises(FileNotFoundError, match=r"no/model\.skae' cannot be written \("):
+        skae.save(loaded, tmp_path / "no" / "model.skae")
+    (tmp_path / "model.skae").mkdir()
+    with pytest.raises(OSError, match=r"model\.skae' cannot be written \("):
+        skae.save(loaded, tmp_path / "model.skae")
+    assert list(tmp_path.iterdir()) == [tmp_path / "model.skae"]
 
 
 def test_loading_never_unpickles(path, monkeypatch):
@@ -282,7 +438,7 @@ def test_a_file_of_ours_that_fails_leaves_the_old_one(path, tmp_path):
     target = tmp_path / "model.skae"
     target.write_bytes(path.read_bytes())
     with pytest.raises(ValueError, match="cannot be written"):
-        skae.save(skae.load(path).set_params(callbacks=[object()]), target)
+        skae.save(skae.load(path).set_params(encoder=len), target)
     assert target.read_bytes() == path.read_bytes()
 
 
@@ -295,3 +451,24 @@ def test_files_of_earlier_versions_stay_readable(path):
 def test_every_kind_of_estimator_of_this_version_is_stored():
     kinds = {path.stem for path in STORED if path.stem.startswith(f"{skae.__version__}-")}
     assert {f"{skae.__version__}-{kind}" for kind in ("dense", "plain", "conv")} <= kinds
+
+
+@pytest.mark.parametrize(
+    "autoencoder",
+    [
+        small(linear_path=False, activation="mish", output_activation="mish"),
+        ConvAutoencoder(3, linear_path=False, activation="mish", input_shape=(8, 8), **BRIEF),
+    ],
+)
+def test_an_activation_is_named_in_one_place(autoencoder, monkeypatch, tmp_path):
+    monkeypatch.setitem(ACTIVATIONS, "mish", nn.Mish)
+    autoencoder = clone(autoencoder).fit(X[:200])
+    assert any(isinstance(layer, nn.Mish) for layer in autoencoder.module_.modules())
+    codes = autoencoder.transform(X)
+    skae.save(autoencoder, tmp_path / "mish.skae")
+    np.testing.assert_array_equal(skae.load(tmp_path / "mish.skae").transform(X), codes)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(autoencoder)).transform(X), codes)
+    np.testing.assert_allclose(skae.to_torch(autoencoder)(torch.from_numpy(X)), codes, atol=1e-5)
+    session = InferenceSession(skae.to_onnx(autoencoder, X).SerializeToString())
+    exported = session.run(None, {session.get_inputs()[0].name: X})[0]
+    np.testing.assert_allclose(exported, codes, atol=1e-4)

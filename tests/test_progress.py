@@ -1,6 +1,12 @@
 """What a user sees of a fit: its history, its progress, its warnings, and callbacks."""
 
+import os
+import re
+import struct
+import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -12,7 +18,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.fixes import parse_version
 from skorch.callbacks import Callback, EarlyStopping
 
-STAGES = ["rehearsal of the decoder", "rehearsal of both networks", "training on all rows"]
+from skae._progress import PlannedStage, Progress
+
+STAGES = ["trial run of the decoder", "trial run of both networks", "training on all rows"]
 
 
 # -- History --------------------------------------------------------------------------------------
@@ -35,10 +43,10 @@ def test_history_is_in_the_unit_of_the_data(digits, quick):
     error = -autoencoder.score_samples(X).mean()
     # The loss of an epoch is a mean while the weights move, under dropout.
     assert last["train_loss"] == pytest.approx(error, rel=0.2)
-    rehearsed = [entry for entry in autoencoder.history_ if entry["stage"] == STAGES[1]]
-    assert rehearsed[-1]["variance_explained"] == pytest.approx(autoencoder.score(X_test), abs=0.1)
-    assert rehearsed[-1]["valid_loss"] == pytest.approx(
-        X.var(axis=0).sum() * (1 - rehearsed[-1]["variance_explained"]), rel=0.1
+    *_, tried = (entry for entry in autoencoder.history_ if entry["stage"] == STAGES[1])
+    assert tried["variance_explained"] == pytest.approx(autoencoder.score(X_test), abs=0.1)
+    assert tried["valid_loss"] == pytest.approx(
+        X.var(axis=0).sum() * (1 - tried["variance_explained"]), rel=0.1
     )
 
 
@@ -71,45 +79,262 @@ def test_silent_unless_asked(digits, quick, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_log_file_gets_ten_lines(digits, quick, capsys):
-    autoencoder = quick(8, max_epochs=40, verbose=1).fit(digits[0])
+def test_a_log_file_gets_ten_lines_that_name_their_rows(digits, quick, capsys):
+    autoencoder = quick(8, max_epochs=40, early_stopping=False, verbose=1).fit(digits[0])
     out, err = capsys.readouterr()
-    lines = err.splitlines()
+    *lines, closing = err.splitlines()
     assert out == ""
-    assert 5 <= len(lines) <= 12
+    assert 5 <= len(lines) <= 10
     assert "\r" not in err
-    n_epochs = len(autoencoder.history_)
-    assert lines[-1].startswith("training on all rows")
-    assert f"of {n_epochs} epochs" in lines[-1]
-    assert "s left, variance explained 0." in lines[0]
-    assert "PCA 0." in lines[0]
+    n_epochs = autoencoder.n_iter_
+    assert lines[-1].startswith(f"training on all rows, epoch {n_epochs} of {n_epochs}, 0 s left")
+    for line in lines:
+        tries = line.startswith(("trial run 1 of 2, epoch ", "trial run 2 of 2, epoch "))
+        assert tries or line.startswith("training on all rows, epoch ")
+        assert ("on validation rows (best 0." in line) == tries
+        assert ("at most" in line) == tries
+        assert ("on training rows (PCA 0." in line) != tries
+    assert closing.startswith("networks kept: ")
 
 
-def test_a_terminal_gets_one_bar_that_ends_full(digits, quick, capsys, monkeypatch):
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    autoencoder = quick(8, verbose=1).fit(digits[0])
-    err = capsys.readouterr().err
-    n_epochs = len(autoencoder.history_)
-    last = err.rstrip().rpartition("\r")[2]
-    assert f"{n_epochs}/{n_epochs}" in last
-    assert "100%" in last
-    assert err.count("\n") == 1
+def shown_in_terminal(code, n_columns=80):
+    """What a script writes to a terminal: the states of each line."""
+    pty = pytest.importorskip("pty")
+    import fcntl
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, n_columns, 0, 0))
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # once the other end is closed
+            while part := os.read(ours, 2**16):
+                shown += part
+    os.close(ours)
+    assert process.returncode == 0
+    return [line.split("\r") for line in shown.decode().strip().split("\r\n")]
 
 
-def test_a_bar_ends_full_where_pca_wins(quick, capsys, monkeypatch):
+@pytest.mark.slow
+def test_a_terminal_gets_one_bar_and_a_closing_line():
+    *_, bar, closing = shown_in_terminal(f"{SCRIPT}.fit(X)")
+    bar = [state.rstrip() for state in bar if state.strip()]
+    assert all(len(state) <= 80 for state in bar)
+    assert bar[0].startswith("principal directions")
+    assert bar[-1].startswith("training on all rows, epoch ")
+    assert "training rows 0." in bar[-1]
+    assert "PCA 0." in bar[-1]
+    tried = [state for state in bar if state.startswith("trial run ")]
+    assert tried
+    assert all("at most" in state and "validation rows 0." in state for state in tried)
+    assert len(bar[-1].split("|")[1].strip("█")) == 0
+    assert closing[0].startswith("networks kept: +")
+
+
+def test_the_bar_ends_full_where_pca_wins(monkeypatch, capsys, quick):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     X = np.random.default_rng(0).normal(size=(400, 30))
     autoencoder = quick(5, verbose=1).fit(X)
-    n_epochs = len(autoencoder.history_)
-    assert autoencoder.n_iter_ == 0 < n_epochs
-    assert f"{n_epochs}/{n_epochs}" in capsys.readouterr().err.rstrip().rpartition("\r")[2]
+    assert autoencoder.n_iter_ == 0
+    bar, closing = capsys.readouterr().err.splitlines()[-2:]
+    assert set(bar.rpartition("\r")[2].split("|")[1].strip()) <= {"█", "#"}
+    assert closing.startswith("PCA kept: the networks gained ")
 
 
 def test_verbose_2_prints_a_line_an_epoch(digits, quick, capsys):
     autoencoder = quick(8, verbose=2).fit(digits[0])
-    lines = capsys.readouterr().out.splitlines()
+    *lines, closing = capsys.readouterr().out.splitlines()
     assert len(lines) == len(autoencoder.history_)
     assert all("train_loss" in line and "variance explained" in line for line in lines)
+    for line, epoch in zip(lines, autoencoder.history_, strict=True):
+        assert line.startswith(f"[{epoch['stage']}] epoch {epoch['epoch']} of ")
+        rows = "validation" if "valid_loss" in epoch else "training"
+        assert f"{epoch['variance_explained']:.4f} on {rows} rows" in line
+    assert closing.startswith("networks kept: ")
+
+
+def closing_line(capsys):
+    out, err = capsys.readouterr()
+    return (out + err).splitlines()[-1]
+
+
+@pytest.mark.parametrize("verbose", [1, 2])
+def test_what_was_kept_is_said_with_its_gain(digits, quick, capsys, verbose):
+    autoencoder = quick(8, verbose=verbose).fit(digits[0])
+    *_, tried = (entry for entry in autoencoder.history_ if "valid_loss" in entry)
+    gain, of_pca = autoencoder.nonlinear_gain_, tried["variance_explained_by_pca"]
+    assert closing_line(capsys) == (
+        f"networks kept: {100 * gain:+.1f} % of the variance on validation rows in the trial run "
+        f"(PCA {of_pca:.3f})"
+    )
+
+
+def test_why_pca_was_kept_is_said(digits, quick, capsys):
+    X = digits[0]
+    quick(4, verbose=1, validation_fraction=0.1).fit(X[:50])
+    assert closing_line(capsys) == ("PCA kept: there are 5 validation rows, and networks need 8")
+    quick(4, verbose=1).fit(np.random.default_rng(0).normal(size=(200, 4)))
+    assert closing_line(capsys) == "PCA kept: nothing is left beyond it"
+    quick(4, verbose=1, hidden_layer_sizes=()).fit(X)
+    assert closing_line(capsys) == "PCA: there were no networks to train"
+
+
+def test_what_a_plain_network_explains_is_said(digits, quick, capsys):
+    plain = quick(4, verbose=1, linear_path=False).fit(digits[0])
+    best = max(entry["variance_explained"] for entry in plain.history_)
+    assert closing_line(capsys) == (
+        f"networks kept: {best:.3f} of the variance explained on validation rows"
+    )
+    plain = quick(4, verbose=1, linear_path=False, validation_fraction=0.0005).fit(digits[0])
+    assert closing_line(capsys).endswith("explained on training rows")
+
+
+def test_a_fit_that_fails_has_no_closing_line(digits, quick, capsys):
+    class Broken(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        quick(8, callbacks=[Broken()], verbose=2).fit(digits[0])
+    assert "kept" not in capsys.readouterr().out
+
+
+def test_a_resumed_fit_says_where_it_goes_on(digits, quick, tmp_path, capsys):
+    class Killed(Callback):
+        n_epochs_ = 0
+
+        def on_epoch_begin(self, net, **kwargs):
+            self.n_epochs_ += 1
+            if self.n_epochs_ == 10:
+                raise RuntimeError("killed")
+
+    settings = {"early_stopping": False, "checkpoint": tmp_path}
+    with pytest.raises(RuntimeError, match="killed"):
+        quick(8, **settings, callbacks=[Killed()]).fit(digits[0])
+    quick(8, **settings, verbose=1).fit(digits[0])
+    resumed, *lines = capsys.readouterr().err.splitlines()
+    assert resumed == "resumed at epoch 4 of 12, training on all rows"
+    assert sum("resumed" in line for line in lines) == 0
+    quick(8, **settings, verbose=1).fit(digits[0])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("networks kept: ")
+    assert line.endswith(", as the checkpoint had it")
+
+
+SCRIPT = """
+from joblib import parallel_config
+from sklearn.datasets import load_digits
+from sklearn.model_selection import GridSearchCV
+from skae import DenseAutoencoder
+
+X = load_digits().data[:600]
+autoencoder = DenseAutoencoder(
+    4, hidden_layer_sizes=(64, 64), max_epochs=12, random_state=0, verbose=1
+)
+autoencoder"""
+
+SEARCH = """
+autoencoder.set_params(max_epochs=2)
+with parallel_config("loky", n_jobs=2):
+    GridSearchCV(autoencoder, {"latent_dim": [2, 4]}, cv=2, refit=False).fit(X)"""
+
+
+@pytest.mark.slow
+def test_worker_processes_label_their_lines():
+    shown = shown_in_terminal(SCRIPT + SEARCH, n_columns=200)
+    assert all(len(states) == 1 for states in shown)  # no bar
+    told = [re.match(r"\[worker (\d+)\] ", line) for (line,) in shown]
+    assert len({found[1] for found in told}) == 2
+    assert sum("kept: " in line for (line,) in shown) == 4
+
+
+def test_worker_threads_label_their_lines(digits, quick, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with ThreadPoolExecutor(1, thread_name_prefix="worker") as pool:
+        pool.submit(quick(2, max_epochs=2, verbose=1).fit, digits[0]).result()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) > 1
+    assert all(line.startswith("[worker_0] ") for line in lines)
+
+
+class Clock:
+    """A time that passes as it is told to."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def fit_in_time(plan, seconds, final=None):
+    """Progress through some stages: after each epoch, the time left as told and as it is.
+
+    Parameters
+    ----------
+    plan : list of PlannedStage
+    seconds : dict
+        What an epoch of each stage takes, and what comes before it.
+    final : PlannedStage
+        What the last stage turns out to be.
+    """
+    clock = Clock()
+    progress = Progress(clock)
+    progress.plan(plan, at_most=True)
+    final = final or plan[-1]
+    told, fractions = [], []
+    for stage in [*plan[:-1], final]:
+        if stage is final:
+            progress.plan([*plan[:-1], final], at_most=False)
+        progress.stage_begins(stage.name, 0)
+        clock.now += 3.0  # what comes before an epoch
+        for _ in range(stage.n_epochs):
+            progress.epoch_begins()
+            clock.now += seconds[stage.name]
+            progress.epoch_ends()
+            told.append((clock.now, progress.seconds_left, progress.at_most))
+            fractions.append(progress.fraction)
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
+    return [(now, left, clock.now - now, at_most) for now, left, at_most in told]
+
+
+PLAN = [
+    PlannedStage("decoder", "trial run 1 of 2", 10, 0.6 * 900),
+    PlannedStage("both", "trial run 2 of 2", 10, 900),
+    PlannedStage("all", "training on all rows", 40, 1000),
+]
+
+
+@pytest.mark.parametrize("cost_of_decoder", [0.5, 0.6, 0.9])
+def test_time_left_is_within_a_factor_of_two_from_a_fifth_on(cost_of_decoder):
+    seconds = {"decoder": 9 * cost_of_decoder, "both": 9.0, "all": 10.0}
+    for now, told, left, _ in fit_in_time(PLAN, seconds):
+        if now > 0.2 * (now + left) and left > 10:
+            assert left / 2 <= told <= 2 * left
+
+
+def test_time_left_is_right_once_the_length_is_known():
+    final = PlannedStage("all", "training on all rows", 12, 0.6 * 1000)
+    seconds = {"decoder": 6.3, "both": 9.0, "all": 7.0}
+    for _, told, left, at_most in fit_in_time(PLAN, seconds, final):
+        assert told >= left - 6 if at_most else told == pytest.approx(left)
+
+
+def test_epochs_of_a_checkpoint_count_as_done_and_not_as_fast():
+    clock = Clock()
+    progress = Progress(clock)
+    progress.plan(PLAN, at_most=True)
+    progress.stage_begins("decoder", 10)
+    progress.stage_begins("both", 6)
+    assert progress.seconds_left is None
+    progress.epoch_begins()
+    clock.now += 9.0
+    progress.epoch_ends()
+    assert progress.n_done == 7
+    assert progress.seconds_left == pytest.approx(3 * 9 + 40 * 10)
+    assert progress.fraction == pytest.approx((5.4 + 6.3) / (5.4 + 9 + 40))
 
 
 # -- Callbacks ------------------------------------------------------------------------------------

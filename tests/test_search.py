@@ -1,6 +1,9 @@
 """Searches over code lengths that share the principal directions of each fold."""
 
 import os
+import shutil
+import subprocess
+import sys
 import time
 from tempfile import gettempdir
 
@@ -8,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 from joblib import Memory, Parallel, delayed
+from joblib._store_backends import CacheWarning
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, KFold
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 
 from skae import ConvAutoencoder, DenseAutoencoder, _basis, _krylov
+from skae._cache import Cache
 from skae._device import taking_turns
 
 LENGTHS = (2, 8, 4)
@@ -139,3 +144,120 @@ def test_workers_take_turns_on_a_gpu():
     os.remove(os.path.join(gettempdir(), f"skae-{parent}-cuda-7.lock"))
     starts_and_ends = workers(delayed(hold)("cpu") for _ in range(2))
     assert max(start for start, *_ in starts_and_ends) < min(end for _, end, _ in starts_and_ends)
+
+
+def damaged(path):
+    """Contents that a file may have after an accident, or None where it was lost."""
+    whole = path.read_bytes()
+    yield from (None, b"", whole[:-1], whole[: len(whole) // 2])
+    for i in range(16):
+        place = int((i + 0.5) / 16 * len(whole))
+        yield whole[:place] + bytes([whole[place] ^ 1 << i % 8]) + whole[place + 1 :]
+
+
+def test_a_damaged_memory_changes_no_code(tmp_path, digits, capfd):
+    X = digits[0][:160]
+    alone = codes_of(2, X, str(tmp_path / "whole"))
+    n_files = 0
+    for path in sorted((tmp_path / "whole").rglob("*.*")):
+        for content in damaged(path) if path.is_file() else ():
+            shutil.copytree(tmp_path / "whole", tmp_path / "copy")
+            copy = tmp_path / "copy" / path.relative_to(tmp_path / "whole")
+            copy.unlink()
+            if content is not None:
+                copy.write_bytes(content)
+            assert codes_of(2, X, str(tmp_path / "copy")) == alone
+            shutil.rmtree(tmp_path / "copy")
+            n_files += 1
+    assert n_files >= 60
+
+
+def test_a_damaged_array_is_written_again(tmp_path, digits, n_products, road):
+    def steps_of_a_fit():
+        before = n_products["steps"]
+        return codes_of(2, digits[0][:160], str(tmp_path)), n_products["steps"] - before
+
+    alone, n_steps = steps_of_a_fit()
+    for path in tmp_path.rglob("output.pkl"):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    assert steps_of_a_fit() == (alone, n_steps)
+    # The start of Krylov iteration is made orthonormal anew each time.
+    assert steps_of_a_fit() == (alone, 1 if road == "Krylov" else 0)
+
+
+def test_a_memory_that_cannot_be_written_is_named(digits, tmp_path):
+    (tmp_path / "file").touch()
+    folder = str(tmp_path / "file" / "folder")
+    with pytest.raises(OSError, match=rf"memory='{folder}' cannot be written \(Not a directory\)"):
+        codes_of(2, digits[0][:160], folder)
+
+
+def test_a_memory_on_a_full_disk_costs_time_alone(digits, tmp_path, monkeypatch):
+    X = digits[0][:160]
+    alone = codes_of(2, X)
+
+    def full(*arguments, **keywords):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("joblib.numpy_pickle.dump", full)
+    with pytest.warns((CacheWarning, RuntimeWarning), match="No space left on device"):
+        assert codes_of(2, X, str(tmp_path)) == alone
+
+
+def test_an_error_of_the_step_is_no_error_of_the_memory(tmp_path):
+    def fail():
+        raise OSError("of the rows")
+
+    with pytest.raises(OSError, match="of the rows"):
+        Cache(str(tmp_path), {"X": "some"}).recall("step", fail)
+
+
+TWO_FITS = """
+import sys
+import numpy as np
+from sklearn.datasets import load_digits
+from skae import DenseAutoencoder
+
+X = load_digits().data
+print("ready", flush=True)
+sys.stdin.readline()
+codes = [
+    DenseAutoencoder(k, hidden_layer_sizes=(), memory=sys.argv[1], random_state=0).fit_transform(
+        X[start:]
+    )
+    for start in range(3)
+    for k in (2, 4)
+]
+np.savez(sys.argv[2], *codes)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_with_one_memory_find_the_same_codes(tmp_path):
+    script = [sys.executable, "-W", "error", "-c", TWO_FITS]
+    outputs = [tmp_path / f"{name}.npz" for name in ("one", "other", "alone")]
+    memories = [tmp_path / "memory", tmp_path / "memory", tmp_path / "another"]
+    processes = [
+        subprocess.Popen(
+            [*script, str(memory), str(output)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for memory, output in zip(memories, outputs, strict=True)
+    ]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate()
+        assert process.returncode == 0
+    one, other, alone = (np.load(output) for output in outputs)
+    assert len(alone.files) == 6
+    for name in alone.files:
+        np.testing.assert_array_equal(one[name], alone[name])
+        np.testing.assert_array_equal(other[name], alone[name])

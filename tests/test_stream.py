@@ -9,7 +9,7 @@ import torch
 from sklearn.base import clone
 from sklearn.decomposition import PCA, IncrementalPCA
 
-from skae import ConvAutoencoder, DenseAutoencoder
+from skae import ConvAutoencoder, DenseAutoencoder, load, save
 
 
 def in_batches(model, X, n_passes=1, size=130):
@@ -129,6 +129,56 @@ def test_nothing_global_changes(digits, quick):
 def test_the_first_batch_must_span_the_code(digits):
     with pytest.raises(ValueError, match=r"latent_dim=20 must be at most min\(n_samples=10"):
         DenseAutoencoder(20).partial_fit(digits[0][:10])
+
+
+def test_a_truncated_stream_goes_on(digits):
+    X = digits[0]
+    short = in_batches(linear(6), X[:700]).truncate(3)
+    assert short.explained_variance_.shape == (3,)
+    short = in_batches(short, X[700:])
+    pca = PCA(3, svd_solver="full").fit(X)
+    np.testing.assert_allclose(short.mean_, pca.mean_, atol=1e-10)
+    np.testing.assert_allclose(
+        short.explained_variance_ratio_.sum(), pca.explained_variance_ratio_.sum(), rtol=2e-2
+    )
+    assert short.transform(X).shape == (len(X), 3)
+
+
+def test_a_stream_with_networks_truncated_to_its_own_length_goes_on_the_same(digits, quick):
+    X, X_test, _, _ = digits
+    stream = in_batches(quick(8, hidden_layer_sizes=(256, 128), batch_size=32), X, n_passes=20)
+    assert stream.nonlinear_gain_ > 0
+    same = stream.truncate(8).partial_fit(X[:200])
+    np.testing.assert_array_equal(
+        same.transform(X_test), stream.partial_fit(X[:200]).transform(X_test)
+    )
+
+
+def test_a_stream_that_kept_pca_truncates_to_pca(quick):
+    X = np.random.default_rng(0).normal(size=(1000, 30)) * np.linspace(1, 4, 30)
+    stream = in_batches(quick(5), X)
+    assert stream.nonlinear_gain_ == 0.0
+    assert (np.diff(stream.explained_variance_) < 0).all()
+    short = stream.truncate(2)
+    np.testing.assert_array_equal(short.transform(X), stream.transform(X)[:, :2])
+    n_components = in_batches(linear(5), X).components_[:2]
+    np.testing.assert_allclose(np.abs(short.components_ @ n_components.T), np.eye(2), atol=1e-3)
+    assert short.partial_fit(X[:100]).transform(X).shape == (1000, 2)
+
+
+def test_a_loaded_stream_is_told_apart_from_a_truncated_one(digits, tmp_path):
+    X = digits[0]
+    stream = in_batches(linear(6), X)
+    save(stream, tmp_path / "stream.skae")
+    loaded = load(tmp_path / "stream.skae")
+    with pytest.raises(ValueError, match=r"was saved by skae\.save"):
+        loaded.partial_fit(X)
+    with pytest.raises(ValueError, match=r"was saved by skae\.save"):
+        loaded.truncate(6).partial_fit(X)
+    loaded.fit(X).partial_fit(X)
+    # The file of a truncated stream holds all that going on needs.
+    save(stream.truncate(3), tmp_path / "short.skae")
+    load(tmp_path / "short.skae").partial_fit(X)
 
 
 def test_only_where_there_is_a_basis_to_follow():

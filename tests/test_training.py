@@ -7,6 +7,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
+from skae._interrupts import Interrupts
 from skae._losses import SquaredError
 from skae._modules import perceptron
 from skae._net import RowSet
@@ -92,9 +93,9 @@ def test_ctrl_c_ends_training_with_the_best_weights(rows):
             raise KeyboardInterrupt
         return fitted.fetch(numbers)
 
-    module = network()
+    module, options = network(), replace(OPTIONS, interrupts=Interrupts())
     with pytest.raises(Interrupted) as stop:
-        train(module, RowSet(fetch, fitted.numbers), OPTIONS, unseen=unseen)
+        train(module, RowSet(fetch, fitted.numbers), options, unseen=unseen)
     losses = [epoch["valid_loss"] for epoch in stop.value.history]
     assert len(losses) == 3
     assert not module.training

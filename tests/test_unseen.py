@@ -39,7 +39,7 @@ def test_unseen_rows_score_as_if_pca_had_never_met_them(convert, shape):
     rows = rows_of(convert(X), mean=X[fitted].mean(axis=0), dtype=torch.float64)
     basis = principal_basis(rows, min(n, p))
     k = 5
-    held = scores_without(rows, rows.times(basis.directions), unseen).numpy()
+    held = scores_without(rows, rows.times(basis.directions), unseen, k).numpy()
     pca = PCA(k, svd_solver="full").fit(X[fitted])
     expected = np.square(pca.transform(X)).sum(axis=1)
     np.testing.assert_allclose(np.square(held[:, :k]).sum(axis=1), expected, rtol=1e-3)

@@ -2,7 +2,7 @@
 What happened in training
 =========================
 
-A fit has up to three stages. In two short rehearsals rows put aside judge networks after the code
+A fit has up to three stages. In two short trial runs validation rows judge networks after the code
 alone, and networks on both sides of it; those that won are then trained on all rows. Dotted: PCA.
 """
 
@@ -15,6 +15,6 @@ autoencoder.fit(load_digits().data)
 LossCurveDisplay.from_estimator(autoencoder)
 
 # %%
-# What the rehearsal explained beyond PCA, as a share of the variance of the rows put aside:
+# What the trial run explained beyond PCA, as a share of the variance of the validation rows:
 
 print(round(autoencoder.nonlinear_gain_, 3))

@@ -1,0 +1,136 @@
+"""Data at the edges: that hardly varies, of extreme scale, or in another memory order."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from skae import ConvAutoencoder, DenseAutoencoder
+
+BRIEF = {"max_epochs": 2, "random_state": 0}
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(60, 8))
+
+
+def plain(**parameters):
+    return DenseAutoencoder(2, linear_path=False, hidden_layer_sizes=(8,), **BRIEF | parameters)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e20])
+def test_scores_by_the_cosine_distance_are_at_most_one(dtype, scale):
+    rows = np.repeat(scale * X[:1], 40, axis=0).astype(dtype)
+    autoencoder = plain(loss="cosine").fit(rows)
+    assert autoencoder.score(rows) <= 1
+    assert (autoencoder.score_samples(rows) <= 0).all()
+
+
+@pytest.mark.parametrize("storage", [np.asarray, sp.csr_array])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", [DenseAutoencoder, ConvAutoencoder])
+@pytest.mark.filterwarnings("error:The loss exploded")
+def test_columns_that_do_not_vary_leave_finite_losses(kind, dtype, storage):
+    rows = np.repeat(1000.0 / 3 + X[:1], 45, axis=0).astype(dtype)
+    autoencoder = kind(2, linear_path=False, **BRIEF).fit(storage(rows))
+    assert all(np.isfinite(epoch["train_loss"]) for epoch in autoencoder.history_)
+    codes = autoencoder.transform(storage(rows))
+    np.testing.assert_allclose(autoencoder.inverse_transform(codes), rows, rtol=1e-5)
+
+
+@pytest.mark.parametrize("storage", [np.asarray, sp.csr_array])
+@pytest.mark.parametrize("shape", [(60, 8), (20, 60)])
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+@pytest.mark.parametrize("kind", [DenseAutoencoder, ConvAutoencoder])
+def test_the_scale_of_float32_does_not_matter_to_principal_directions(kind, scale, shape, storage):
+    rows = RNG.normal(size=shape).astype(np.float32)
+    linear = kind(3, validation_fraction=1e-9, whiten=True, random_state=0).fit(storage(rows))
+    scaled = kind(3, validation_fraction=1e-9, whiten=True, random_state=0)
+    scaled.fit(storage(np.float32(scale) * rows))
+    np.testing.assert_allclose(
+        np.abs(np.sum(linear.components_ * scaled.components_, axis=1)), 1, atol=1e-4
+    )
+    assert scaled.score(storage(np.float32(scale) * rows)) == pytest.approx(
+        linear.score(storage(rows)), abs=1e-4
+    )
+
+
+@pytest.mark.parametrize("storage", [np.asarray, sp.csr_array])
+@pytest.mark.parametrize("linear_path", [True, False])
+@pytest.mark.parametrize("kind", [DenseAutoencoder, ConvAutoencoder])
+def test_one_huge_value_leaves_finite_results(kind, linear_path, storage):
+    rows = X.astype(np.float32)
+    rows[7, 3] = 1e30
+    autoencoder = kind(2, linear_path=linear_path, **BRIEF).fit(storage(rows))
+    codes = autoencoder.transform(storage(rows))
+    assert np.isfinite(autoencoder.inverse_transform(codes)).all()
+    assert np.isfinite(autoencoder.score(storage(rows)))
+
+
+@pytest.mark.parametrize("storage", [np.asarray, sp.csr_matrix])
+def test_values_beyond_float32_are_refused(storage):
+    rows = X.copy()
+    rows[7, 3] = -1e40
+    with pytest.raises(ValueError, match=r"X has a value of -1e\+40"):
+        plain().fit(storage(rows))
+    autoencoder = plain().fit(storage(X))
+    with pytest.raises(ValueError, match=r"X has a value of -1e\+40"):
+        autoencoder.transform(storage(rows))
+
+
+@pytest.mark.parametrize("storage", [np.asarray, sp.csr_array])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_whitening_leaves_dimensions_without_variance(dtype, storage):
+    rows = (RNG.normal(size=(50, 3)) @ RNG.normal(size=(3, 20))).astype(dtype)
+    autoencoder = DenseAutoencoder(8, hidden_layer_sizes=(), whiten=True).fit(storage(rows))
+    codes = autoencoder.transform(storage(rows))
+    np.testing.assert_allclose(codes[:, :3].std(axis=0, ddof=1), 1, rtol=1e-3)
+    np.testing.assert_allclose(codes[:, 3:], 0, atol=1e-4)
+    alone = np.vstack([autoencoder.transform(storage(rows[[i]])) for i in range(50)])
+    np.testing.assert_allclose(alone, codes, atol=1e-4)
+
+
+@pytest.mark.parametrize("weights", [None, np.arange(1.0, 61.0)])
+@pytest.mark.parametrize("autoencoder", [DenseAutoencoder(2, hidden_layer_sizes=()), plain()])
+def test_memory_order_does_not_change_a_bit(autoencoder, weights):
+    rows = X + 1 / 3
+    expected = autoencoder.fit(rows, sample_weight=weights).transform(rows)
+    wide = np.zeros((60, 16))
+    wide[:, ::2] = rows
+    for form in (np.asfortranarray(rows), wide[:, ::2], rows[::-1].copy()[::-1]):
+        found = autoencoder.fit(form, sample_weight=weights)
+        np.testing.assert_array_equal(found.transform(form), expected)
+        np.testing.assert_array_equal(found.score_samples(form), found.score_samples(rows))
+
+
+def test_scores_of_rows_far_from_zero_are_those_of_their_reconstructions():
+    rows = (1e6 + X).astype(np.float32)
+    autoencoder = plain().fit(rows)
+    errors = rows.astype(float) - autoencoder.inverse_transform(autoencoder.transform(rows))
+    np.testing.assert_allclose(
+        autoencoder.score_samples(rows), -np.square(errors).sum(axis=1), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("loss", ["poisson", "multinomial"])
+def test_contractive_codes_of_counts_learn_from_zeros(loss):
+    rows = RNG.poisson(0.5, size=(60, 8))
+    autoencoder = plain(loss=loss, penalty="contractive").fit(rows)
+    assert np.isfinite(autoencoder.history_[-1]["train_loss"])
+
+
+def test_variational_codes_of_rows_without_a_deviance_are_finite():
+    rows = np.ones((40, 1))
+    autoencoder = plain(loss="multinomial", penalty="variational").fit(rows)
+    assert np.isfinite(autoencoder.history_[-1]["train_loss"])
+
+
+def test_contractive_codes_need_two_rows_in_a_batch():
+    with pytest.raises(ValueError, match="penalty='contractive' needs batch_size"):
+        plain(penalty="contractive", batch_size=1).fit(X)
+
+
+@pytest.mark.parametrize("penalty", ["l1", "contractive", "variational"])
+@pytest.mark.filterwarnings("error:The loss exploded")
+def test_penalties_of_rows_that_are_all_the_same_are_finite(penalty):
+    rows = np.repeat(X[:1], 40, axis=0)
+    autoencoder = plain(penalty=penalty).fit(rows)
+    assert np.isfinite(autoencoder.inverse_transform(autoencoder.transform(rows))).all()

@@ -1,0 +1,304 @@
+"""Ctrl-C, by the signal that it sends."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from skorch.callbacks import Callback, EarlyStopping
+
+from skae import DenseAutoencoder
+from skae._best import Shelf
+from skae._gate import Ground
+from skae._modules import perceptron
+
+# Of 1,300 rows 1,170 are trained on in a trial run of three epochs, and there are two; batches
+# are of 73 rows.
+N_STEPS_OF_TRIAL, N_STEPS_OF_EPOCH = 3 * 17, 18
+
+
+def press():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.fixture(autouse=True)
+def handler():
+    """Python's handler of Ctrl-C, whoever runs the tests."""
+    assert threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
+class Pressing(Callback):
+    """Presses Ctrl-C after so many steps of training, or at the end of so many epochs."""
+
+    def __init__(self, *, steps=None, epochs=None):
+        self.steps = steps
+        self.epochs = epochs
+        self.n_steps_ = self.n_epochs_ = 0
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        self.n_steps_ += training
+        if training and self.n_steps_ == self.steps:
+            press()
+
+    def on_epoch_end(self, net, **kwargs):
+        self.n_epochs_ += 1
+        if self.n_epochs_ == self.epochs:
+            press()
+
+
+def interrupted(autoencoder, X):
+    """The autoencoder, whose fit was interrupted."""
+    with pytest.raises(KeyboardInterrupt):
+        autoencoder.fit(X)
+    return autoencoder
+
+
+def assert_is_pca(autoencoder, X):
+    codes = PCA(4, svd_solver="full").fit(X).transform(X)
+    np.testing.assert_allclose(autoencoder.transform(X), codes, atol=1e-8)
+
+
+# -- The first ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [1, N_STEPS_OF_TRIAL + 20, 2 * N_STEPS_OF_TRIAL + 1])
+def test_before_networks_proved_themselves_it_leaves_pca(digits, quick, steps):
+    with pytest.warns(ConvergenceWarning, match="before the networks had proved .* is PCA"):
+        autoencoder = interrupted(quick(4, callbacks=[Pressing(steps=steps)]), digits[0])
+    assert autoencoder.interrupted_
+    assert autoencoder.n_iter_ == 0
+    assert_is_pca(autoencoder, digits[0])
+
+
+def test_in_the_training_on_all_rows_it_leaves_the_best(digits, quick):
+    steps = 2 * N_STEPS_OF_TRIAL + 4 * N_STEPS_OF_EPOCH + 5
+    with pytest.warns(ConvergenceWarning, match=r"Interrupted after 4 of \d+ epochs"):
+        autoencoder = interrupted(quick(4, callbacks=[Pressing(steps=steps)]), digits[0])
+    pca = quick(4, hidden_layer_sizes=()).fit(digits[0])
+    assert autoencoder.score(digits[1]) > pca.score(digits[1]) + 0.05
+    assert autoencoder.interrupted_
+    assert autoencoder.n_iter_ == 4
+
+
+def test_in_a_plain_network_it_leaves_the_best(digits, quick, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    plain = quick(4, linear_path=False, callbacks=[Pressing(steps=3 * 17)], verbose=1)
+    with pytest.warns(ConvergenceWarning, match="Interrupted after 2 of 12 epochs"):
+        interrupted(plain, digits[0])
+    assert plain.n_iter_ == 2
+    assert plain.interrupted_
+    bar, closing = capsys.readouterr().err.splitlines()[-2:]
+    assert bar.rpartition("\r")[2].startswith("training, epoch 2/12 |")
+    assert " " in bar.split("|")[-2]  # it does not claim to be full
+    assert closing.startswith("interrupted; networks kept: 0.")
+    assert np.isfinite(plain.transform(digits[1])).all()
+
+
+def test_in_the_first_epoch_of_a_plain_network_nothing_is_left(digits, quick):
+    plain = interrupted(quick(4, linear_path=False, callbacks=[Pressing(steps=3)]), digits[0])
+    assert not hasattr(plain, "module_")
+    assert not hasattr(plain, "interrupted_")
+
+
+def test_in_the_first_epoch_of_a_plain_network_an_earlier_fit_stays(digits, quick):
+    plain = quick(4, linear_path=False).fit(digits[0])
+    codes = plain.transform(digits[1])
+    interrupted(plain.set_params(callbacks=[Pressing(steps=3)]), digits[0])
+    np.testing.assert_array_equal(plain.transform(digits[1]), codes)
+    assert plain.interrupted_ is False
+
+
+def test_among_callbacks_at_the_end_of_an_epoch_it_is_no_end_of_a_stage(digits, quick):
+    with pytest.warns(ConvergenceWarning, match="the model is PCA"):
+        autoencoder = interrupted(quick(4, callbacks=[Pressing(epochs=2)]), digits[0])
+    assert len(autoencoder.history_) == 2
+
+
+def test_a_callback_that_ends_a_stage_is_no_interrupt(digits, quick):
+    stop = EarlyStopping(monitor="train_loss", patience=2, threshold=0.9, sink=lambda text: None)
+    assert quick(8, callbacks=[stop]).fit(digits[0]).interrupted_ is False
+
+
+def test_in_the_principal_directions_nothing_is_left(digits, quick, monkeypatch):
+    monkeypatch.setattr("skae._base.principal_basis", lambda *args, **kwargs: press())
+    autoencoder = interrupted(quick(4), digits[0])
+    assert not hasattr(autoencoder, "latent_dim_")
+
+
+@pytest.fixture
+def press_in(monkeypatch):
+    """Makes the user press Ctrl-C, so many times, as a method is called first."""
+
+    def patch(owner, name, times=1):
+        method, n_left = getattr(owner, name), times
+
+        def pressed(*args, **kwargs):
+            nonlocal n_left
+            while n_left:
+                n_left -= 1
+                press()
+            return method(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, pressed)
+
+    return patch
+
+
+def test_between_trainings_the_next_does_not_start(digits, quick, press_in):
+    press_in(Ground, "errors")  # after the first trial run
+    with pytest.warns(ConvergenceWarning, match="the model is PCA"):
+        autoencoder = interrupted(quick(4), digits[0])
+    assert {epoch["stage"] for epoch in autoencoder.history_} == {"trial run of the decoder"}
+    assert_is_pca(autoencoder, digits[0])
+
+
+def test_in_the_work_after_training_it_leaves_the_whole_fit(digits, quick, press_in):
+    press_in(DenseAutoencoder, "_encode")
+    autoencoder = interrupted(quick(4, whiten=True), digits[0])
+    assert autoencoder.interrupted_
+    np.testing.assert_array_equal(
+        autoencoder.transform(digits[1]), quick(4, whiten=True).fit(digits[0]).transform(digits[1])
+    )
+
+
+def test_in_partial_fit_nothing_is_left(digits, quick, press_in):
+    stream = quick(4).partial_fit(digits[0][:400])
+    codes = stream.transform(digits[1])
+    press_in(DenseAutoencoder, "_keep_directions")
+    with pytest.raises(KeyboardInterrupt):
+        stream.partial_fit(digits[0][400:800])
+    np.testing.assert_array_equal(stream.transform(digits[1]), codes)
+
+
+def test_a_fit_after_it_is_whole(digits, quick):
+    autoencoder = quick(4, callbacks=[Pressing(steps=20)])
+    with pytest.warns(ConvergenceWarning, match="the model is PCA"):
+        interrupted(autoencoder, digits[0])
+    assert autoencoder.fit(digits[0]).interrupted_ is False
+    assert autoencoder.nonlinear_gain_ > 0
+
+
+def test_an_interrupted_fit_with_a_checkpoint_ends_with_the_same_bits(digits, quick, tmp_path):
+    for steps in (20, 2 * N_STEPS_OF_TRIAL + 30):
+        pressing = Pressing(steps=steps)
+        autoencoder = quick(4, callbacks=[pressing], checkpoint=tmp_path / str(steps))
+        with pytest.warns(ConvergenceWarning, match="Interrupted"):
+            interrupted(autoencoder, digits[0])
+        resumed = quick(4, checkpoint=tmp_path / str(steps)).fit(digits[0])
+        np.testing.assert_array_equal(
+            resumed.transform(digits[1]), quick(4).fit(digits[0]).transform(digits[1])
+        )
+
+
+# -- The second -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("owner", "name"), [(Ground, "errors"), (DenseAutoencoder, "_encode")])
+def test_a_second_one_leaves_the_estimator_as_it_was(digits, quick, press_in, owner, name):
+    autoencoder = quick(4, whiten=True).fit(digits[0])
+    before = dict(vars(autoencoder))
+    press_in(owner, name, times=2)
+    interrupted(autoencoder, digits[0])
+    after = vars(autoencoder)
+    assert after.keys() == before.keys()
+    assert all(after[name] is before[name] for name in before)
+
+
+# -- What goes on around it -----------------------------------------------------------------------
+
+
+def test_it_ends_a_pipeline_and_a_search(digits, quick):
+    X, _, y, _ = digits
+    pipeline = make_pipeline(quick(4, callbacks=[Pressing(steps=20)]), LogisticRegression())
+    with pytest.warns(ConvergenceWarning), pytest.raises(KeyboardInterrupt):
+        pipeline.fit(X, y)
+    assert pipeline[0].interrupted_
+    assert not hasattr(pipeline[1], "coef_")
+    pressing = quick(4, callbacks=[Pressing(steps=20)])
+    search = GridSearchCV(make_pipeline(pressing, LogisticRegression()), {}, cv=2)
+    with pytest.warns(ConvergenceWarning), pytest.raises(KeyboardInterrupt):
+        search.fit(X, y)
+
+
+def test_the_handler_of_the_user_is_asked_and_put_back(digits, quick):
+    pressed = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    autoencoder = quick(4, callbacks=[Pressing(steps=20)]).fit(digits[0])
+    assert pressed == [signal.SIGINT]
+    assert autoencoder.interrupted_ is False
+    mine = signal.signal(signal.SIGINT, handler)
+    mine(signal.SIGINT, None)
+    assert len(pressed) == 2
+
+
+def test_fits_in_threads_need_no_signals(digits, quick):
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(quick(4, max_epochs=2).fit, digits[0]).result().interrupted_ is False
+
+
+def test_weights_half_kept_are_not_given_back():
+    module = perceptron([3, 4, 3], "gelu", 0.0)
+    shelf = Shelf(module)
+
+    class Halfway:
+        def state_dict(self):
+            weights = dict(module.state_dict())
+            weights["0.bias"] = None  # copying it fails
+            return weights
+
+    with pytest.raises(TypeError):
+        shelf.put(Halfway())
+    before = {name: weight.clone() for name, weight in module.state_dict().items()}
+    shelf.take(module)
+    for name, weight in module.state_dict().items():
+        assert weight.equal(before[name])
+
+
+SCRIPT = """
+import sys
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from skae import DenseAutoencoder
+
+X, y = load_digits(return_X_y=True)
+autoencoder = DenseAutoencoder(
+    4, hidden_layer_sizes=(64, 64), max_epochs=10_000, random_state=0, verbose=2
+)
+make_pipeline(autoencoder, LogisticRegression()).fit(X, y)
+print("the program went on")
+"""
+
+
+def test_it_ends_a_script(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    with subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        for line in process.stdout:
+            if "epoch 3 of" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT
+    assert "the program went on" not in out
+    assert out.rstrip().endswith("interrupted; PCA kept: the networks had not proved themselves")
+    assert "the model is PCA" in err
+    assert err.rstrip().endswith("KeyboardInterrupt")

@@ -1,0 +1,110 @@
+"""Names that other libraries have for parameters: a sentence says which of ours is meant."""
+
+import inspect
+import pickle
+
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import skae
+from skae import ConvAutoencoder, DenseAutoencoder
+
+KINDS = [DenseAutoencoder, ConvAutoencoder]
+SENTENCES = {
+    "n_components": "it is called latent_dim here",
+    "max_iter": "it is called max_epochs here",
+    "n_epochs": "it is called max_epochs here",
+    "epochs": "it is called max_epochs here",
+    "hidden_dim": "it is called hidden_layer_sizes here",
+    "hidden_layers": "it is called hidden_layer_sizes here",
+    "lr": "it is called learning_rate here",
+    "learning_rate_init": "it is called learning_rate here",
+    "seed": "it is called random_state here",
+    "svd_solver": "needs none: the shape of X decides",
+    "iterated_power": "needs none: the principal directions are found to a tolerance",
+    "n_iter": "the number of epochs is called max_epochs",
+    "copy": "needs none: X is never changed",
+    "solver": "needs none: networks are trained by AdamW",
+    "latent_dims": "did you mean latent_dim?",
+    "colour": "its parameters are activation, alpha",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", SENTENCES)
+def test_other_names_get_a_sentence(kind, name):
+    start = f"{kind.__name__} has no parameter {name}"
+    with pytest.raises(TypeError) as of_constructor:
+        kind(**{name: 2})
+    with pytest.raises(ValueError, match=start) as of_set_params:
+        kind().set_params(**{name: 2})
+    for raised in (of_constructor, of_set_params):
+        assert str(raised.value).startswith(start)
+        assert SENTENCES[name] in str(raised.value)
+
+
+def test_every_name_that_is_wrong_is_told():
+    with pytest.raises(TypeError, match=r"n_components.*latent_dim.*svd_solver.*needs none"):
+        DenseAutoencoder(n_components=2, svd_solver="full")
+
+
+def test_what_is_a_name_of_pictures_alone_is_no_name_of_the_other():
+    with pytest.raises(TypeError, match="filters: it is called channels here"):
+        ConvAutoencoder(filters=(8,))
+    with pytest.raises(TypeError, match="filters; its parameters are"):
+        DenseAutoencoder(filters=(8,))
+
+
+def test_the_constructors_of_the_gallery_get_a_sentence():
+    # plot_compare_reduction and plot_pca_vs_fa_model_selection, with PCA replaced.
+    with pytest.raises(TypeError, match="iterated_power and needs none"):
+        DenseAutoencoder(iterated_power=7)
+    with pytest.raises(TypeError, match="svd_solver and needs none"):
+        DenseAutoencoder(svd_solver="full")
+
+
+def test_a_search_over_another_name_says_which_is_meant():
+    pipeline = make_pipeline(StandardScaler(), DenseAutoencoder(hidden_layer_sizes=()))
+    search = GridSearchCV(pipeline, {"denseautoencoder__n_components": [2, 3]}, cv=2)
+    with pytest.raises(ValueError, match="n_components: it is called latent_dim here"):
+        search.fit(load_digits().data[:100])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_signature_is_explicit_and_nothing_else_changes(kind):
+    parameters = inspect.signature(kind).parameters
+    assert next(iter(parameters)) == "latent_dim"
+    kinds = {parameter.kind for parameter in parameters.values()}
+    assert kinds == {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+    assert set(parameters) == set(kind().get_params())
+    assert set(inspect.signature(kind.__init__).parameters) == {"self", *parameters}
+    estimator = kind(3, max_epochs=5)
+    for same in (clone(estimator), pickle.loads(pickle.dumps(estimator))):
+        assert same.get_params() == estimator.get_params()
+    assert kind().set_params(latent_dim=3).latent_dim == 3
+    with pytest.raises(TypeError, match="positional"):
+        kind(3, (8,))
+
+
+def test_a_subclass_may_have_parameters_of_its_own():
+    class Scaled(DenseAutoencoder):
+        def __init__(self, latent_dim=None, *, scale=1.0):
+            super().__init__(latent_dim)
+            self.scale = scale
+
+    assert clone(Scaled(3, scale=2.0)).set_params(scale=4.0).scale == 4.0
+    with pytest.raises(ValueError, match="Scaled has no parameter n_components"):
+        Scaled().set_params(n_components=2)
+
+
+def test_the_names_of_others_are_none_of_ours():
+    from skae._names import _MEANT, _NOT_NEEDED
+
+    ours = set().union(*(kind().get_params() for kind in KINDS))
+    assert not ours & {*_MEANT, *_NOT_NEEDED}
+    assert set(_MEANT.values()) <= ours
+    assert skae.DenseAutoencoder is DenseAutoencoder
