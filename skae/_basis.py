@@ -9,24 +9,32 @@ There are three roads to them, chosen by the smaller side of A:
 """
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
-from torch.nn.functional import pad
 
 from ._checkpoint import NOWHERE
-from ._device import accurate, in_float64
+from ._device import accurate
+from ._krylov import krylov_vectors
 from ._rows import power_of_two
+from ._tall import cross
+from ._threads import in_threads, slices_of_work
 
 # Up to this length of the smaller side the full eigenproblem costs a few seconds at most.
 _EXACT_SIDE = 2048
 
-# Columns that Krylov iteration adds at a time: fewer converge sooner, more multiply faster.
-_BLOCK_SIZE = 128
+# Krylov iteration adds so many columns at a time: fewer converge in fewer columns, more multiply
+# faster. Of equal eigenvalues it finds as many.
+_BLOCK_SIZE = 64
 
-# Rows of the directions that are made orthonormal at a time.
-_ROWS_AT_ONCE = 8192
+# Rows of the directions that are solved for at a time, and vectors that test them.
+_ROWS_AT_ONCE, _N_PROBES = 8192, 8
+
+# First columns, by length, that others are freed from before all are made orthonormal together.
+_LONGEST = 64
+
+# Shares of the variance below these are indistinguishable from none.
+_ROUNDING = {torch.float32: 2e-6, torch.float64: 1e-11}
 
 
 @dataclass
@@ -53,9 +61,15 @@ class Basis:
         """Share of the total variance along each direction; zeros if nothing varies."""
         return self.variances / (self.total_variance or 1.0)
 
+    def share_beyond(self, n_directions):
+        """Share of the total variance beyond the first directions; 0.0 if it is but rounding."""
+        inside = self.variances[:n_directions].sum()
+        share = 1.0 - inside / self.total_variance if self.total_variance > 0 else 0.0
+        return share if share > _ROUNDING[self.directions.dtype] else 0.0
+
 
 def principal_basis(
-    rows, n_directions, *, n_accurate=None, tol=1.5e-3, generator=None, cache=NOWHERE
+    rows, n_directions, *, n_accurate=None, tol=2e-4, generator=None, cache=NOWHERE
 ):
     """The leading principal directions of ``rows``.
 
@@ -66,10 +80,10 @@ def principal_basis(
         How many directions are wanted, at most min(n, p). Beyond the rank of the rows they are
         any that complete the others.
     n_accurate : int, default=n_directions
-        Krylov iteration stops when the variance along the first n_accurate directions stops
-        growing.
+        Krylov iteration stops when these hold nearly as much variance as the best can.
     tol : float
-        ... that is, when 128 more columns add less than this share to it.
+        ... that is, when they lack less than this share of the total variance, and of their own
+        less than 20 times that, as far as the growth so far tells.
     generator : torch.Generator
         Draws the start of the Krylov iteration, and directions beyond the rank of the rows; one
         with a fixed seed if None.
@@ -78,16 +92,31 @@ def principal_basis(
     """
     n_accurate = n_directions if n_accurate is None else n_accurate
     generator = generator or torch.Generator().manual_seed(0)
+    found = cache.recall("total", lambda: {"total": torch.tensor(rows.squared_norms().sum())})
+    total = float(found["total"])
+    if total <= len(rows) * (10 * np.finfo(np.float64).eps * np.linalg.norm(rows.mean)) ** 2:
+        total = 0.0  # of rows that are all alike, but for the rounding of their mean
     if is_exact(rows.shape, n_directions):
         values, directions = _exact(rows, n_directions, generator, cache)
     else:
-        values, directions = _krylov(rows, n_directions, n_accurate, tol, generator, cache)
+        values, vectors = krylov_vectors(
+            rows,
+            n_directions,
+            n_accurate,
+            block_size=_BLOCK_SIZE,
+            total=total,
+            tol=tol,
+            generator=generator,
+            cache=cache,
+        )
+        if rows.shape[0] <= rows.shape[1]:
+            vectors = rows.transposed_times(vectors)
+        directions = _directions(vectors, generator)
     degrees_of_freedom = max(1, len(rows) - 1)
-    found = cache.recall("total", lambda: {"total": torch.tensor(rows.squared_norms().sum())})
     return Basis(
         directions=_fix_signs(directions).to(rows.device),
         variances=values.clamp_min(0.0).cpu().numpy().astype(np.float64) / degrees_of_freedom,
-        total_variance=float(found["total"]) / degrees_of_freedom,
+        total_variance=total / degrees_of_freedom,
     )
 
 
@@ -114,111 +143,81 @@ def _eigenvectors(matrix):
     return {"values": values, "vectors": vectors.contiguous()}
 
 
-def _values(matrix):
-    return {"values": torch.linalg.eigvalsh(accurate(matrix))}
-
-
-def _krylov(rows, n_directions, n_accurate, tol, generator, cache):
-    """Block Lanczos iteration with full reorthogonalisation, on the shorter side of A.
-
-    Q grows block by block into an orthonormal basis of ``span(B, M B, M^2 B, ...)`` for a random
-    B, with ``M = A A'`` (or ``A'A`` where A has fewer columns than rows). The eigenvectors of
-    ``T = Q' M Q`` turn Q into approximate eigenvectors of M. Nothing as long as the longer side
-    outlives its block. The blocks do not depend on the number of directions, which only decides
-    how many there are: hence the cache.
-    """
-    tall = rows.shape[0] > rows.shape[1]
-    forth, back = (
-        (rows.times, rows.transposed_times) if tall else (rows.transposed_times, rows.times)
-    )
-    side = min(rows.shape)
-
-    def step():
-        """The new columns of T, and the next block of Q: none if M maps Q into itself."""
-        rows.prepare_for_many_products()
-        following = back(forth(block)).to(Q.device)  # M block
-        column = Q.T @ following
-        size = torch.linalg.vector_norm(following)
-        following -= Q @ column
-        if torch.linalg.vector_norm(following) <= 1e-5 * size:
-            return {"column": column, "block": following[:, :0]}
-        new = _orthonormal(following)
-        new = _orthonormal(new - Q @ (Q.T @ new))[:, : side - Q.shape[1]]
-        return {"column": column, "block": new.contiguous()}
-
-    start = torch.randn(side, _BLOCK_SIZE, generator=generator, dtype=rows.dtype)
-    block = Q = _orthonormal(start.to(rows.device))
-    T = Q.new_zeros(0, 0)
-    captured, n_checked, next_check = 0.0, 0, n_directions * 3 // 2 + _BLOCK_SIZE
-    while True:
-        found = cache.recall(f"columns from {len(T)}", step)
-        T = _bordered(T, found["column"].to(rows.device))
-        if len(T) >= min(side, next_check):
-            found_values = cache.recall(f"values of {len(T)}", partial(_values, T))["values"]
-            before, captured = captured, found_values[-n_accurate:].sum()
-            n_new, n_checked = len(T) - n_checked, len(T)
-            if captured - before <= tol * captured * n_new / _BLOCK_SIZE:
-                break
-            next_check = len(T) + 2 * _BLOCK_SIZE
-        block = found["block"].to(rows.device)
-        if not block.shape[1]:
-            break
-        Q = torch.cat([Q, block], dim=1)
-
-    found = cache.recall(f"vectors of {len(T)}", partial(_eigenvectors, T))
-    values = found["values"][-n_directions:].flip(0)
-    directions = Q @ found["vectors"][:, -n_directions:].flip(1).to(rows.device)
-    if not tall:
-        del Q
-        directions = rows.transposed_times(directions)
-    n_missing = n_directions - len(values)
-    return pad(values, (0, n_missing)), _directions(pad(directions, (0, n_missing)), generator)
-
-
-def _bordered(T, column):
-    """The symmetric matrix T with one more block ``column`` on its right and below it."""
-    old, grown = len(T), len(column)
-    bordered = T.new_empty(grown, grown)
-    bordered[:old, :old] = T
-    bordered[:, old:] = column
-    bordered[old:, :] = column.T
-    bordered[old:, old:] = (column[old:] + column[old:].T) / 2
-    return bordered
-
-
-def _orthonormal(block):
-    """An orthonormal basis of the span of ``block``, less what is tiny in it."""
-    for _ in range(2):
-        values, vectors = torch.linalg.eigh(in_float64(block.T @ block))
-        kept = values > 1e-6 * values[-1]
-        block = block @ (vectors[:, kept] / values[kept].sqrt()).to(block)
-    return block
-
-
 def _directions(columns, generator):
     """``columns`` orthonormal in their order, those that are too short replaced by random ones.
 
     Works in place where it can: wide data has room for one such tensor, not for three.
     """
     columns = accurate(columns)  # where the solvers are, too
-    columns /= power_of_two(float(columns.abs().max()))  # or squares of float32 are no numbers
-    lengths = torch.linalg.vector_norm(columns, dim=0)
+    parts = slices_of_work(len(columns), 16 * columns.numel(), columns.device)
+    largest = max(in_threads(lambda part: float(columns[part].abs().max()), parts))
+    unit = power_of_two(largest)  # or squares of float32 are no numbers
+
+    def squares(part):
+        return columns[part].div_(unit).square().sum(dim=0)
+
+    lengths = sum(in_threads(squares, parts)).sqrt()
     # Their squares come from an eigenproblem and are known to about eps of the largest.
-    short = lengths <= 4 * torch.finfo(columns.dtype).eps ** 0.5 * lengths[0]
-    columns /= torch.where(short, 1.0, lengths)
+    short = lengths <= 4 * torch.finfo(columns.dtype).eps ** 0.5 * lengths.max()
+    lengths = torch.where(short, 1.0, lengths)
+    in_threads(lambda part: columns[part].div_(lengths), parts)
     if not short.any():
-        factor, failed = torch.linalg.cholesky_ex(columns.T @ columns)
+        if _are_orthonormal(columns, parts):
+            return columns
+        # Only what the longest columns left in the others is more than rounding, most often.
+        if columns.shape[1] > 2 * _LONGEST and _rid_of_leading(columns, parts):
+            return columns
+        factor, failed = torch.linalg.cholesky_ex(cross(columns, columns))
         if not failed:
-            for part in columns.split(_ROWS_AT_ONCE):
-                part.copy_(torch.linalg.solve_triangular(factor.T, part, upper=True, left=False))
+            solve = _solving(columns, factor.T)
+            in_threads(solve, slices_of_work(len(columns), columns.numel() * len(factor)))
             return columns
     noise = torch.randn(len(columns), int(short.sum()), generator=generator, dtype=columns.dtype)
     columns[:, short] = noise.to(columns.device)
     return torch.linalg.qr(columns).Q
 
 
+def _rid_of_leading(columns, parts):
+    """Make the first columns orthonormal and the others orthogonal to them; whether it sufficed."""
+    leading, others = columns[:, :_LONGEST], columns[:, _LONGEST:]
+    factor, failed = torch.linalg.cholesky_ex(cross(leading, leading))
+    if failed:
+        return False
+    in_threads(_solving(leading, factor.T), parts)
+    products = cross(leading, others)
+    in_threads(lambda part: others[part].addmm_(leading[part], products, alpha=-1), parts)
+    return _are_orthonormal(columns, parts)
+
+
+def _solving(columns, upper):
+    """A function that multiplies a part of the rows by the inverse of a triangular matrix."""
+
+    def solve(part):
+        for rows in columns[part].split(_ROWS_AT_ONCE):
+            rows.copy_(torch.linalg.solve_triangular(upper, rows, upper=True, left=False))
+
+    return solve
+
+
+def _are_orthonormal(columns, parts):
+    """Whether ``V'V z`` is z, within rounding, for a few random z of ones and minus ones."""
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randint(0, 2, (columns.shape[1], _N_PROBES), generator=generator) * 2 - 1
+    z = z.to(columns)
+    images = sum(in_threads(lambda part: columns[part].T @ (columns[part] @ z), parts))
+    return float((images - z).abs().max()) <= 100 * torch.finfo(columns.dtype).eps
+
+
 def _fix_signs(directions):
-    for part in directions.split(64, dim=1):
-        largest = part.abs().argmax(dim=0, keepdim=True)
-        part *= part.gather(0, largest).sign()
+    parts = slices_of_work(len(directions), 16 * directions.numel(), directions.device)
+
+    def extremes(part):
+        return torch.stack([directions[part].amax(dim=0), -directions[part].amin(dim=0)])
+
+    highest, lowest = torch.stack(in_threads(extremes, parts)).amax(dim=0)
+    for tie in torch.nonzero(highest == lowest)[:, 0].tolist():  # the first of them decides
+        column = directions[:, tie]
+        lowest[tie] -= column[column.abs().argmax()]
+    signs = torch.where(highest < lowest, -1.0, 1.0).to(directions.dtype)
+    in_threads(lambda part: directions[part].mul_(signs), parts)
     return directions

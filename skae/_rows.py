@@ -12,15 +12,21 @@ from math import frexp, ldexp
 import numpy as np
 import scipy.sparse as sp
 import torch
-from torch.nn.functional import embedding_bag
 
 from ._blocks import Blocks
 from ._device import accurate_device, in_float64
+from ._sparse_product import (
+    add_products,
+    column_blocks,
+    columns_of_csr,
+    only_needed,
+    rows_of_csr,
+    slices_of_entries,
+    tensor_of,
+    transposed_blocks,
+)
 from ._tall import batch_slices, tall_zeros
-
-# Columns of a tall matrix that are gathered at a time; and how many of its rows, where many
-# products are worth a rearrangement of X: 2,048 rows of 64 float32 stay in the nearest large cache.
-_PANEL, _PANEL_ROWS = 64, 2048
+from ._threads import Threads, in_threads, slices_of_work
 
 # From so many columns of the tall matrix on, even a single product is worth it.
 _MANY_COLUMNS = 512
@@ -28,8 +34,11 @@ _MANY_COLUMNS = 512
 # A transpose of more bytes is not kept, but made again in parts of so many.
 _LARGE, _PART = 2**30, 256 * 2**20
 
-# Fewer non-zeros of a row than these, on average, are not worth a sum of their own.
-_LEAST_PER_SUM = 16
+# Bytes of dense rows that one thread takes at a time, and at least so many rows.
+_DENSE_PART, _DENSE_ROWS = 16 * 2**20, 256
+
+# Products of p x p that are added up at a time.
+_AT_ONCE = 4
 
 # A difference of squares that is a smaller share of them is what rounding left of zero.
 _CANCELLED = 16 * np.finfo(np.float64).eps
@@ -64,11 +73,6 @@ def power_of_two(number):
 def weights_of(rows):
     """How often each row counts, in float64: shape (n,)."""
     return np.ones(len(rows)) if rows.weights is None else rows.weights
-
-
-def tensor_of(array):
-    """A NumPy array as a tensor, sharing its memory unless that is read-only."""
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
 def torch_dtype(dtype):
@@ -169,53 +173,86 @@ class DenseRows(Rows):
 
     def times(self, W):
         product = tall_zeros(self.shape[0], W)
-        for rows in self.slices():
+
+        def multiply(rows):
             product[rows] = self.centred(rows) @ W
+
+        self._each_of(multiply, 2 * self.shape[0] * W.numel())
         return product
+
+    def _each_of(self, function, n_operations):
+        """Call a function of slices of rows, in threads where there is enough to do."""
+        n, row_bytes = self.shape[0], self.shape[1] * self.dtype.itemsize
+        parts = slices_of_work(n, n_operations, self.device)
+        most = max(_DENSE_PART, _DENSE_ROWS * row_bytes)
+        if len(parts) == 1:
+            for rows in batch_slices(n, row_bytes, most):
+                function(rows)
+        else:
+            step = min(parts[0].stop * row_bytes, most)
+            in_threads(function, batch_slices(n, row_bytes, step))
 
     def transposed_times(self, Q):
         product = torch.zeros(self.shape[1], Q.shape[1], dtype=Q.dtype, device=self.device)
-        for rows in self.slices():
-            product.addmm_(self.centred(rows).T, Q[rows].to(self.device))
+        with Threads() as threads:
+            for rows in self.slices():
+                batch, q = self.dense(rows), Q[rows].to(self.device)
+
+                def add(columns, batch=batch, q=q):
+                    centred = batch[:, columns] - self._mean[columns]
+                    product[columns].addmm_(centred.T, q)
+
+                n_operations = 2 * batch.numel() * q.shape[1]
+                threads.each(add, slices_of_work(self.shape[1], n_operations, self.device))
         return product
 
     def covariance(self):
         p = self.shape[1]
         covariance = torch.zeros(p, p, dtype=torch.float64, device=accurate_device(self.device))
-        for rows in self.slices():
-            batch = in_float64(self.centred(rows))
-            weighted = batch
-            if self.weights is not None:
-                weighted = torch.from_numpy(self.weights[rows, None]).to(batch) * batch
-            covariance.addmm_(batch.T, weighted)
-        return covariance
+        with Threads() as threads:
+            for rows in self.slices():
+                batch = in_float64(self.centred(rows))
+                weighted = batch
+                if self.weights is not None:
+                    weighted = torch.from_numpy(self.weights[rows, None]).to(batch) * batch
+
+                def add(columns, batch=batch, weighted=weighted):
+                    # Nothing below the diagonal: that is copied in the end.
+                    beyond = slice(columns.start, None)
+                    covariance[columns, beyond].addmm_(batch[:, columns].T, weighted[:, beyond])
+
+                threads.each(add, slices_of_work(p, 2 * p * batch.numel(), covariance.device))
+        return covariance.triu_() + covariance.triu(1).T
 
     def _squared_norms(self):
         norms = np.empty(self.shape[0])
-        for rows in batch_slices(self.shape[0], self.shape[1] * 8):
+
+        def measure(rows):
             centred = self._part(rows).astype(np.float64) - self.mean
             norms[rows] = np.einsum("ij,ij->i", centred, centred)
+
+        # Read and converted rather than multiplied: a dozen operations' worth for each number.
+        self._each_of(measure, 12 * self.shape[0] * self.shape[1])
         return norms
 
 
 class SparseRows(Rows):
     """Rows of a SciPy CSR matrix or array, with 32- or 64-bit indices.
 
-    The products gather rows of the tall matrix with `embedding_bag`: the fastest sparse product
-    PyTorch has on a CPU (docs/design.md has the figures). ``A' Q`` uses a transpose of X, which is
-    made once, when first asked for; that of a very large X is made anew for each product, part by
-    part.
+    ``A' Q`` uses a transpose of X, which is made once, when first asked for; that of a very large X
+    is made anew for each product, part by part.
     """
 
     def __init__(self, X, mean, weights, dtype, device):
         super().__init__(X, mean, weights, dtype, device)
         self._transpose = None
-        self._blocks = [(slice(None), X)]
+        self._column_blocks = None
 
     def _column_mean(self):
         # Not X.sum: that adds float32 up in float32.
         weights = weights_of(self)
-        total = sum(self.X[rows].T @ weights[rows] for rows in self._slices_of_entries())
+        parts = slices_of_entries(self.X.indptr)
+        total = sum(in_threads(lambda rows: self.X[rows].T @ weights[rows], parts))
         return total / self.shape[0]
 
     def dense(self, index):
@@ -223,20 +260,27 @@ class SparseRows(Rows):
         return torch.from_numpy(self.X[index].astype(numpy_dtype).toarray()).to(self.device)
 
     def times(self, W):
-        if W.shape[1] >= _MANY_COLUMNS:
+        needs_few = 2 * self.X.nnz < self.shape[1]
+        if W.shape[1] >= _MANY_COLUMNS and not needs_few:
             self.prepare_for_many_products()
         product = tall_zeros(self.shape[0], W)
-        for columns, block in self._blocks:
-            self._add_product(block, W[columns], product)
+        if self._column_blocks is not None:
+            add_products(self._column_blocks, W, product, self.device)
+        elif needs_few:
+            X, needed = only_needed(self.X, W)
+            add_products(rows_of_csr(X), needed, product, self.device)
+        else:
+            add_products(rows_of_csr(self.X), W, product, self.device)
         return product.sub_(self._mean_times(W).to(product.device))
 
     def transposed_times(self, Q):
         product = torch.zeros(self.shape[1], Q.shape[1], dtype=Q.dtype, device=self.device)
         if self._is_large:
             for rows in self._slices_of_entries(_PART):
-                self._add_product(self.X[rows].T.tocsr(), Q[rows], product)
+                blocks = transposed_blocks(self.X[rows], self._numpy_dtype)
+                add_products(columns_of_csr(blocks), Q[rows], product, self.device)
         else:
-            self._add_product(self._transposed(), Q, product)
+            add_products(columns_of_csr(self._transposed()), Q, product, self.device)
         return product.addr_(self._mean, Q.sum(dim=0).to(self.device), alpha=-1)
 
     @property
@@ -247,76 +291,67 @@ class SparseRows(Rows):
         """Slices of rows by the size of their non-zeros."""
         return batch_slices(self.shape[0], 16 * self.X.nnz / self.shape[0], batch_bytes)
 
+    @property
+    def _numpy_dtype(self):
+        return np.float64 if self.dtype == torch.float64 else np.float32
+
     def _transposed(self):
         if self._transpose is None:
-            self._transpose = self.X.T.tocsr()
+            self._transpose = transposed_blocks(self.X, self._numpy_dtype)
         return self._transpose
 
     def prepare_for_many_products(self):
-        if self._is_large:
-            return
-        n, p = self.shape
-        most = self.X.nnz // (_LEAST_PER_SUM * n)
-        if len(self._blocks) == 1 and min(most, p // _PANEL_ROWS) > 1:
-            width = max(_PANEL_ROWS, -(-p // most))
-            columns = [slice(start, start + width) for start in range(0, p, width)]
-            transpose = self._transposed()
-            self._blocks = [(part, transpose[part].T.tocsr()) for part in columns]
+        if self._column_blocks is None and not self._is_large:
+            self._column_blocks = column_blocks(self.X, self._transposed())
 
     def _mean_times(self, W):
         # Short sums, added up in float64: one float32 sum of all terms would cost three digits.
-        parts = zip(self._mean.split(256), W.split(256), strict=True)
-        return sum(in_float64(part @ block) for part, block in parts).to(W)
+        def multiply(part):
+            terms = zip(self._mean[part].split(256), W[part].split(256), strict=True)
+            return sum(in_float64(mean @ block) for mean, block in terms)
 
-    def _add_product(self, csr, dense, product):
-        """Add ``csr @ dense`` to product: for blocks of rows, panel by panel of columns."""
-        for columns, sums in zip(
-            dense.split(4 * _PANEL, dim=1), product.split(4 * _PANEL, dim=1), strict=True
-        ):
-            panels = [panel.to(self.device).contiguous() for panel in columns.split(_PANEL, dim=1)]
-            for rows in batch_slices(csr.shape[0], 16 * csr.nnz / csr.shape[0]):
-                self._add_sums(csr, rows, panels, sums[rows].split(_PANEL, dim=1))
-
-    def _add_sums(self, csr, rows, panels, sums):
-        """Add ``csr[rows] @ panel`` for each panel to its part of ``sums``."""
-        offsets = csr.indptr[rows.start : rows.stop + 1]
-        entries = slice(offsets[0], offsets[-1])
-        indices = tensor_of(csr.indices[entries]).to(self.device)
-        values = tensor_of(csr.data[entries]).to(panels[0])
-        offsets = tensor_of((offsets - offsets[0]).astype(csr.indices.dtype)).to(self.device)
-        for panel, out in zip(panels, sums, strict=True):
-            out += embedding_bag(
-                indices,
-                panel,
-                offsets,
-                mode="sum",
-                per_sample_weights=values,
-                include_last_offset=True,
-            ).to(out.device)
+        # It is the reading of W that takes long.
+        parts = slices_of_work(len(W), 16 * W.numel(), self.device)
+        return sum(in_threads(multiply, parts)).to(W)
 
     def covariance(self):
         # (X - 1 m')' W (X - 1 m') = X'W X - s m' - m s' + n m m', with s = X'W 1 and sum W = n.
         weights, n = weights_of(self), len(self)
         squares, sums = np.zeros((self.shape[1], self.shape[1])), np.zeros(self.shape[1])
-        for rows in self._slices_of_entries():
+
+        def products(rows):
             X = self.X[rows].astype(np.float64)
             weighted = sp.diags(weights[rows]) @ X
-            squares += (X.T @ weighted).toarray()
-            sums += weighted.T @ np.ones(weighted.shape[0])
+            return X.T @ weighted, weighted.T @ np.ones(weighted.shape[0])
+
+        parts = slices_of_entries(self.X.indptr)
+        for start in range(0, len(parts), _AT_ONCE):
+            for product, column_sums in in_threads(products, parts[start : start + _AT_ONCE]):
+                squares += product.toarray()
+                sums += column_sums
         cross = np.outer(sums, self.mean)
         centred = squares - cross - cross.T + n * np.outer(self.mean, self.mean)
         return torch.from_numpy(centred).to(accurate_device(self.device))
 
     def _squared_norms(self):
-        # |x - m|^2 = |x|^2 - 2 x'm + |m|^2, in float64 because the terms nearly cancel.
-        norms = np.empty(self.shape[0])
-        for rows in self._slices_of_entries():
-            X = self.X[rows]
-            squares = np.square(X.data, dtype=np.float64)
-            squares = sp.csr_matrix((squares, X.indices, X.indptr), shape=X.shape)
-            lengths = squares @ np.ones(self.shape[1]) + self.mean @ self.mean
-            norms[rows] = lengths - 2 * (X @ self.mean)
-            norms[rows][norms[rows] <= _CANCELLED * lengths] = 0.0
+        # |x - m|^2 = |x|^2 + |m|^2 - 2 x'm, in float64 because the terms nearly cancel.
+        norms = np.full(self.shape[0], self.mean @ self.mean)
+
+        def measure(rows):
+            offsets = self.X.indptr[rows.start : rows.stop + 1]
+            filled = np.flatnonzero(np.diff(offsets))
+            if not len(filled):
+                return
+            entries, starts = slice(offsets[0], offsets[-1]), offsets[filled] - offsets[0]
+            values = self.X.data[entries].astype(np.float64)
+            means = self.mean[self.X.indices[entries]]
+            means *= values
+            lengths = norms[rows.start + filled]
+            lengths += np.add.reduceat(np.square(values, out=values), starts)
+            left = lengths - 2 * np.add.reduceat(means, starts)
+            norms[rows.start + filled] = np.where(left <= _CANCELLED * lengths, 0.0, left)
+
+        in_threads(measure, slices_of_entries(self.X.indptr))
         return norms
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from ._device import accurate, accurate_device, free_bytes, is_out_of_memory
+from ._threads import in_threads, slices_of_work
 
 # One batch of dense rows, or one block of non-zeros, stays near this size.
 _BATCH_BYTES = 64 * 2**20
@@ -71,22 +72,40 @@ def gram_of(tall, weights, device):
     gram = torch.zeros(n_columns, n_columns, dtype=torch.float64, device=accurate_device(device))
     for part in parts_of(tall):
         y = tall[part].to(device)
-        gram += ((y.T * torch.from_numpy(weights[part]).to(y)) @ y).to(gram.device)
+        gram += cross(y * torch.from_numpy(weights[part, None]).to(y), y).to(gram.device)
     return gram
+
+
+def cross(left, right):
+    """``left' right`` for two with the same number of rows, in threads."""
+    n_operations = 2 * left.numel() * right.shape[1]
+    parts = slices_of_work(len(left), n_operations, left.device)
+    sums = in_threads(lambda part: left[part].T @ right[part], parts)
+    total = sums[0]
+    for further in sums[1:]:
+        total += further
+    return total
 
 
 def product_of(one, other, device):
     """``Y' Z`` for two tall tensors Y and Z, computed on a device."""
     product = one.new_zeros(one.shape[1], other.shape[1], device=device)
     for part in parts_of(one):
-        product += one[part].to(device).T @ other[part].to(device)
+        product += cross(one[part].to(device), other[part].to(device))
     return product
 
 
 def turned(tall, matrix):
     """``Y M`` for a tall Y, part by part in its own place, computed where the matrix M is."""
-    for part in parts_of(tall):
+
+    def turn(part):
         tall[part] = tall[part].to(matrix.device) @ matrix
+
+    for batch in parts_of(tall):
+        n_rows = batch.stop - batch.start
+        n_operations = 2 * n_rows * matrix.numel()
+        parts = slices_of_work(n_rows, n_operations, matrix.device)
+        in_threads(turn, [slice(batch.start + p.start, batch.start + p.stop) for p in parts])
     return tall
 
 

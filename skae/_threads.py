@@ -11,15 +11,21 @@ How many threads there are is what `torch.get_num_threads` returned where the es
 for the calling thread beyond the call.
 """
 
+import ctypes
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
+from functools import cache
+from pathlib import Path
 from threading import local
 
 import torch
 from threadpoolctl import ThreadpoolController
 
 from ._environment import neutral_surroundings
+
+# Operations worth a thread of their own, some milliseconds; and the most parts of a product.
+_WORK_OF_PART, _MOST_PARTS = 2e8, 16
 
 _here = local()  # n_threads: that of the outermost `one_thread_each` around
 
@@ -53,9 +59,30 @@ def all_threads_each(wanted=True):
         yield
 
 
+@contextmanager
 def _limited_to(n):
-    # The OpenMP setting is one of the calling thread alone, unlike torch.set_num_threads.
-    return ThreadpoolController().limit(limits=n, user_api="openmp")
+    # These settings are of the calling thread alone, unlike that of torch.set_num_threads.
+    before = _set_mkl_threads()(n)
+    try:
+        with _controller().limit(limits=n, user_api="openmp"):
+            yield
+    finally:
+        _set_mkl_threads()(before)
+
+
+@cache
+def _controller():
+    return ThreadpoolController()  # which looks through all loaded libraries
+
+
+@cache
+def _set_mkl_threads():
+    """MKL's own function, where torch has MKL: `torch.set_num_threads` has told it a number."""
+    library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
+    try:
+        return ctypes.CDLL(str(library)).MKL_Set_Num_Threads_Local
+    except (OSError, AttributeError):
+        return lambda n: 0
 
 
 class Threads:
@@ -140,3 +167,15 @@ def in_threads(function, parts):
     parts = list(parts)
     with Threads(len(parts)) as threads:
         return threads.each(function, parts)
+
+
+def slices_of_work(n_items, n_operations, device=None):
+    """Slices of n items, each worth a thread by the operations that all of them take.
+
+    They depend on these two numbers alone. One slice for a device that is not the CPU.
+    """
+    n_parts = int(min(max(n_operations // _WORK_OF_PART, 1), _MOST_PARTS))
+    if device is not None and device.type != "cpu":
+        n_parts = 1
+    step = max(1, -(-n_items // n_parts))
+    return [slice(start, min(start + step, n_items)) for start in range(0, n_items, step)]

@@ -6,7 +6,7 @@ from scipy import linalg
 
 from ._device import in_float64
 from ._rows import power_of_two, weights_of
-from ._tall import gram_of, parts_of, product_of, tall_zeros, turned
+from ._tall import cross, gram_of, parts_of, product_of, tall_zeros, turned
 
 
 def held_out_runs(n_rows, fraction, rng, longest_run=32):
@@ -38,7 +38,7 @@ def scores_without(rows, scores, unseen, latent_dim=None):
     fitted = _inverted(scores, counts)
     if rows.shape[0] > rows.shape[1]:
         images = rows.transposed_times(fitted)
-        root = _inverse_root(images.T @ images)
+        root = _inverse_root(cross(images, images))
         held = rows.times(images @ root)
     else:
         # A few at a time: images of all directions would take as much memory as the basis.
@@ -93,7 +93,7 @@ def directions_without(rows, scores, unseen):
     zero.
     """
     images = rows.transposed_times(_inverted(scores, _counts(rows, unseen)))
-    return images @ _inverse_root(images.T @ images)
+    return images @ _inverse_root(cross(images, images))
 
 
 def _counts(rows, unseen):

@@ -62,6 +62,7 @@ class WeightedRows:
     def __init__(self, rows):
         self._rows = rows
         self.shape = rows.shape
+        self.mean = rows.mean
         self.dtype = rows.dtype
         self.device = rows.device
 

@@ -9,6 +9,7 @@ from sklearn.decomposition import PCA
 from skae import DenseAutoencoder, _basis
 from skae._basis import principal_basis
 from skae._rows import rows_of
+from skae._threads import one_thread_each
 
 
 def captured(A, directions):
@@ -112,3 +113,82 @@ def test_directions_beyond_the_rank_depend_on_random_state_alone(convert):
         assert torch.equal(torch.get_rng_state(), before)
         codes.append(pca.transform(new).tobytes())
     assert codes[0] == codes[1]
+
+
+SPECTRA = {
+    "fast": lambda j: 0.9**j,
+    "slow": lambda j: (1.0 + j) ** -0.5,
+    "flat": lambda j: np.ones(len(j)),
+    "steps": lambda j: 2.0 ** -(j // 50),
+    "one giant": lambda j: np.where(j == 0, 1e3, (1.0 + j) ** -0.3),
+    "rank 40": lambda j: np.where(j < 40, 1.0, 0.0),
+}
+
+
+@pytest.mark.parametrize("n_directions", [2, 16, 64, 300])
+@pytest.mark.parametrize("spectrum", SPECTRA)
+@pytest.mark.parametrize("shape", [(700, 900), (900, 700)])
+def test_krylov_lacks_half_a_thousandth_of_the_variance_at_most(
+    shape, spectrum, n_directions, monkeypatch
+):
+    monkeypatch.setattr(_basis, "is_exact", lambda shape, n_directions: False)
+    rng = np.random.default_rng(0)
+    scales = SPECTRA[spectrum](np.arange(600))
+    left, right = (np.linalg.qr(rng.normal(size=(side, 600)))[0] for side in shape)
+    A = left * scales @ right.T
+    X = (A - A.mean(axis=0)).astype(np.float32)
+    generator = torch.Generator().manual_seed(0)
+    basis = principal_basis(rows_of(X), n_directions, generator=generator)
+    squares = np.linalg.svd(X.astype(np.float64), compute_uv=False) ** 2
+    kept = captured(X.astype(np.float64), basis.directions)
+    assert kept / squares.sum() >= squares[:n_directions].sum() / squares.sum() - 0.0005
+    assert basis.variances.sum() * (len(X) - 1) == pytest.approx(kept, rel=1e-4)
+    V = basis.directions.double()
+    np.testing.assert_allclose(V.T @ V, np.eye(n_directions), atol=3e-5)
+
+
+@pytest.mark.parametrize("convert", [np.asarray, sp.csr_matrix])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("is_exact", [True, False])
+@pytest.mark.parametrize("shape", [(150, 90), (90, 150)])
+def test_rows_in_a_plane_leave_nothing_beyond_it(shape, is_exact, dtype, convert, monkeypatch):
+    monkeypatch.setattr(_basis, "is_exact", lambda shape, n_directions: is_exact)
+    rng = np.random.default_rng(0)
+    plane = rng.normal(size=(shape[0], 7)) @ rng.normal(size=(7, shape[1])) + 2
+    rows = rows_of(convert(plane.astype(dtype)), dtype=torch.from_numpy(plane.astype(dtype)).dtype)
+    basis = principal_basis(rows, 12)
+    assert basis.share_beyond(7) == basis.share_beyond(12) == 0.0
+    assert basis.share_beyond(6) > 0.001
+    plane[:, 0] += 0.1 * rng.normal(size=shape[0])
+    rows = rows_of(convert(plane.astype(dtype)), dtype=rows.dtype)
+    assert principal_basis(rows, 12).share_beyond(7) > 0
+
+
+def test_rows_that_are_all_alike_leave_nothing():
+    basis = principal_basis(rows_of(np.full((20, 5), 0.1)), 3)
+    assert basis.share_beyond(1) == 0.0
+
+
+@pytest.mark.parametrize("kind", ["sparse", "dense, Krylov", "dense, covariance"])
+def test_bits_do_not_depend_on_the_number_of_threads(kind, monkeypatch):
+    # So small a part, that there are several of each.
+    monkeypatch.setattr("skae._threads._WORK_OF_PART", 1e5)
+    monkeypatch.setattr("skae._sparse_product._ENTRIES_OF_PART", 5000)
+    monkeypatch.setattr("skae._sparse_product.PANEL_ROWS", 100)
+    monkeypatch.setattr(_basis, "is_exact", lambda shape, n: kind == "dense, covariance")
+    X = np.random.default_rng(0).normal(size=(500, 400)).astype(np.float32)
+    X = sp.csr_matrix(X * (X > 0.5)) if kind == "sparse" else X
+    before, found = torch.get_num_threads(), []
+    try:
+        for n_threads in (1, 2, 3):
+            torch.set_num_threads(n_threads)
+            with one_thread_each():
+                rows = rows_of(X)
+                basis = principal_basis(rows, 20, generator=torch.Generator().manual_seed(0))
+                scores = rows.times(basis.directions)
+                found.append((basis.directions, basis.variances, scores, rows.squared_norms()))
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        for one, two in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(one, two)

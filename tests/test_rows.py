@@ -3,7 +3,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from skae import _rows, _tall
+from skae import _sparse_product, _tall
 from skae._rows import rows_of
 from skae._tall import batch_slices
 
@@ -23,8 +23,8 @@ def test_products_are_those_of_the_centred_matrix(sample, convert, monkeypatch):
     A = X - X.mean(axis=0)
     W, Q = torch.randn(150, 70, dtype=torch.float64), torch.randn(40, 70, dtype=torch.float64)
     rows = rows_of(convert(X), dtype=torch.float64)
-    monkeypatch.setattr(_rows, "_PANEL_ROWS", 20)
-    monkeypatch.setattr(_rows, "_LEAST_PER_SUM", 8)  # of 30 non-zeros a row: several sums
+    monkeypatch.setattr(_sparse_product, "PANEL_ROWS", 20)
+    monkeypatch.setattr(_sparse_product, "LEAST_PER_SUM", 8)  # of 30 non-zeros a row: several sums
     for _ in range(2):
         np.testing.assert_allclose(rows.times(W), A @ W.numpy(), atol=1e-12)
         np.testing.assert_allclose(rows.transposed_times(Q), A.T @ Q.numpy(), atol=1e-12)

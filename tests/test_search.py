@@ -17,7 +17,7 @@ from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, KFold
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 
-from skae import ConvAutoencoder, DenseAutoencoder, _basis
+from skae import ConvAutoencoder, DenseAutoencoder, _basis, _krylov
 from skae._cache import Cache
 from skae._device import taking_turns
 
@@ -45,8 +45,8 @@ def n_products(road, monkeypatch):
 
         return counted
 
-    name = "_orthonormal" if road == "Krylov" else "_eigenvectors"
-    monkeypatch.setattr(_basis, name, counting(getattr(_basis, name)))
+    where, name = (_krylov, "_orthonormal") if road == "Krylov" else (_basis, "_eigenvectors")
+    monkeypatch.setattr(where, name, counting(getattr(where, name)))
     return counts
 
 

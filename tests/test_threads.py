@@ -23,6 +23,20 @@ def test_operations_run_in_one_thread_and_the_setting_comes_back(two_threads):
     assert (torch.get_num_threads(), n_threads()) == (2, 2)
 
 
+def test_matrix_products_run_in_one_thread_too(two_threads):
+    def numbers():
+        lines = torch.__config__.parallel_info().splitlines()
+        return {line.split()[-1] for line in lines if "get_max_threads()" in line}
+
+    before = numbers()
+    with one_thread_each():
+        assert numbers() == {"1"}
+        assert in_threads(lambda _: numbers(), range(4)) == [{"1"}] * 4
+        with all_threads_each():
+            assert numbers() == {"2"}
+    assert numbers() == before
+
+
 def test_other_threads_keep_their_setting(two_threads):
     seen = []
     with one_thread_each():
