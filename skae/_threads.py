@@ -124,7 +124,15 @@ class Threads:
             finally:
                 waiting.close()
 
-        helpers = [self._pool.submit(work) for _ in range(min(self._n_helpers, len(parts) - 1))]
+        # Settings of each thread: what one makes in inference mode, another may not change without.
+        infers, learns = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+
+        def help_out():
+            with torch.inference_mode(infers), torch.set_grad_enabled(learns):
+                work()
+
+        n_helpers = min(self._n_helpers, len(parts) - 1)
+        helpers = [self._pool.submit(help_out) for _ in range(n_helpers)]
         try:
             work()
         finally:

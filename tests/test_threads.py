@@ -71,3 +71,16 @@ def test_an_error_in_any_part_is_raised_after_all_have_ended(two_threads):
             threads.each(work, range(8))
         assert running == [3]
         assert threads.each(str, [1, 2]) == ["1", "2"]
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+def test_threads_are_in_the_mode_of_their_caller(two_threads, mode):
+    both_at_once = threading.Barrier(2, timeout=30)
+
+    def seen(_):
+        both_at_once.wait()
+        return torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+
+    with one_thread_each(), mode():
+        expected = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+        assert in_threads(seen, range(2)) == [expected] * 2
