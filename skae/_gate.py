@@ -21,17 +21,17 @@ from ._progress import PlannedStage
 from ._tall import squared_lengths
 from ._training import Interrupted, Stage, TrainingOptions, train, warn_if_cut_short
 
-# Length of a rehearsal, as a share of the epochs.
-_REHEARSAL = 0.25
+# Length of a trial run, as a share of the epochs.
+_TRIAL = 0.25
 
-# A single epoch is a rehearsal if it has so many steps; else there are two at least.
+# A single epoch is a trial run if it has so many steps; else there are two at least.
 _FEWEST_STEPS = 200
 
 # Fewer rows cannot tell a gain from luck.
 FEWEST_UNSEEN = 8
 
-# What a rehearsal must gain for the rest to be worth its time, and for training to be longer than
-# was rehearsed: a small gain could be lost again. Shares of the variance.
+# What a trial run must gain for the rest to be worth its time, and for training to be longer than
+# was tried: a small gain could be lost again. Shares of the variance.
 _WORTHWHILE, _SAFE = 0.001, 0.02
 
 # Where PCA leaves less of the variance, networks would have to gain half of it to be worthwhile.
@@ -44,7 +44,7 @@ _ENCODER_PRICE = 0.003
 # Up to this length a non-linear encoder that gains so much has always been worth its price.
 _SHORT_CODE = 16
 
-# Codes longer than this have never gained from a non-linear encoder: it is not rehearsed.
+# Codes longer than this have never gained from a non-linear encoder: it is not tried.
 LONGEST_NONLINEAR_CODE = 256
 
 # Stages, as `history_` names them.
@@ -98,11 +98,8 @@ class Ground:
     def explained_by_pca(self, numbers):
         """Share of the variance of some of the rows that PCA explains."""
         weights = self.weights[numbers]
-        error, variance = (
-            weights @ self.linear_errors[numbers],
-            weights @ self.squared_norms[numbers],
-        )
-        return 1 - float(error / (variance or 1.0))
+        variance = weights @ self.squared_norms[numbers] or 1.0
+        return 1 - float(weights @ self.linear_errors[numbers] / variance)
 
     @torch.inference_mode()
     def errors(self, module, numbers, length=None):
@@ -142,10 +139,11 @@ class Verdict:
     module : Autoencoder
         The winner, trained; None if PCA won.
     gain : float
-        Share of the variance of the unseen rows that it explained beyond PCA in the rehearsal;
-        0.0 if PCA won.
+        Share of the variance of the validation rows that it explained beyond PCA in the trial
+        run; 0.0 if PCA won.
     n_epochs : int
-        Length of the winner's training on all rows; 0 if PCA won.
+        Length of the winner's training on all rows; 0 if PCA won, or if the user ended the fit
+        before it.
     gains_when_cut : dict
         The same for each length that codes may be cut to.
     history : list of dict
@@ -195,7 +193,7 @@ class _Trial:
     module: Autoencoder
     gains: np.ndarray
     gains_when_cut: dict
-    best_epoch: int
+    history: list
 
 
 class _Selection:
@@ -208,7 +206,10 @@ class _Selection:
         self.options = options
         self.seed = seed
         self.history = []
-        self.n_tried = _length_of_rehearsal(len(fitted), options)
+        self.n_tried = _length_of_trial(len(fitted), options)
+        self.longest = max(1, options.max_epochs - self.n_tried)  # the training on all rows
+        self.begun = []  # trial runs, by whether they have an encoder
+        self.present = None  # stage, its epochs so far and planned
         self.variance = held.weights[unseen] @ held.squared_norms[unseen] or 1.0
         self.of_pca = held.explained_by_pca(unseen)
 
@@ -217,16 +218,21 @@ class _Selection:
         if winner is None:
             return self._pca(why_pca)
         gain = self._share(winner)
-        module, training = self._trained_on_all(winner, gain)
-        self.history += training
+        n_epochs, ended_by_max_epochs = self._length_on_all(winner, gain)
+        module, training = self._trained_on_all(winner, n_epochs)
+        whole = self.present[0] == _FINAL and not self.cut_short
         if not self._is_ahead(module):
-            if not self.options.interrupts.n:
+            if whole:
                 _warn("Training ended behind PCA: the model is PCA.")
-            return self._pca("PCA kept: the training on all rows ended behind it")
-        if self.options.interrupts.n:
-            n_epochs = len(self.history)
-            _warn(f"Interrupted after {n_epochs} epochs: the networks so far are kept.")
-        warn_if_cut_short(training, self.options)
+            return self._pca("PCA kept: the training on all rows ended behind it", whole)
+        if not whole:
+            _warn(
+                f"Interrupted after {self._where()}: the best networks so far are kept, which beat "
+                f"PCA on validation rows."
+            )
+        elif ended_by_max_epochs and len(training) == n_epochs:
+            before = winner.history[-1:] if n_epochs == 1 else []  # a single epoch cannot tell
+            warn_if_cut_short(before + training, self.options)
         self.options.report.conclude(
             f"networks kept: {_percent(gain)} of the variance on validation rows in the trial run "
             f"(PCA {self.of_pca:.3f})",
@@ -242,15 +248,25 @@ class _Selection:
         if foreseen or (both and self.options.interrupts.n):
             best = both
         else:
-            best = alone = self._tried(False)
-            if both and both.gains.sum() - alone.gains.sum() > _ENCODER_PRICE * self.variance:
-                best = both
+            best = self._better(both, self._tried(False))
         if not self._is_better_than_pca(best):
             return None, _why_pca(self._share(best), best.gains_when_cut)
         return best, None
 
+    def _better(self, both, alone):
+        """Of two trial runs: the decoder alone, unless the pair is worth its price."""
+        if both is None:
+            return alone
+        if self.cut_short and not self._is_better_than_pca(alone):
+            return both
+        is_worth_it = both.gains.sum() - alone.gains.sum() > _ENCODER_PRICE * self.variance
+        return both if is_worth_it else alone
+
     def _is_better_than_pca(self, trial):
-        return self._share(trial) >= _WORTHWHILE and _clearly_positive(trial.gains)
+        """Whether the gain is worthwhile, and more than two of its standard errors above zero."""
+        gains = trial.gains
+        is_clear = gains.mean() > 2 * gains.std() / np.sqrt(len(gains))
+        return self._share(trial) >= _WORTHWHILE and is_clear
 
     def _is_slight(self, trial):
         """Whether a trial run gained something, but may have moved the codes for too little."""
@@ -258,48 +274,63 @@ class _Selection:
 
     def _tried(self, encoder):
         """A trial run, with a non-linear encoder or without; one that was interrupted counts."""
-        self._plan(encoder, self.options.max_epochs, at_most=True)
+        self.begun.append(encoder)
+        self._plan(self.begun[0], self.longest, at_most=True)
         held, module = self.held, self.held.build(encoder)
-        try:
-            history = train(
-                module,
-                held.rows(self.fitted),
-                replace(self.options, max_epochs=self.n_tried),
-                unseen=held.rows(self.unseen),
-                seed=self.seed,
-                stage=Stage(_TRIALS[encoder], self.of_pca),
-            )
-        except Interrupted as stop:
-            history = stop.history
-        self.history += history
+        history = self._trained(
+            module,
+            held.rows(self.fitted),
+            self.n_tried,
+            unseen=held.rows(self.unseen),
+            seed=self.seed,
+            stage=Stage(_TRIALS[encoder], self.of_pca),
+        )
         errors = held.errors(module, self.unseen)
         gains = held.weights[self.unseen] * (held.linear_errors[self.unseen] - errors)
         when_cut = held.gains_when_cut(module, self.unseen)
         if not history or min(when_cut.values(), default=0) < 0:
             gains = 0 * gains  # codes that may be cut have to beat PCA at every length
-        return _Trial(encoder, module, gains, when_cut, _best_epoch(history))
+        return _Trial(encoder, module, gains, when_cut, history)
 
-    def _trained_on_all(self, winner, gain):
+    def _length_on_all(self, winner, gain):
+        """Epochs of the training on all rows, and whether nothing but `max_epochs` limits them."""
+        if not self.options.early_stopping:
+            return self.longest, True
+        best = _best_epoch(winner.history)
+        if gain <= _SAFE:
+            return min(best, self.longest), best > self.longest
+        return max(1, round(best * self.longest / self.n_tried)), best == self.n_tried
+
+    def _trained_on_all(self, winner, n_epochs):
         """The winner in the basis of all rows, trained further on all rows: module and history."""
-        options, n_epochs = self.options, max(1, self.options.max_epochs - self.n_tried)
-        if options.early_stopping:
-            stretch = n_epochs / self.n_tried if gain > _SAFE else 1
-            n_epochs = max(1, round(winner.best_epoch * stretch))
         module = with_networks_of(winner.module, self.whole.build(winner.encoder))
-        if options.interrupts.n:
+        if self.options.interrupts.n:
             return module, []
         self._plan(winner.encoder, n_epochs, at_most=False)
         everything = np.arange(len(self.fitted) + len(self.unseen))
+        return module, self._trained(
+            module,
+            self.whole.rows(everything),
+            n_epochs,
+            seed=self.seed + 1,
+            stage=Stage(_FINAL, self.whole.explained_by_pca(everything)),
+        )
+
+    def _trained(self, module, rows, n_epochs, *, stage, **settings):
+        """Train a module, to its end or that of the fit by the user: the history."""
+        options = replace(self.options, max_epochs=n_epochs)
+        self.cut_short = False
         try:
-            return module, train(
-                module,
-                self.whole.rows(everything),
-                replace(options, max_epochs=n_epochs),
-                seed=self.seed + 1,
-                stage=Stage(_FINAL, self.whole.explained_by_pca(everything)),
-            )
+            history = train(module, rows, options, stage=stage, **settings)
         except Interrupted as stop:
-            return module, stop.history
+            history = stop.history
+            self.cut_short = True
+        self.present = stage.name, len(history), n_epochs
+        self.history += history
+        return history
+
+    def _where(self):
+        return "{1} of {2} epochs of the {0}".format(*self.present)
 
     def _is_ahead(self, module):
         """Whether a module beats PCA on the validation rows, in the basis of all rows."""
@@ -312,25 +343,32 @@ class _Selection:
         """Share of the variance of the validation rows that a trial run gained."""
         return float(trial.gains.sum() / self.variance)
 
-    def _pca(self, why):
-        if self.options.interrupts.n:
+    def _pca(self, why, whole=False):
+        """PCA, and why; ``whole`` is whether all trainings ended by themselves."""
+        is_interrupted = self.options.interrupts.n > 0
+        if is_interrupted and not whole:
             _warn(
-                "Interrupted before the networks had proved themselves on validation rows: the "
-                "model is PCA."
+                f"Interrupted after {self._where()}, before the networks had proved themselves on "
+                f"validation rows: the model is PCA."
             )
             why = "PCA kept: the networks had not proved themselves"
-        self.options.report.conclude(why, interrupted=self.options.interrupts.n > 0)
+        self.options.report.conclude(why, interrupted=is_interrupted)
         return Verdict(history=self.history)
 
     def _plan(self, encoder, n_epochs, *, at_most):
-        """Tell what is done and what lies ahead, as far as is known."""
-        trials = dict.fromkeys(epoch["stage"] for epoch in self.history)
-        if at_most:
-            trials |= dict.fromkeys([_TRIALS[encoder]])
-        costs = {_TRIALS[kind]: _COSTS[kind] * len(self.fitted) for kind in (False, True)}
-        stages = [
-            PlannedStage(name, name, self.n_tried, costs[name]) for name in trials if name in costs
-        ]
+        """Tell the trial runs and the training on all rows, as far as they are known.
+
+        With ``at_most``, ``n_epochs`` and ``encoder`` are the most that the latter may cost.
+        """
+        trials, n_trials = list(self.begun), len(self.begun)
+        if at_most and trials == [True]:
+            trials.append(False)  # it may come; at longer codes it is sure to
+            n_trials += self.latent_dim > _SHORT_CODE
+        stages = []
+        for number, kind in enumerate(trials, 1):
+            label = f"trial run {number} of {n_trials}" if n_trials > 1 else "trial run"
+            cost = _COSTS[kind] * len(self.fitted)
+            stages.append(PlannedStage(_TRIALS[kind], label, self.n_tried, cost))
         cost = _COSTS[encoder] * (len(self.fitted) + len(self.unseen))
         stages.append(PlannedStage(_FINAL, _FINAL, n_epochs, cost))
         self.options.report.plan(stages, at_most=at_most)
@@ -360,12 +398,13 @@ def kept_pca(options, n_unseen):
 
 def most_epochs(options):
     """How many epochs `fit_residuals` makes at most."""
-    return 2 * _length_of_rehearsal(0, options) + options.max_epochs
+    n_tried = _length_of_trial(0, options)
+    return n_tried + max(n_tried + 1, options.max_epochs)
 
 
-def _length_of_rehearsal(n_rows, options):
+def _length_of_trial(n_rows, options):
     fewest = 1 if n_rows >= _FEWEST_STEPS * options.batch_size else 2
-    return max(min(fewest, options.max_epochs), round(_REHEARSAL * options.max_epochs))
+    return max(min(fewest, options.max_epochs), round(_TRIAL * options.max_epochs))
 
 
 def _why_pca(gain, gains_when_cut):
@@ -388,10 +427,5 @@ def _warn(sentence):
 
 
 def _best_epoch(history):
-    losses = np.array([epoch["valid_loss"] for epoch in history] or [np.inf])
+    losses = np.array([epoch["valid_loss"] for epoch in history])
     return 1 + int(np.argmin(np.where(np.isnan(losses), np.inf, losses)))
-
-
-def _clearly_positive(gains):
-    """Whether the mean gain is more than two of its standard errors above zero."""
-    return gains.mean() > 2 * gains.std() / np.sqrt(len(gains))

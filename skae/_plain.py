@@ -86,7 +86,8 @@ def _trained(module, rows, unseen, options, seed):
     interrupted = False
     try:
         history = train(module, rows, options, unseen=unseen, seed=seed)
-        warn_if_cut_short(history, options)
+        if len(history) == options.max_epochs:
+            warn_if_cut_short(history, options)
     except Interrupted as stop:
         history, interrupted = stop.history, True
         if not history:

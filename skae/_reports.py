@@ -150,6 +150,8 @@ class Bar(_Shown):
         where = self._where().replace(" of ", "/")  # for a terminal of 80 columns
         self._bar.bar_format = f"{where} |{{bar}}| {self._time_left()}, {_brief(epoch, of_pca)}"
         self._bar.update(self._progress.fraction - self._bar.n)
+        if self._progress.n_done == 1:
+            self._bar.refresh()  # tqdm would pass over a stage that is short
 
     def _say(self, sentence):
         self._bar.write(sentence, file=sys.stderr)
@@ -188,13 +190,13 @@ class NotebookBar(_Shown):
 class Milestones(_Shown):
     """A line every tenth of the way, with the time left: `verbose=1` where nothing can move."""
 
-    _fraction_told = 0.0
+    _n_tenths = 0
 
     def _show(self, epoch, best, of_pca):
-        fraction = self._progress.fraction
-        if fraction - self._fraction_told < 0.0999:
+        n_tenths = int(10 * self._progress.fraction + 1e-6)
+        if n_tenths == self._n_tenths:
             return
-        self._fraction_told = fraction
+        self._n_tenths = n_tenths
         self._say(f"{self._where()}, {self._time_left()} left, {_shares(epoch, best, of_pca)}")
 
 

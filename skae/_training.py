@@ -159,8 +159,11 @@ def _warn_of_explosion(history, rate, given_up):
 
 
 def warn_if_cut_short(history, options):
-    """Warn if ``max_epochs`` was asked for and ended a training that was still improving."""
-    if not options.limited or len(history) < max(2, options.max_epochs):
+    """Warn if ``max_epochs`` was asked for, and training that it ended was still improving.
+
+    ``history`` is that of all epochs; a single one cannot tell.
+    """
+    if not options.limited or len(history) < 2:
         return
     key = "valid_loss" if "valid_loss" in history[-1] else "train_loss"
     *before, last = (epoch[key] for epoch in history)
