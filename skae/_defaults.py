@@ -11,8 +11,8 @@ FURTHER_DIRECTIONS = 256
 # A stream of batches is taken for so many rows.
 ROWS_OF_STREAM = 20_000
 
-# Fewer rows than these need dropout.
-_FEW_ROWS = 5_000
+# More rows than these are taken in larger batches; fewer than these need dropout.
+_MANY_ROWS, _FEW_ROWS = 40_000, 5_000
 
 # Up to these lengths a code is very short or short; from the other on, one wide layer does better
 # than several.
@@ -26,11 +26,13 @@ _FEW_COLUMNS = 128
 def hidden_layer_sizes(n, p, k):
     """Widths of the encoder's hidden layers in the residual form.
 
-    Depth pays for short codes and where rows outnumber columns, width everywhere else. Few rows do
-    not fill a wide layer.
+    Depth pays for short codes, most where there are many rows, width for others. Few rows do not
+    fill a wide layer.
     """
     if k >= _LONG_CODE or (k > _SHORT_CODE and n < p):
         return (_WIDEST,) if k <= 256 else (_WIDE,)
+    if n > _MANY_ROWS and n >= p:
+        return (_WIDE, _WIDE // 2, _WIDE // 4)
     widest = _NARROW if p <= _FEW_COLUMNS else _WIDE
     width = min(widest, max(_NARROWEST, 2 ** int(log2(n))))
     return (width, width // 4)
@@ -50,26 +52,27 @@ def corruption(n, p, k):
 
 
 def batch_size(n):
-    """128, less where there would be fewer than 16 batches."""
-    return int(min(max(n // 16, 16), 128))
+    """128, 256 for many rows, and less where there would be fewer than 16 batches."""
+    return 256 if n > _MANY_ROWS else int(min(max(n // 16, 16), 128))
 
 
 def max_epochs(n, batch_size, n_steps, fewest):
-    """About n_steps steps, in ``fewest`` to 40 epochs."""
-    return int(min(max(n_steps * batch_size // n, fewest), 40))
+    """About n_steps steps, in ``fewest`` to 30 epochs."""
+    return int(min(max(n_steps * batch_size // n, fewest), 30))
 
 
 def dense_schedule(n, p):
     """Steps, fewest epochs and highest learning rate of fully connected networks.
 
-    Rows with more columns than rows are noisier, and want a lower rate.
+    Rows with more columns than rows are noisier, and want a lower rate; larger batches less so.
     """
-    return 600, 8, 0.002 if n < p else 0.0025
+    rate = 0.002 if n < p else 0.0025
+    return 600, 8, rate if n <= _MANY_ROWS else 2 * rate
 
 
 def conv_schedule(n, p):
     """Steps, fewest epochs and highest learning rate of convolutional networks."""
-    return 1600, 8, 0.004
+    return 1200, 4, 0.004
 
 
 # Stages end where at most so many positions are left along an axis.

@@ -30,9 +30,12 @@ _FEWEST_STEPS = 200
 # Fewer rows cannot tell a gain from luck.
 FEWEST_UNSEEN = 8
 
-# What a trial run must gain for the rest to be worth its time, and for training to be longer than
-# was tried: a small gain could be lost again. Shares of the variance.
-_WORTHWHILE, _SAFE = 0.001, 0.02
+# What a trial run must gain for the rest to be worth its time, as a share of the variance.
+_WORTHWHILE = 0.001
+
+# What it must gain for training to be longer than was tried, as a share of what PCA leaves: a
+# smaller gain could be lost again.
+_SAFE = 0.04
 
 # Where PCA leaves less of the variance, networks would have to gain half of it to be worthwhile.
 _LEAST_LEFT = 2 * _WORTHWHILE
@@ -40,6 +43,9 @@ _LEAST_LEFT = 2 * _WORTHWHILE
 # What a non-linear encoder must gain over a non-linear decoder alone, as a share of the variance:
 # it moves the codes away from PCA's, which classifiers feel (docs/design.md).
 _ENCODER_PRICE = 0.003
+
+# Where that is a larger share of what PCA leaves, the encoder of a longer code is not tried.
+_MOST_OF_LEFT = 0.05
 
 # Up to this length a non-linear encoder that gains so much has always been worth its price.
 _SHORT_CODE = 16
@@ -218,7 +224,7 @@ class _Selection:
         if winner is None:
             return self._pca(why_pca)
         gain = self._share(winner)
-        n_epochs, ended_by_max_epochs = self._length_on_all(winner, gain)
+        n_epochs, ended_by_max_epochs = self._length_on_all(winner)
         module, training = self._trained_on_all(winner, n_epochs)
         whole = self.present[0] == _FINAL and not self.cut_short
         if not self._is_ahead(module):
@@ -242,7 +248,7 @@ class _Selection:
 
     def _winner(self):
         """The best of the trial runs; None, and why, if it is not clearly better than PCA."""
-        both = self._tried(True) if self.latent_dim <= LONGEST_NONLINEAR_CODE else None
+        both = self._tried(True) if self._may_have_encoder else None
         # At short codes the decoder alone never does much better than the pair.
         foreseen = self.latent_dim <= _SHORT_CODE and not self._is_slight(both)
         if foreseen or (both and self.options.interrupts.n):
@@ -252,6 +258,13 @@ class _Selection:
         if not self._is_better_than_pca(best):
             return None, _why_pca(self._share(best), best.gains_when_cut)
         return best, None
+
+    @property
+    def _may_have_encoder(self):
+        if self.latent_dim <= _SHORT_CODE:
+            return True
+        is_cheap = _MOST_OF_LEFT * (1 - self.of_pca) >= _ENCODER_PRICE
+        return self.latent_dim <= LONGEST_NONLINEAR_CODE and is_cheap
 
     def _better(self, both, alone):
         """Of two trial runs: the decoder alone, unless the pair is worth its price."""
@@ -270,7 +283,11 @@ class _Selection:
 
     def _is_slight(self, trial):
         """Whether a trial run gained something, but may have moved the codes for too little."""
-        return self._is_better_than_pca(trial) and self._share(trial) <= _SAFE
+        return self._is_better_than_pca(trial) and not self._is_safe(trial)
+
+    def _is_safe(self, trial):
+        """Whether longer training will hardly lose the gain again."""
+        return self._share(trial) > _SAFE * (1 - self.of_pca)
 
     def _tried(self, encoder):
         """A trial run, with a non-linear encoder or without; one that was interrupted counts."""
@@ -292,12 +309,12 @@ class _Selection:
             gains = 0 * gains  # codes that may be cut have to beat PCA at every length
         return _Trial(encoder, module, gains, when_cut, history)
 
-    def _length_on_all(self, winner, gain):
+    def _length_on_all(self, winner):
         """Epochs of the training on all rows, and whether nothing but `max_epochs` limits them."""
         if not self.options.early_stopping:
             return self.longest, True
         best = _best_epoch(winner.history)
-        if gain <= _SAFE:
+        if not self._is_safe(winner):
             return min(best, self.longest), best > self.longest
         return max(1, round(best * self.longest / self.n_tried)), best == self.n_tried
 
