@@ -1,9 +1,9 @@
 """Claim: a busy machine costs a fit no more than its share of the processor.
 
-Each model is fitted in a process of its own, on a quiet machine and beside one busy process per core, in
-turn. Beside them nothing takes more than 2.5 times its quiet time, and nothing of skae loses more than 1.5
-times what scikit-learn's TruncatedSVD loses. And on a quiet machine no fit is slower, by more than 5 %, with
-all threads than with one.
+Each model is fitted in a process of its own, on a quiet machine and beside one busy process per
+core, in turn. Beside them nothing takes more than 2.5 times its quiet time, and nothing of skae
+loses more than 1.5 times what scikit-learn's TruncatedSVD loses. And on a quiet machine no fit is
+slower, by more than 5 %, with all threads than with one.
 
     python -m benchmarks.busy_machine
 

@@ -26,7 +26,7 @@ from ._sparse_product import (
     transposed_blocks,
 )
 from ._tall import batch_slices, tall_zeros
-from ._threads import Threads, in_threads, slices_of_work
+from ._threads import in_threads, slices_of_work
 
 # From so many columns of the tall matrix on, even a single product is worth it.
 _MANY_COLUMNS = 512
@@ -194,34 +194,32 @@ class DenseRows(Rows):
 
     def transposed_times(self, Q):
         product = torch.zeros(self.shape[1], Q.shape[1], dtype=Q.dtype, device=self.device)
-        with Threads() as threads:
-            for rows in self.slices():
-                batch, q = self.dense(rows), Q[rows].to(self.device)
+        for rows in self.slices():
+            batch, q = self.dense(rows), Q[rows].to(self.device)
 
-                def add(columns, batch=batch, q=q):
-                    centred = batch[:, columns] - self._mean[columns]
-                    product[columns].addmm_(centred.T, q)
+            def add(columns, batch=batch, q=q):
+                centred = batch[:, columns] - self._mean[columns]
+                product[columns].addmm_(centred.T, q)
 
-                n_operations = 2 * batch.numel() * q.shape[1]
-                threads.each(add, slices_of_work(self.shape[1], n_operations, self.device))
+            n_operations = 2 * batch.numel() * q.shape[1]
+            in_threads(add, slices_of_work(self.shape[1], n_operations, self.device))
         return product
 
     def covariance(self):
         p = self.shape[1]
         covariance = torch.zeros(p, p, dtype=torch.float64, device=accurate_device(self.device))
-        with Threads() as threads:
-            for rows in self.slices():
-                batch = in_float64(self.centred(rows))
-                weighted = batch
-                if self.weights is not None:
-                    weighted = torch.from_numpy(self.weights[rows, None]).to(batch) * batch
+        for rows in self.slices():
+            batch = in_float64(self.centred(rows))
+            weighted = batch
+            if self.weights is not None:
+                weighted = torch.from_numpy(self.weights[rows, None]).to(batch) * batch
 
-                def add(columns, batch=batch, weighted=weighted):
-                    # Nothing below the diagonal: that is copied in the end.
-                    beyond = slice(columns.start, None)
-                    covariance[columns, beyond].addmm_(batch[:, columns].T, weighted[:, beyond])
+            def add(columns, batch=batch, weighted=weighted):
+                # Nothing below the diagonal: that is copied in the end.
+                beyond = slice(columns.start, None)
+                covariance[columns, beyond].addmm_(batch[:, columns].T, weighted[:, beyond])
 
-                threads.each(add, slices_of_work(p, 2 * p * batch.numel(), covariance.device))
+            in_threads(add, slices_of_work(p, 2 * p * batch.numel(), covariance.device))
         return covariance.triu_() + covariance.triu(1).T
 
     def _squared_norms(self):

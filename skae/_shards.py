@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
+from ._threads import in_threads
+
 # Halves of a batch of less work, in floating-point operations of a forward pass, are not worth
 # their overhead; weights beyond so many should not have a second set of gradients, and are so
 # large that every operation is worth all threads.
@@ -52,11 +54,9 @@ class Shards:
     ----------
     module : Module
     n : int
-    threads : Threads
     """
 
-    def __init__(self, module, n, threads):
-        self.threads = threads
+    def __init__(self, module, n):
         self.modules = [module, *(_sharing_weights(module) for _ in range(n - 1))]
         self._weights = [list(shard.parameters()) for shard in self.modules]
         self._groups = _of_equal_size(self._weights[0], n)
@@ -64,7 +64,7 @@ class Shards:
     def each(self, function, *parts):
         """``function(shard, part, ...)`` of every shard and its parts."""
         calls = zip(self.modules, *parts, strict=False)
-        return self.threads.each(lambda call: function(*call), calls)
+        return in_threads(lambda call: function(*call), calls)
 
     def add_gradients(self):
         """Add the gradients of the copies to those of the module, always in the same order."""
@@ -80,7 +80,7 @@ class Shards:
                         first.grad += other.grad
                     other.grad = None
 
-        self.threads.each(add, self._groups)
+        in_threads(add, self._groups)
 
 
 def _sharing_weights(module):
@@ -111,14 +111,12 @@ class AdamWInParts(torch.optim.Optimizer):
     groups : list of dict
         One group of parameters, as skorch makes it.
     n_parts : int
-    threads : Threads
     **settings
         Those of `torch.optim.AdamW`.
     """
 
-    def __init__(self, groups, n_parts, threads, **settings):
+    def __init__(self, groups, n_parts, **settings):
         weights = [weight for group in groups for weight in group["params"]]
-        self._threads = threads
         self._parts = [
             torch.optim.AdamW([weights[i] for i in group], fused=True, **settings)
             for group in _of_equal_size(weights, n_parts)
@@ -139,7 +137,7 @@ class AdamWInParts(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._threads.each(lambda part: part.step(), self._parts)
+        in_threads(lambda part: part.step(), self._parts)
         return loss
 
     def state_dict(self):

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 import torch
 from torch.nn.functional import embedding_bag
 
-from ._threads import Threads, in_threads
+from ._threads import in_threads, in_turn
 
 # Columns of the dense matrix that are gathered at a time; and how many of its rows, where many
 # products are worth a rearrangement: 2,048 rows of 64 float32 stay in the nearest large cache.
@@ -71,17 +71,17 @@ def add_products(parts, dense, product, device):
             term.add_to(out[rows], panel, device)
 
     is_large = len(parts) > 1 or dense.numel() > _ENTRIES_OF_PART
-    with Threads(None if is_large and device.type == "cpu" else 1) as threads:
-        for columns, sums in zip(
-            dense.split(4 * PANEL, dim=1), product.split(4 * PANEL, dim=1), strict=True
-        ):
-            panels = threads.each(gather, columns.split(PANEL, dim=1))
-            jobs = [
-                (rows, terms, panel, out)
-                for panel, out in zip(panels, sums.split(PANEL, dim=1), strict=True)
-                for rows, terms in parts
-            ]
-            threads.each(add, jobs)
+    each = in_threads if is_large and device.type == "cpu" else in_turn
+    for columns, sums in zip(
+        dense.split(4 * PANEL, dim=1), product.split(4 * PANEL, dim=1), strict=True
+    ):
+        panels = each(gather, columns.split(PANEL, dim=1))
+        jobs = [
+            (rows, terms, panel, out)
+            for panel, out in zip(panels, sums.split(PANEL, dim=1), strict=True)
+            for rows, terms in parts
+        ]
+        each(add, jobs)
 
 
 def rows_of_csr(csr):

@@ -27,7 +27,9 @@ from ._environment import neutral_surroundings
 # Operations worth a thread of their own, some milliseconds; and the most parts of a product.
 _WORK_OF_PART, _MOST_PARTS = 2e8, 16
 
-_here = local()  # n_threads: that of the outermost `one_thread_each` around
+# Of the outermost `one_thread_each` around: n_threads, the pool of the others, and whether they are
+# at work.
+_here = local()
 
 
 def n_threads():
@@ -37,16 +39,21 @@ def n_threads():
 
 @contextmanager
 def one_thread_each():
-    """Let every operation of the calling thread run in one thread, until the block ends."""
+    """Let every operation of the calling thread run in one thread, until the block ends.
+
+    Within it `in_threads` has other threads to share work with.
+    """
     if getattr(_here, "n_threads", None):
         yield
         return
-    _here.n_threads = torch.get_num_threads()
+    _here.n_threads, _here.pool, _here.is_sharing = torch.get_num_threads(), None, False
     try:
         with _limited_to(1):
             yield
     finally:
-        _here.n_threads = None
+        if _here.pool is not None:
+            _here.pool.shutdown()
+        _here.n_threads = _here.pool = None
 
 
 @contextmanager
@@ -85,61 +92,49 @@ def _set_mkl_threads():
         return lambda n: 0
 
 
-class Threads:
-    """Threads that share parts of work with the one that calls them.
+def in_threads(function, parts):
+    """``[function(part) for part in parts]``, in as many threads as there are.
 
-    Parameters
-    ----------
-    n : int, default=None
-        At most so many, the calling one included; those of `n_threads` if None.
+    If one of them fails, the parts that are left are not begun, and its error is raised.
     """
+    parts = list(parts)
+    if len(parts) < 2 or n_threads() < 2 or getattr(_here, "is_sharing", True):
+        return in_turn(function, parts)
+    results = [None] * len(parts)
+    waiting = _Queue(enumerate(parts))
 
-    def __init__(self, n=None):
-        n = n_threads() if n is None else min(n, n_threads())
-        self._n_helpers = n - 1
-        self._pool = ThreadPoolExecutor(n - 1, "skae", _start) if n > 1 else None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        if self._pool is not None:
-            self._pool.shutdown()
-
-    def each(self, function, parts):
-        """``[function(part) for part in parts]``, in any order of time.
-
-        If one of them fails, the parts that are left are not begun, and its error is raised.
-        """
-        parts = list(parts)
-        if self._pool is None or len(parts) < 2:
-            return [function(part) for part in parts]
-        results = [None] * len(parts)
-        waiting = _Queue(enumerate(parts))
-
-        def work():
-            try:
-                for place, part in waiting:
-                    results[place] = function(part)
-            finally:
-                waiting.close()
-
-        # Settings of each thread: what one makes in inference mode, another may not change without.
-        infers, learns = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
-
-        def help_out():
-            with torch.inference_mode(infers), torch.set_grad_enabled(learns):
-                work()
-
-        n_helpers = min(self._n_helpers, len(parts) - 1)
-        helpers = [self._pool.submit(help_out) for _ in range(n_helpers)]
+    def work():
         try:
-            work()
+            for place, part in waiting:
+                results[place] = function(part)
         finally:
-            wait(helpers)  # before anybody touches what they write to
-        for helper in helpers:
-            helper.result()
-        return results
+            waiting.close()
+
+    # Settings of each thread: what one makes in inference mode, another may not change without.
+    infers, learns = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+
+    def help_out():
+        with torch.inference_mode(infers), torch.set_grad_enabled(learns):
+            work()
+
+    if _here.pool is None:
+        _here.pool = ThreadPoolExecutor(n_threads() - 1, "skae", _start)
+    n_helpers = min(n_threads(), len(parts)) - 1
+    helpers = [_here.pool.submit(help_out) for _ in range(n_helpers)]
+    _here.is_sharing = True  # parts are not divided again
+    try:
+        work()
+    finally:
+        wait(helpers)  # before anybody touches what they write to
+        _here.is_sharing = False
+    for helper in helpers:
+        helper.result()
+    return results
+
+
+def in_turn(function, parts):
+    """The same in one thread."""
+    return [function(part) for part in parts]
 
 
 class _Queue:
@@ -168,13 +163,6 @@ def _start():
     _here.set_for_good.enter_context(neutral_surroundings())
     _here.set_for_good.enter_context(_limited_to(1))
     _here.n_threads = 1
-
-
-def in_threads(function, parts):
-    """``[function(part) for part in parts]`` in as many threads as there are."""
-    parts = list(parts)
-    with Threads(len(parts)) as threads:
-        return threads.each(function, parts)
 
 
 def slices_of_work(n_items, n_operations, device=None):

@@ -19,7 +19,7 @@ from ._parallel import in_parallel, n_processes, rank
 from ._random import drawing_from
 from ._reports import SILENCE, Report
 from ._shards import AdamWInParts, Shards, is_huge, worth_halves
-from ._threads import Threads, all_threads_each
+from ._threads import all_threads_each
 
 # After an explosion training goes on at a share of its rate, and gives up after another.
 _SMALLER, _ATTEMPTS = 0.25, 2
@@ -186,7 +186,7 @@ def _attempt(module, rows, options, unseen, seed, supervisor):
         event_name=None,
     )
     with ExitStack() as stack:
-        shards = _shards_of(module, rows, options, stack)
+        shards = _shards_of(module, rows, options)
         net = ReconstructionNet(
             module,
             criterion=options.loss,
@@ -224,13 +224,13 @@ def _attempt(module, rows, options, unseen, seed, supervisor):
     return sound
 
 
-def _shards_of(module, rows, options, stack):
+def _shards_of(module, rows, options):
     """Copies of the module that share the work of a batch; None where they are not worth it."""
     if not options.divisible or options.device.type != "cpu" or n_processes() > 1:
         return None
     if not worth_halves(module, rows, options.batch_size):
         return None
-    return Shards(module, 2, stack.enter_context(Threads(2)))
+    return Shards(module, 2)
 
 
 def _optimizer(options, shards):
@@ -240,7 +240,7 @@ def _optimizer(options, shards):
         kind = torch.optim.AdamW
         settings["fused"] = True
     else:
-        kind = partial(AdamWInParts, n_parts=2, threads=shards.threads)
+        kind = partial(AdamWInParts, n_parts=2)
     return {"optimizer": kind, **{f"optimizer__{name}": v for name, v in settings.items()}}
 
 

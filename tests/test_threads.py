@@ -3,7 +3,7 @@ import threading
 import pytest
 import torch
 
-from skae._threads import Threads, all_threads_each, in_threads, n_threads, one_thread_each
+from skae._threads import all_threads_each, in_threads, n_threads, one_thread_each
 
 
 @pytest.fixture
@@ -66,11 +66,11 @@ def test_an_error_in_any_part_is_raised_after_all_have_ended(two_threads):
             raise ZeroDivisionError
         running.remove(i)
 
-    with one_thread_each(), Threads() as threads:
+    with one_thread_each():
         with pytest.raises(ZeroDivisionError):
-            threads.each(work, range(8))
+            in_threads(work, range(8))
         assert running == [3]
-        assert threads.each(str, [1, 2]) == ["1", "2"]
+        assert in_threads(str, [1, 2]) == ["1", "2"]
 
 
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
