@@ -194,7 +194,7 @@ class ConvAutoencoder(BaseAutoencoder):
     module_ : torch.nn.Module
         The fitted networks.
     n_iter_ : int
-        Epochs of the last training, on all rows; 0 where PCA was kept.
+        Epochs of the last training, on all rows; 0 where PCA was kept, or Ctrl-C came before it.
     interrupted_ : bool
         Whether Ctrl-C came in training or after it: the model is the best that had proved itself.
     history_ : list of dict

@@ -47,7 +47,7 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         float is a share of the variance: the code is as long as PCA's that explains so much of
         rows it has not seen. None means ``min(32, n_samples, n_features)``.
     hidden_layer_sizes : "auto", int or tuple of int, default="auto"
-        Widths of the encoder's hidden layers; the decoder mirrors them. "auto" is two or three
+        Widths of the encoder's hidden layers; the decoder mirrors them. "auto" is two
         layers for short codes and one wide layer for long ones. ``()`` with the
         linear path is PCA alone, at any size and sparsity.
     activation : {"elu", "gelu", "relu", "sigmoid", "silu", "softplus", "tanh"}, default="gelu"
@@ -92,19 +92,18 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         Standard deviation of normal noise that is added to the encoder's inputs in training,
         likewise; in units of their typical deviation.
     max_epochs : int or "auto", default="auto"
-        Most passes over the training rows. "auto" makes about 1,600 steps, in 16 to 40
-        passes.
+        Most passes over the training rows. "auto" makes about 600 steps, in 8 to 40 passes.
     batch_size : int or "auto", default="auto"
         Rows in a batch. "auto" is 128, and less where there would be fewer than 16 batches.
     learning_rate : float or "auto", default="auto"
-        Highest learning rate of AdamW's one-cycle schedule. "auto" is 0.001, or 0.0025 if X has
+        Highest learning rate of AdamW's one-cycle schedule. "auto" is 0.002, or 0.0025 if X has
         at least as many rows as columns.
     weight_decay : float, default=0.3
         Decoupled weight decay of AdamW.
     early_stopping : bool, default=True
         Train no longer than the rows put aside approve of. With the linear path they judge
-        trial runs of a quarter of the epochs, and the training on all rows that follows is as
-        long as they promise. Without it, training stops when they have not improved
+        trial runs of a quarter of the epochs, and the winner's training goes on with all rows for
+        as long as they promise, at most for the rest of the epochs. Without it, training stops when they have not improved
         for `n_iter_no_change` epochs.
     validation_fraction : float, default=0.1
         Share of the rows to put aside, in runs of neighbouring rows.
@@ -157,7 +156,7 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
     module_ : torch.nn.Module
         The fitted networks.
     n_iter_ : int
-        Epochs of the last training, on all rows; 0 where PCA was kept.
+        Epochs of the last training, on all rows; 0 where PCA was kept, or Ctrl-C came before it.
     interrupted_ : bool
         Whether Ctrl-C came in training or after it: the model is the best that had proved itself.
     history_ : list of dict

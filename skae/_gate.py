@@ -357,7 +357,6 @@ class _Selection:
         return whole.weights[unseen] @ gains > 0 and min(of_cut, default=0) >= 0
 
     def _share(self, trial):
-        """Share of the variance of the validation rows that a trial run gained."""
         return float(trial.gains.sum() / self.variance)
 
     def _pca(self, why, whole=False):

@@ -200,7 +200,8 @@ def folders(digits, tmp_path_factory):
     with pytest.raises(OSError, match="No space left"):
         stopped_at(5, lambda: tiny(root / "stopped").fit(X))
     names = {path.name for path in (root / "stopped").iterdir()}
-    assert {"rehearsal-of-the-decoder.pt", "rehearsal-of-the-decoder-best.pt"} <= names
+    stage = "trial-run-of-both-networks"
+    assert {f"{stage}.pt", f"{stage}-best.pt"} <= names
     codes = tiny(root / "ended").fit_transform(X)
     np.testing.assert_array_equal(codes, tiny(None).fit_transform(X))
     return X, codes, root

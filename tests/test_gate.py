@@ -66,7 +66,7 @@ def test_nothing_is_trained_where_there_is_nothing_to_gain(k, monkeypatch):
     assert verdict_on(X, k).module is None
 
 
-def test_a_small_gain_is_trained_no_longer_than_rehearsed():
+def test_a_small_gain_is_trained_no_longer_than_tried():
     t = np.random.default_rng(0).uniform(-1, 1, size=1000)
     slight = verdict_on(np.stack([3 * t, 0.3 * t**2], axis=1), 1)
     assert 0 < slight.gain < 0.02

@@ -18,11 +18,12 @@ from skorch.callbacks import Callback, EarlyStopping
 
 from skae import DenseAutoencoder
 from skae._best import Shelf
-from skae._gate import Ground
+from skae._gate import Ground, _Selection
 from skae._modules import perceptron
+from skae._unseen import held_out_runs
 
-# Of 1,300 rows 1,170 are trained on in a trial run of three epochs, and there are two; batches
-# are of 73 rows.
+# Of 1,300 rows 1,170 are trained on in a trial run of three epochs, one where the code is of four
+# numbers and two where it is of twenty; batches are of 73 rows.
 N_STEPS_OF_TRIAL, N_STEPS_OF_EPOCH = 3 * 17, 18
 
 
@@ -73,18 +74,69 @@ def assert_is_pca(autoencoder, X):
 # -- The first ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("steps", [1, N_STEPS_OF_TRIAL + 20, 2 * N_STEPS_OF_TRIAL + 1])
+@pytest.mark.parametrize("steps", [1, 17])
 def test_before_networks_proved_themselves_it_leaves_pca(digits, quick, steps):
-    with pytest.warns(ConvergenceWarning, match="before the networks had proved .* is PCA"):
+    sentence = (
+        "Interrupted after 0 of 3 epochs of the trial run of both networks, before the networks "
+        "had proved themselves on validation rows: the model is PCA."
+    )
+    with pytest.warns(ConvergenceWarning, match=sentence):
         autoencoder = interrupted(quick(4, callbacks=[Pressing(steps=steps)]), digits[0])
     assert autoencoder.interrupted_
     assert autoencoder.n_iter_ == 0
+    assert autoencoder.nonlinear_gain_ == 0
     assert_is_pca(autoencoder, digits[0])
 
 
+def test_networks_of_a_trial_run_that_gained_nothing_are_not_kept(quick):
+    X = np.random.default_rng(0).normal(size=(1300, 12))
+    with pytest.warns(ConvergenceWarning, match="after 2 of 3 epochs .* the model is PCA"):
+        autoencoder = interrupted(quick(4, callbacks=[Pressing(steps=40)]), X)
+    assert_is_pca(autoencoder, X)
+
+
+def test_in_a_trial_run_it_leaves_networks_that_beat_pca(digits, quick):
+    X, X_test = digits[:2]
+    sentence = r"Interrupted after 2 of 3 epochs of the trial run of both networks: .* beat PCA"
+    with pytest.warns(ConvergenceWarning, match=sentence):
+        autoencoder = interrupted(quick(4, callbacks=[Pressing(steps=40)]), X)
+    _, unseen = held_out_runs(len(X), 0.1, np.random.RandomState(0))
+    pca = quick(4, hidden_layer_sizes=()).fit(X)
+    for rows in (X[unseen], X_test):
+        assert autoencoder.score(rows) > pca.score(rows) + 0.02
+    assert autoencoder.interrupted_
+    assert autoencoder.n_iter_ == 0  # none on all rows
+    assert autoencoder.nonlinear_gain_ > 0.02
+    assert len(autoencoder.history_) == 2
+
+
+@pytest.mark.parametrize(("n_epochs", "with_encoder"), [(0, True), (1, True), (2, False)])
+def test_in_a_second_trial_run_the_first_ones_networks_still_count(
+    digits, quick, n_epochs, with_encoder
+):
+    pressing = Pressing(steps=N_STEPS_OF_TRIAL + 17 * n_epochs + 1)
+    settings = {"hidden_layer_sizes": 256, "learning_rate": 0.01, "callbacks": [pressing]}
+    told = f"Interrupted after {n_epochs} of 3 epochs of the trial run of the decoder: .* beat PCA"
+    with pytest.warns(ConvergenceWarning, match=told):
+        autoencoder = interrupted(quick(20, **settings), digits[0])
+    assert (autoencoder.module_.encoder is not None) == with_encoder
+    pca = quick(20, hidden_layer_sizes=()).fit(digits[0])
+    assert autoencoder.score(digits[1]) > pca.score(digits[1]) + 0.01
+
+
+def test_a_slight_gain_of_the_first_trial_run_counts_if_the_second_had_no_time(digits, quick):
+    pressing = Pressing(steps=N_STEPS_OF_TRIAL + 1)
+    slight = quick(20, hidden_layer_sizes=256, learning_rate=0.0015, callbacks=[pressing])
+    with pytest.warns(ConvergenceWarning, match="after 0 of 3 epochs .* decoder: .* beat PCA"):
+        interrupted(slight, digits[0])
+    assert 0.001 < slight.nonlinear_gain_ < 0.003  # less than an encoder must gain over a decoder
+    assert slight.module_.encoder is not None
+
+
 def test_in_the_training_on_all_rows_it_leaves_the_best(digits, quick):
-    steps = 2 * N_STEPS_OF_TRIAL + 4 * N_STEPS_OF_EPOCH + 5
-    with pytest.warns(ConvergenceWarning, match=r"Interrupted after 4 of \d+ epochs"):
+    steps = N_STEPS_OF_TRIAL + 4 * N_STEPS_OF_EPOCH + 5
+    sentence = r"Interrupted after 4 of \d+ epochs of the training on all rows: .* beat PCA"
+    with pytest.warns(ConvergenceWarning, match=sentence):
         autoencoder = interrupted(quick(4, callbacks=[Pressing(steps=steps)]), digits[0])
     pca = quick(4, hidden_layer_sizes=()).fit(digits[0])
     assert autoencoder.score(digits[1]) > pca.score(digits[1]) + 0.05
@@ -121,7 +173,7 @@ def test_in_the_first_epoch_of_a_plain_network_an_earlier_fit_stays(digits, quic
 
 
 def test_among_callbacks_at_the_end_of_an_epoch_it_is_no_end_of_a_stage(digits, quick):
-    with pytest.warns(ConvergenceWarning, match="the model is PCA"):
+    with pytest.warns(ConvergenceWarning, match="after 2 of 3 epochs of the trial run"):
         autoencoder = interrupted(quick(4, callbacks=[Pressing(epochs=2)]), digits[0])
     assert len(autoencoder.history_) == 2
 
@@ -158,10 +210,19 @@ def press_in(monkeypatch):
 
 def test_between_trainings_the_next_does_not_start(digits, quick, press_in):
     press_in(Ground, "errors")  # after the first trial run
-    with pytest.warns(ConvergenceWarning, match="the model is PCA"):
-        autoencoder = interrupted(quick(4), digits[0])
-    assert {epoch["stage"] for epoch in autoencoder.history_} == {"trial run of the decoder"}
-    assert_is_pca(autoencoder, digits[0])
+    with pytest.warns(ConvergenceWarning, match="after 3 of 3 epochs of the trial run of both"):
+        autoencoder = interrupted(quick(20, learning_rate=0.01), digits[0])
+    assert {epoch["stage"] for epoch in autoencoder.history_} == {"trial run of both networks"}
+    assert autoencoder.nonlinear_gain_ > 0
+
+
+def test_after_the_training_on_all_rows_it_leaves_the_whole_fit(digits, quick, press_in):
+    press_in(_Selection, "_is_ahead")
+    autoencoder = interrupted(quick(4), digits[0])  # without a warning
+    assert autoencoder.interrupted_
+    np.testing.assert_array_equal(
+        autoencoder.transform(digits[1]), quick(4).fit(digits[0]).transform(digits[1])
+    )
 
 
 def test_in_the_work_after_training_it_leaves_the_whole_fit(digits, quick, press_in):
@@ -184,14 +245,14 @@ def test_in_partial_fit_nothing_is_left(digits, quick, press_in):
 
 def test_a_fit_after_it_is_whole(digits, quick):
     autoencoder = quick(4, callbacks=[Pressing(steps=20)])
-    with pytest.warns(ConvergenceWarning, match="the model is PCA"):
+    with pytest.warns(ConvergenceWarning, match="after 1 of 3 epochs of the trial run"):
         interrupted(autoencoder, digits[0])
     assert autoencoder.fit(digits[0]).interrupted_ is False
     assert autoencoder.nonlinear_gain_ > 0
 
 
 def test_an_interrupted_fit_with_a_checkpoint_ends_with_the_same_bits(digits, quick, tmp_path):
-    for steps in (20, 2 * N_STEPS_OF_TRIAL + 30):
+    for steps in (20, N_STEPS_OF_TRIAL + 30):
         pressing = Pressing(steps=steps)
         autoencoder = quick(4, callbacks=[pressing], checkpoint=tmp_path / str(steps))
         with pytest.warns(ConvergenceWarning, match="Interrupted"):
@@ -299,6 +360,8 @@ def test_it_ends_a_script(tmp_path):
         out, err = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGINT
     assert "the program went on" not in out
-    assert out.rstrip().endswith("interrupted; PCA kept: the networks had not proved themselves")
-    assert "the model is PCA" in err
+    kept = out.splitlines()[-1]
+    assert kept.startswith(("interrupted; networks kept: +", "interrupted; PCA kept: "))
+    assert ("which beat PCA on validation rows" in err) == ("networks kept" in kept)
+    assert ("the model is PCA" in err) == ("PCA kept" in kept)
     assert err.rstrip().endswith("KeyboardInterrupt")

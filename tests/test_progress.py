@@ -5,6 +5,7 @@ import re
 import struct
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -20,19 +21,21 @@ from skorch.callbacks import Callback, EarlyStopping
 
 from skae._progress import PlannedStage, Progress
 
-STAGES = ["trial run of the decoder", "trial run of both networks", "training on all rows"]
+STAGES = ["trial run of both networks", "trial run of the decoder", "training on all rows"]
 
 
 # -- History --------------------------------------------------------------------------------------
 
 
-def test_history_has_an_entry_for_each_epoch_of_each_stage(digits, quick):
-    autoencoder = quick(8, max_epochs=8, early_stopping=False).fit(digits[0])
+@pytest.mark.parametrize(("latent_dim", "of_decoder"), [(4, []), (20, [1, 2])])
+def test_history_has_an_entry_for_each_epoch_of_each_stage(digits, quick, latent_dim, of_decoder):
+    autoencoder = quick(latent_dim, max_epochs=8, early_stopping=False, learning_rate=0.01)
+    autoencoder.fit(digits[0])
     numbers = {name: [] for name in STAGES}
     for entry in autoencoder.history_:
         numbers[entry["stage"]].append(entry["epoch"])
-    assert list(numbers.values()) == [[1, 2], [1, 2], list(range(1, 9))]
-    assert autoencoder.n_iter_ == 8
+    assert list(numbers.values()) == [[1, 2], of_decoder, [1, 2, 3, 4, 5, 6]]
+    assert autoencoder.n_iter_ == 6
     assert all(entry["dur"] > 0 for entry in autoencoder.history_)
 
 
@@ -43,7 +46,7 @@ def test_history_is_in_the_unit_of_the_data(digits, quick):
     error = -autoencoder.score_samples(X).mean()
     # The loss of an epoch is a mean while the weights move, under dropout.
     assert last["train_loss"] == pytest.approx(error, rel=0.2)
-    *_, tried = (entry for entry in autoencoder.history_ if entry["stage"] == STAGES[1])
+    *_, tried = (entry for entry in autoencoder.history_ if entry["stage"] == STAGES[0])
     assert tried["variance_explained"] == pytest.approx(autoencoder.score(X_test), abs=0.1)
     assert tried["valid_loss"] == pytest.approx(
         X.var(axis=0).sum() * (1 - tried["variance_explained"]), rel=0.1
@@ -66,6 +69,36 @@ def test_a_training_cut_short_warns(digits, quick, linear_path):
         quick(8, linear_path=linear_path, max_epochs=4, early_stopping=False).fit(digits[0])
 
 
+@pytest.mark.parametrize("max_epochs", [2, 3, 12])
+def test_a_training_cut_short_after_a_large_gain_warns(digits, quick, max_epochs):
+    sentence = f"still improving when max_epochs={max_epochs} ended it"
+    with pytest.warns(ConvergenceWarning, match=sentence):
+        autoencoder = quick(4, max_epochs=max_epochs).fit(digits[0])
+    n_tried = sum(entry["stage"] == STAGES[0] for entry in autoencoder.history_)
+    assert autoencoder.n_iter_ == max(1, max_epochs - n_tried)
+
+
+def test_a_training_that_a_slight_gain_ended_does_not_warn(digits, quick):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        slight = quick(8).fit(digits[0])
+    assert 0 < slight.nonlinear_gain_ < 0.02
+    assert slight.n_iter_ == 3
+
+
+@pytest.mark.parametrize("linear_path", [True, False])
+def test_a_training_that_a_callback_ended_does_not_warn(digits, quick, linear_path):
+    class Ending(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            if len(net.history) == 3:
+                raise KeyboardInterrupt
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ended = quick(4, linear_path=linear_path, callbacks=[Ending()]).fit(digits[0])
+    assert ended.n_iter_ == 3
+
+
 def test_a_length_left_to_us_does_not_warn(digits, quick, recwarn):
     quick(8, max_epochs="auto").fit(digits[0])
     assert not recwarn.list
@@ -79,8 +112,12 @@ def test_silent_unless_asked(digits, quick, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_log_file_gets_ten_lines_that_name_their_rows(digits, quick, capsys):
-    autoencoder = quick(8, max_epochs=40, early_stopping=False, verbose=1).fit(digits[0])
+@pytest.mark.parametrize(
+    ("latent_dim", "trials"), [(4, {"trial run"}), (20, {"trial run 1 of 2", "trial run 2 of 2"})]
+)
+def test_a_log_file_gets_ten_lines_that_name_their_rows(digits, quick, capsys, latent_dim, trials):
+    settings = {"max_epochs": 40, "early_stopping": False, "learning_rate": 0.01, "verbose": 1}
+    autoencoder = quick(latent_dim, **settings).fit(digits[0])
     out, err = capsys.readouterr()
     *lines, closing = err.splitlines()
     assert out == ""
@@ -88,9 +125,10 @@ def test_a_log_file_gets_ten_lines_that_name_their_rows(digits, quick, capsys):
     assert "\r" not in err
     n_epochs = autoencoder.n_iter_
     assert lines[-1].startswith(f"training on all rows, epoch {n_epochs} of {n_epochs}, 0 s left")
-    for line in lines:
-        tries = line.startswith(("trial run 1 of 2, epoch ", "trial run 2 of 2, epoch "))
-        assert tries or line.startswith("training on all rows, epoch ")
+    labels = [line.partition(", epoch ")[0] for line in lines]
+    assert set(labels) == {*trials, "training on all rows"}
+    for line, label in zip(lines, labels, strict=True):
+        tries = label in trials
         assert ("on validation rows (best 0." in line) == tries
         assert ("at most" in line) == tries
         assert ("on training rows (PCA 0." in line) != tries
@@ -176,7 +214,7 @@ def test_why_pca_was_kept_is_said(digits, quick, capsys):
     quick(4, verbose=1, validation_fraction=0.1).fit(X[:50])
     assert closing_line(capsys) == ("PCA kept: there are 5 validation rows, and networks need 8")
     quick(4, verbose=1).fit(np.random.default_rng(0).normal(size=(200, 4)))
-    assert closing_line(capsys) == "PCA kept: nothing is left beyond it"
+    assert closing_line(capsys) == "PCA kept: it leaves less than 0.2 % of the variance"
     quick(4, verbose=1, hidden_layer_sizes=()).fit(X)
     assert closing_line(capsys) == "PCA: there were no networks to train"
 
@@ -215,7 +253,7 @@ def test_a_resumed_fit_says_where_it_goes_on(digits, quick, tmp_path, capsys):
         quick(8, **settings, callbacks=[Killed()]).fit(digits[0])
     quick(8, **settings, verbose=1).fit(digits[0])
     resumed, *lines = capsys.readouterr().err.splitlines()
-    assert resumed == "resumed at epoch 4 of 12, training on all rows"
+    assert resumed == "resumed at epoch 4 of 9, training on all rows"  # after 3 + 3 trial epochs
     assert sum("resumed" in line for line in lines) == 0
     quick(8, **settings, verbose=1).fit(digits[0])
     (line,) = capsys.readouterr().err.splitlines()
