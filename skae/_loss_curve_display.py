@@ -47,7 +47,7 @@ class LossCurveDisplay:
     >>> autoencoder = DenseAutoencoder(8, max_epochs=8, random_state=0).fit(X[:1000])
     >>> display = LossCurveDisplay.from_estimator(autoencoder)
     >>> list(display.pca_levels)
-    ['trial run of the decoder', 'trial run of both networks', 'training on all rows']
+    ['trial run of both networks', 'training on all rows']
     """
 
     def __init__(self, history, *, note=None):

@@ -89,7 +89,7 @@ class BinaryCrossEntropy(Loss):
 
     def deviances(self, output, x):
         entropy = torch.xlogy(x, x) + torch.xlogy(1 - x, 1 - x)
-        return 2 * (softplus(output) - x * output + entropy).sum(dim=-1)
+        return _not_negative(2 * (softplus(output) - x * output + entropy).sum(dim=-1))
 
     def link(self, output):
         return output.sigmoid()
@@ -109,7 +109,7 @@ class PoissonDeviance(Loss):
     """``2 sum_j x_j log(x_j / x_hat_j) - x_j + x_hat_j``; outputs are logarithms of the rates."""
 
     def deviances(self, output, x):
-        return 2 * (output.exp() - x * output + torch.xlogy(x, x) - x).sum(dim=-1)
+        return _not_negative(2 * (output.exp() - x * output + torch.xlogy(x, x) - x).sum(dim=-1))
 
     def link(self, output):
         return output.exp()
@@ -132,7 +132,9 @@ class MultinomialDeviance(Loss):
 
     def deviances(self, output, x):
         shares = x / _nonzero(x.sum(dim=-1, keepdim=True))
-        return 2 * (torch.xlogy(x, shares) - x * log_softmax(output, dim=-1)).sum(dim=-1)
+        return _not_negative(
+            2 * (torch.xlogy(x, shares) - x * log_softmax(output, dim=-1)).sum(dim=-1)
+        )
 
     def link(self, output):
         return output.softmax(dim=-1)
@@ -173,6 +175,11 @@ LOSSES = {
 # Those whose reconstructions have a range of their own, and those of counts.
 LOSSES_WITH_LINK = {"bce", "poisson", "multinomial"}
 LOSSES_OF_COUNTS = {"poisson", "multinomial"}
+
+
+def _not_negative(deviances):
+    """Deviances whose large terms cancel, without what rounding leaves below zero."""
+    return deviances.clamp_min(0.0)
 
 
 def _direction(x):

@@ -47,7 +47,7 @@ def own_network(given, name, inputs, outputs, seed, *, with_gain, one_row=False)
         network = _made(given, name, inputs, outputs, seed)
     _check_shapes(network, name, *(_shape(sizes) for sizes in (inputs, outputs)))
     if one_row:
-        _check_one_row(network, name, _shape(inputs))
+        check_one_row(network, name, inputs, "batch_size=1")
     network = _with_own_dropout(network).float()
     return nn.Sequential(network, Gain(outputs)) if with_gain else network
 
@@ -87,14 +87,25 @@ def _check_shapes(network, name, inputs, outputs):
         raise ValueError(f"{expected}, but returns {found}.")
 
 
-def _check_one_row(network, name, inputs):
-    """Raise ValueError if the network cannot be trained on one row, as with batch normalisation."""
+def check_one_row(network, name, inputs, cause):
+    """Raise ValueError if the network cannot be trained on one row, as with batch normalisation.
+
+    Parameters
+    ----------
+    network : Module
+    name : str
+        The parameter that it is the value of.
+    inputs : int or tuple of int
+        Shape of one row.
+    cause : str
+        What the sentence names as the reason for training on one row.
+    """
     try:
         with _LOCK, torch.random.fork_rng(devices=[]), torch.no_grad():
-            deepcopy(network).train()(torch.zeros(1, *inputs))
+            deepcopy(network).train()(torch.zeros(1, *_shape(inputs)))
     except (RuntimeError, ValueError) as error:
         raise ValueError(
-            f"batch_size=1 is too small for {name}, which cannot be trained on one row: {error}"
+            f"{cause} is too small for {name}, which cannot be trained on one row: {error}"
         ) from error
 
 

@@ -14,6 +14,7 @@ from ._canonical import output_dtype
 from ._device import accurate_device, resolve_device
 from ._follower import Follower
 from ._gate import LONGEST_NONLINEAR_CODE
+from ._own import check_one_row
 from ._parameters import (
     check_combinations,
     resolve_hidden_layer_sizes,
@@ -86,6 +87,8 @@ class PartialFitMixin:
             self.history_ = []
         # A copy, since a failure must leave no trace.
         stream = deepcopy(getattr(self, "_stream", None)) or self._new_stream(device)
+        if X.shape[0] == 1 and stream.follower is not None:
+            self._check_one_row(stream.follower.module)
         stream.to(device)
         error, explained = stream.take(X)
         stream.to("cpu")
@@ -110,6 +113,13 @@ class PartialFitMixin:
             module = deepcopy(stream.follower.average)
         mean, history = stream.basis.mean, [*self.history_, epoch]
         self._keep(module, mean, self.mean_.dtype, epoch["epoch"], history)
+
+    def _check_one_row(self, module):
+        """Raise ValueError if a custom network cannot be trained on one row."""
+        for name, n_inputs in (("encoder", len(module.scale)), ("decoder", module.latent_dim)):
+            network = getattr(module, name)
+            if getattr(self, name) is not None and network is not None:
+                check_one_row(network, name, n_inputs, "X with 1 row")
 
     def _cut_history(self, n_directions):
         """Let a shorter code go on from what is known of the rows along its own directions."""

@@ -114,6 +114,7 @@ def widen_reach(module, scores):
 
 
 def compressed(deviations):
-    """Geometric mean of each score's own deviation and of their common one."""
+    """Geometric mean of each score's own deviation and of their common one; of 1 if that is 0."""
     common = deviations.square().mean().sqrt()
+    common = torch.where(common > 0, common, 1.0)
     return (deviations.clamp_min(1e-6 * common) * common).sqrt()

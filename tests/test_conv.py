@@ -268,7 +268,7 @@ def test_a_fit_that_fails_leaves_the_estimator_as_it_was(images, small):
     autoencoder = small().fit(images[0])
     codes = autoencoder.transform(images[1])
     with pytest.raises(ValueError, match="latent_dim"):
-        autoencoder.set_params(latent_dim=1000).fit(images[0].reshape(-1, 64))
+        autoencoder.set_params(latent_dim=1000, input_shape=(64,)).fit(images[0].reshape(-1, 64))
     assert autoencoder.transform(images[1]).tobytes() == codes.tobytes()
     assert autoencoder.inverse_transform(codes).shape == images[1].shape
 

@@ -1,8 +1,11 @@
 """Data at the edges: that hardly varies, of extreme scale, or in another memory order."""
 
+import warnings
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from sklearn.exceptions import ConvergenceWarning
 
 from skae import ConvAutoencoder, DenseAutoencoder
 
@@ -134,3 +137,46 @@ def test_penalties_of_rows_that_are_all_the_same_are_finite(penalty):
     rows = np.repeat(X[:1], 40, axis=0)
     autoencoder = plain(penalty=penalty).fit(rows)
     assert np.isfinite(autoencoder.inverse_transform(autoencoder.transform(rows))).all()
+
+
+@pytest.mark.parametrize("loss", ["bce", "poisson", "multinomial"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rounding_of_a_deviance_is_no_gain(loss, dtype):
+    for value in np.linspace(0.01, 0.99, 40) if loss == "bce" else np.linspace(900, 1100, 40):
+        rows = np.full((2, 1 if loss == "poisson" else 3), value, dtype)
+        autoencoder = DenseAutoencoder(
+            1, hidden_layer_sizes=(), linear_path=False, loss=loss, max_epochs=1, random_state=0
+        ).fit(rows)
+        assert (autoencoder.score_samples(rows) <= 0).all()
+        assert autoencoder.score(rows) <= 1
+        assert autoencoder.history_[0]["variance_explained"] <= 1
+
+
+def test_training_rows_that_do_not_vary_leave_finite_losses():
+    rows = np.zeros((40, 6))
+    rows[3:5] = X[:2, :6]
+    for seed in range(5):
+        autoencoder = DenseAutoencoder(
+            1, hidden_layer_sizes=(3,), max_epochs=1, validation_fraction=0.999, random_state=seed
+        ).fit(rows)
+        for epoch in autoencoder.history_:
+            assert np.isfinite([epoch["train_loss"], epoch["valid_loss"]]).all()
+
+
+@pytest.mark.parametrize("linear_path", [True, False])
+@pytest.mark.parametrize("n_rows", [300, 12])
+def test_whitened_codes_of_pictures_with_few_training_rows(n_rows, linear_path, digits):
+    pictures = digits[0][:n_rows].reshape(-1, 8, 8)
+    autoencoder = ConvAutoencoder(
+        linear_path=linear_path,
+        validation_fraction=0.9,
+        noise=0.1,
+        whiten=True,
+        max_epochs=2,
+        random_state=0,
+    )
+    with warnings.catch_warnings(category=ConvergenceWarning, action="ignore"):
+        autoencoder.fit(pictures)
+    codes = autoencoder.transform(pictures)
+    assert np.isfinite(autoencoder.inverse_transform(codes)).all()
+    assert np.isfinite(autoencoder.score(pictures))

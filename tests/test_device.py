@@ -193,13 +193,12 @@ def test_steps_take_parts_for_which_there_is_room(digits, step, monkeypatch):
     expected = brief().fit(digits[0])
     parts = []
 
-    def count(net, x):
+    def count(net, module, x):
         parts.append(len(x))
         return len(x) if net.module_.training == (step == "training") else 0
 
-    monkeypatch.setattr(
-        ReconstructionNet, "infer", needing_room(ReconstructionNet.infer, 50, count)
-    )
+    limited = needing_room(ReconstructionNet._output, 50, count)
+    monkeypatch.setattr(ReconstructionNet, "_output", limited)
     model = brief().fit(digits[0])
     assert max(parts) > 50 > min(parts)
     assert model.score(digits[1]) == pytest.approx(expected.score(digits[1]), abs=1e-3)
@@ -224,8 +223,8 @@ def test_batches_are_fetched_in_pieces_for_which_there_is_room(digits, monkeypat
 @pytest.mark.filterwarnings("ignore:The device has no room for a batch")
 def test_a_device_without_room_for_one_row_gets_a_sentence(digits, monkeypatch):
     model = brief(device="cpu").fit(digits[0])
-    for where in (ReconstructionNet, "infer"), (PrincipalCodec, "encode"):
-        limited = needing_room(getattr(*where), 0, lambda one, rows: len(rows))
+    for where in (ReconstructionNet, "_output"), (PrincipalCodec, "encode"):
+        limited = needing_room(getattr(*where), 0, lambda *arguments: len(arguments[-1]))
         monkeypatch.setattr(*where, limited)
     sentence = (
         r"device='cpu' has no room for (fit|transform): .* GB are free and one step needs 2.00"

@@ -1,9 +1,11 @@
 """Random data and parameters: a sentence or finite results, whatever the form and the history.
 
 Each property is tested on a few fixed examples. With ``SKAE_FUZZ=10000`` it is tested on so many
-random ones, and the numbers of fits, and of those that ended with a sentence, are printed::
+random ones, and the numbers of examples of each property, of fits, and of those that ended with a
+sentence are printed. More than 15,000 examples, each of random data and parameters, are half an
+hour in one thread::
 
-    SKAE_FUZZ=10000 python -m pytest tests/test_fuzz.py
+    SKAE_FUZZ=2200 OMP_NUM_THREADS=1 python -m pytest tests/test_fuzz.py
 """
 
 import os
@@ -13,7 +15,7 @@ import tempfile
 import traceback
 import warnings
 from collections import Counter
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
@@ -41,7 +43,7 @@ COUNTS = Counter()
 
 @pytest.fixture(scope="module", autouse=True)
 def _told(request):
-    """Tell how many fits there were, where many were asked for."""
+    """Tell how many examples and fits there were, where many were asked for."""
     # What the first fit imports adds warning filters of its own.
     DenseAutoencoder(1, linear_path=False, hidden_layer_sizes=(2,), max_epochs=1).fit(np.eye(9))
     yield
@@ -49,6 +51,20 @@ def _told(request):
         capture = request.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled():
             print(f"\n{dict(sorted(COUNTS.items()))}", file=sys.stderr)
+
+
+def holds_for(*strategies):
+    """Test a property on examples of strategies, and count those on which it held."""
+
+    def of(test):
+        @wraps(test)
+        def counted(*args, **kwargs):
+            test(*args, **kwargs)
+            COUNTS[test.__name__] += 1
+
+        return BUDGET(given(*strategies)(counted))
+
+    return of
 
 
 # -- Data -----------------------------------------------------------------------------------------
@@ -189,16 +205,10 @@ def frame(X):
 DENSE_FORMS = [fortran, strided, reversed_view, read_only, memory_mapped, frame]
 
 
-def sparse(kind, X, *, wide_indices=False, shuffled=False, repeated=False):
-    """A sparse matrix, its entries in disorder or in two halves on request."""
+def sparse(kind, X, *, wide_indices=False, shuffled=False):
+    """A sparse matrix, its entries in disorder on request."""
     X = X.astype(np.float32) if X.dtype == np.float16 else X  # which SciPy has no matrices of
-    row, column = np.nonzero(X)
-    values = X[row, column]
-    if repeated:
-        row, column = np.tile(row, 2), np.tile(column, 2)
-        values = np.concatenate([values - values // 2, values // 2])
-    coo = sp.coo_array((values, (row, column)), shape=X.shape)
-    matrix = kind(coo)
+    matrix = kind(sp.coo_array(X))
     if matrix.format == "coo":
         return matrix
     if shuffled:
@@ -236,7 +246,7 @@ def sparse_forms(draw):
 
 
 @st.composite
-def estimators(draw):
+def estimators(draw, kinds=(DenseAutoencoder, DenseAutoencoder, ConvAutoencoder)):
     """Small networks, trained briefly; any other parameter at its edges or in its midst."""
     some = lambda *values: draw(st.sampled_from(values))  # noqa: E731
     linear_path = draw(st.booleans())
@@ -266,7 +276,7 @@ def estimators(draw):
             "alpha": some(1.0, 0.0, 100.0),
             "output_activation": some(*[None] * 6, "sigmoid", "softplus"),
         }
-    if some(True, True, False):
+    if some(*kinds) is DenseAutoencoder:
         hidden = some((), (), 3, (4,), (8, 4))
         return DenseAutoencoder(hidden_layer_sizes=hidden, **parameters)
     bottleneck = some("dense", "dense", "channels", "map")
@@ -367,8 +377,7 @@ def assert_same(one, other):
         np.testing.assert_array_equal(one, other)
 
 
-@BUDGET
-@given(cases(), st.sampled_from([None, *DENSE_FORMS]) | sparse_forms())
+@holds_for(cases(), st.sampled_from([None, *DENSE_FORMS]) | sparse_forms())
 def test_a_sentence_or_finite_results(case, form):
     X, estimator = case
     X = X if form is None else form(X)
@@ -396,28 +405,27 @@ def test_a_sentence_or_finite_results(case, form):
             assert all(np.isfinite(v) for v in epoch.values() if not isinstance(v, str))
 
 
-@BUDGET
-@given(cases(), st.sampled_from(DENSE_FORMS))
+@holds_for(cases(), st.sampled_from(DENSE_FORMS))
 def test_memory_order_does_not_matter(case, form):
     X, estimator = case
     assert_same(codes_of(clone(estimator), form(X)), codes_of(estimator, X))
 
 
-@BUDGET
-@given(cases(), sparse_forms())
+@holds_for(cases(), sparse_forms())
 def test_formats_of_sparse_rows_do_not_matter(case, form):
     X, estimator = case
     assert_same(codes_of(clone(estimator), form(X)), codes_of(estimator, sparse(sp.csr_array, X)))
 
 
-@BUDGET
-@given(cases())
+@holds_for(cases())
 def test_sparse_rows_are_reconstructed_like_dense_ones(case):
     X, estimator = case
     # Far from zero float32 keeps few digits of what varies, and networks make more of the last one.
     means, deviations = X.mean(axis=0, dtype=float), X.std(axis=0, dtype=float)
-    if not estimator.linear_path and (np.abs(means) > 100 * deviations).any():
-        return
+    if not estimator.linear_path:
+        assume((np.abs(means) <= 100 * deviations).all())
+    elif X.dtype.itemsize < 8:
+        assume(np.linalg.norm(means) <= 1e4 * np.linalg.norm(deviations))
     estimator.set_params(whiten=False, learning_rate=1e-4)
     if estimator.linear_path:
         estimator.set_params(validation_fraction=1e-9)
@@ -432,8 +440,7 @@ def test_sparse_rows_are_reconstructed_like_dense_ones(case):
         assert found[0][1] == pytest.approx(found[1][1], abs=1e-2)
 
 
-@BUDGET
-@given(cases(), arrays())
+@holds_for(cases(), arrays())
 def test_earlier_fits_do_not_matter(case, other):
     X, estimator = case
     expected = codes_of(clone(estimator), X)
@@ -444,8 +451,7 @@ def test_earlier_fits_do_not_matter(case, other):
     assert_same(codes_of(estimator, X), expected)
 
 
-@BUDGET
-@given(cases(), st.integers(0, 59))
+@holds_for(cases(), st.integers(0, 59))
 def test_a_row_alone_has_the_code_that_it_has_among_others(case, number):
     X, estimator = case
     codes = codes_of(estimator, X)
@@ -458,11 +464,8 @@ def test_a_row_alone_has_the_code_that_it_has_among_others(case, number):
     np.testing.assert_allclose(alone[0], codes[number], atol=1e-3 * np.abs(codes).max(), rtol=0)
 
 
-@BUDGET
-@given(st.lists(arrays(), min_size=1, max_size=3), estimators())
+@holds_for(st.lists(arrays(), min_size=1, max_size=3), estimators(kinds=(DenseAutoencoder,)))
 def test_batches_end_with_a_sentence_or_finite_results(batches, estimator):
-    if isinstance(estimator, ConvAutoencoder):
-        return
     estimator.set_params(linear_path=True, whiten=False, truncations=None)
     p = min(X.shape[1] for X in batches)
     for X in batches:

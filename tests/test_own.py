@@ -145,6 +145,18 @@ def test_one_row_at_a_time_is_too_few_for_layers_that_need_two(name, linear_path
         autoencoder.fit(X)
 
 
+@pytest.mark.parametrize("name", ["encoder", "decoder"])
+def test_one_row_of_a_stream_is_too_few_for_layers_that_need_two(name):
+    X = np.random.default_rng(0).normal(size=(101, 6))
+    autoencoder = DenseAutoencoder(2, random_state=0, **{name: normalised}).partial_fit(X[:100])
+    codes = autoencoder.transform(X)
+    with pytest.raises(ValueError, match=f"X with 1 row is too small for {name}, which cannot"):
+        autoencoder.partial_fit(X[100:])
+    np.testing.assert_array_equal(autoencoder.transform(X), codes)
+    one_row = DenseAutoencoder(2, encoder=Wide, random_state=0).fit(X).partial_fit(X[:1])
+    assert np.isfinite(one_row.transform(X)).all()
+
+
 @pytest.mark.parametrize("batch_size", [2, 20, 90, 1000])
 @pytest.mark.parametrize("linear_path", [True, False])
 def test_no_batch_of_one_row_is_left_over(linear_path, batch_size):
