@@ -103,8 +103,8 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
     early_stopping : bool, default=True
         Train no longer than the rows put aside approve of. With the linear path they judge
         trial runs of a quarter of the epochs, and the winner's training goes on with all rows for
-        as long as they promise, at most for the rest of the epochs. Without it, training stops when they have not improved
-        for `n_iter_no_change` epochs.
+        as long as they promise, at most for the rest of the epochs. Without it, training stops
+        when they have not improved for `n_iter_no_change` epochs.
     validation_fraction : float, default=0.1
         Share of the rows to put aside, in runs of neighbouring rows.
     n_iter_no_change : int, default=10

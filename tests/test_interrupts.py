@@ -126,7 +126,7 @@ def test_in_a_second_trial_run_the_first_ones_networks_still_count(
 
 def test_a_slight_gain_of_the_first_trial_run_counts_if_the_second_had_no_time(digits, quick):
     pressing = Pressing(steps=N_STEPS_OF_TRIAL + 1)
-    slight = quick(20, hidden_layer_sizes=256, learning_rate=0.0015, callbacks=[pressing])
+    slight = quick(20, hidden_layer_sizes=256, learning_rate=0.0009, callbacks=[pressing])
     with pytest.warns(ConvergenceWarning, match="after 0 of 3 epochs .* decoder: .* beat PCA"):
         interrupted(slight, digits[0])
     assert 0.001 < slight.nonlinear_gain_ < 0.003  # less than an encoder must gain over a decoder

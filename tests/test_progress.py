@@ -164,7 +164,7 @@ def test_a_terminal_gets_one_bar_and_a_closing_line():
     assert bar[-1].startswith("training on all rows, epoch ")
     assert "training rows 0." in bar[-1]
     assert "PCA 0." in bar[-1]
-    tried = [state for state in bar if state.startswith("trial run ")]
+    tried = [state for state in bar if state.startswith("trial run, epoch ")]
     assert tried
     assert all("at most" in state and "validation rows 0." in state for state in tried)
     assert len(bar[-1].split("|")[1].strip("█")) == 0
