@@ -23,6 +23,9 @@ from ._threads import in_threads, slices_of_work
 # Up to this length of the smaller side the full eigenproblem costs a few seconds at most.
 _EXACT_SIDE = 2048
 
+# Where the longer side is so much longer that the Gram matrix costs more than Krylov iteration.
+_LONG_SIDE, _EXACT_SIDE_OF_LONG = 16_384, 640
+
 # Krylov iteration adds so many columns at a time: fewer converge in fewer columns, more multiply
 # faster. Of equal eigenvalues it finds as many.
 _BLOCK_SIZE = 64
@@ -122,7 +125,9 @@ def principal_basis(
 
 def is_exact(shape, n_directions):
     """Whether the directions come from a full eigenproblem."""
-    return min(shape) <= max(_EXACT_SIDE, 2 * n_directions)
+    is_wide = shape[1] > max(_LONG_SIDE, shape[0])
+    side = _EXACT_SIDE_OF_LONG if is_wide else _EXACT_SIDE
+    return min(shape) <= max(side, 2 * n_directions)
 
 
 def _exact(rows, n_directions, generator, cache):

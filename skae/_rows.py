@@ -263,12 +263,12 @@ class SparseRows(Rows):
             self.prepare_for_many_products()
         product = tall_zeros(self.shape[0], W)
         if self._column_blocks is not None:
-            add_products(self._column_blocks, W, product, self.device)
+            add_products(self._column_blocks, W, product, self.X.nnz, self.device)
         elif needs_few:
             X, needed = only_needed(self.X, W)
-            add_products(rows_of_csr(X), needed, product, self.device)
+            add_products(rows_of_csr(X), needed, product, X.nnz, self.device)
         else:
-            add_products(rows_of_csr(self.X), W, product, self.device)
+            add_products(rows_of_csr(self.X), W, product, self.X.nnz, self.device)
         return product.sub_(self._mean_times(W).to(product.device))
 
     def transposed_times(self, Q):
@@ -276,9 +276,9 @@ class SparseRows(Rows):
         if self._is_large:
             for rows in self._slices_of_entries(_PART):
                 blocks = transposed_blocks(self.X[rows], self._numpy_dtype)
-                add_products(columns_of_csr(blocks), Q[rows], product, self.device)
+                add_products(columns_of_csr(blocks), Q[rows], product, self.X.nnz, self.device)
         else:
-            add_products(columns_of_csr(self._transposed()), Q, product, self.device)
+            add_products(columns_of_csr(self._transposed()), Q, product, self.X.nnz, self.device)
         return product.addr_(self._mean, Q.sum(dim=0).to(self.device), alpha=-1)
 
     @property

@@ -49,7 +49,7 @@ class Term:
         ).to(out.device)
 
 
-def add_products(parts, dense, product, device):
+def add_products(parts, dense, product, n_entries, device):
     """Add a sum of products to some rows of ``product``, for each part: panel by panel.
 
     Parameters
@@ -58,6 +58,8 @@ def add_products(parts, dense, product, device):
         The rows of ``product``, different ones for each part, and what is added to them.
     dense, product : Tensor
         Of as many columns.
+    n_entries : int
+        Non-zeros in all.
     device : torch.device
         Where to compute.
     """
@@ -70,7 +72,7 @@ def add_products(parts, dense, product, device):
         for term in terms:
             term.add_to(out[rows], panel, device)
 
-    is_large = len(parts) > 1 or dense.numel() > _ENTRIES_OF_PART
+    is_large = n_entries > 2 * _ENTRIES_OF_PART
     each = in_threads if is_large and device.type == "cpu" else in_turn
     for columns, sums in zip(
         dense.split(4 * PANEL, dim=1), product.split(4 * PANEL, dim=1), strict=True
