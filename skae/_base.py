@@ -92,7 +92,7 @@ class BaseAutoencoder(
     @staticmethod
     @abstractmethod
     def _schedule(n_samples, n_features):
-        """Steps, fewest epochs and highest learning rate that "auto" means."""
+        """Steps, fewest epochs, largest batch and highest learning rate that "auto" means."""
 
     @abstractmethod
     def _fit_rows(self, X, weights, options, rng):

@@ -51,9 +51,9 @@ def corruption(n, p, k):
     return 0.1 if n < p and k > _SHORT_CODE else 0.0
 
 
-def batch_size(n):
-    """128, 256 for many rows, and less where there would be fewer than 16 batches."""
-    return 256 if n > _MANY_ROWS else int(min(max(n // 16, 16), 128))
+def batch_size(n, largest):
+    """The largest, less where there would be fewer than 16 batches."""
+    return int(min(max(n // 16, 16), largest))
 
 
 def max_epochs(n, batch_size, n_steps, fewest):
@@ -62,17 +62,17 @@ def max_epochs(n, batch_size, n_steps, fewest):
 
 
 def dense_schedule(n, p):
-    """Steps, fewest epochs and highest learning rate of fully connected networks.
+    """Steps, fewest epochs, largest batch and highest learning rate of fully connected networks.
 
     Rows with more columns than rows are noisier, and want a lower rate; larger batches less so.
     """
     rate = 0.002 if n < p else 0.0025
-    return 600, 8, rate if n <= _MANY_ROWS else 2 * rate
+    return (600, 8, 256, 2 * rate) if n > _MANY_ROWS else (600, 8, 128, rate)
 
 
 def conv_schedule(n, p):
-    """Steps, fewest epochs and highest learning rate of convolutional networks."""
-    return 1200, 4, 0.004
+    """Steps, fewest epochs, largest batch and highest learning rate of convolutional networks."""
+    return 1200, 4, 128, 0.004
 
 
 # Stages end where at most so many positions are left along an axis.

@@ -92,12 +92,13 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         Standard deviation of normal noise that is added to the encoder's inputs in training,
         likewise; in units of their typical deviation.
     max_epochs : int or "auto", default="auto"
-        Most passes over the training rows. "auto" makes about 600 steps, in 8 to 40 passes.
+        Most passes over the training rows. "auto" makes about 600 steps, in 8 to 30 passes.
     batch_size : int or "auto", default="auto"
-        Rows in a batch. "auto" is 128, and less where there would be fewer than 16 batches.
+        Rows in a batch. "auto" is 128, less where there would be fewer than 16 batches, and 256
+        from 40,000 rows on.
     learning_rate : float or "auto", default="auto"
         Highest learning rate of AdamW's one-cycle schedule. "auto" is 0.002, or 0.0025 if X has
-        at least as many rows as columns.
+        at least as many rows as columns; twice that from 40,000 rows on.
     weight_decay : float, default=0.3
         Decoupled weight decay of AdamW.
     early_stopping : bool, default=True

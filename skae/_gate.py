@@ -47,8 +47,9 @@ _ENCODER_PRICE = 0.003
 # Where that is a larger share of what PCA leaves, the encoder of a longer code is not tried.
 _MOST_OF_LEFT = 0.05
 
-# Up to this length a non-linear encoder that gains so much has always been worth its price.
-_SHORT_CODE = 16
+# Up to this length a non-linear encoder has always been worth its price, unless it and the decoder
+# gain less than this share of the variance together.
+_SHORT_CODE, _SLIGHT = 16, 0.02
 
 # Codes longer than this have never gained from a non-linear encoder: it is not tried.
 LONGEST_NONLINEAR_CODE = 256
@@ -283,7 +284,7 @@ class _Selection:
 
     def _is_slight(self, trial):
         """Whether a trial run gained something, but may have moved the codes for too little."""
-        return self._is_better_than_pca(trial) and not self._is_safe(trial)
+        return self._is_better_than_pca(trial) and self._share(trial) <= _SLIGHT
 
     def _is_safe(self, trial):
         """Whether longer training will hardly lose the gain again."""

@@ -260,16 +260,16 @@ def training_options(estimator, schedule, n_samples, device):
     ----------
     estimator : BaseAutoencoder
     schedule : tuple
-        Steps, fewest epochs and highest learning rate that "auto" means.
+        Steps, fewest epochs, largest batch and highest learning rate that "auto" means.
     n_samples : int
     device : torch.device
     """
-    n_steps, fewest_epochs, auto_rate = schedule
+    n_steps, fewest_epochs, largest_batch, auto_rate = schedule
     n_fitted = max(1, int(n_samples * (1 - estimator.validation_fraction)))
     batch_size, max_epochs = estimator.batch_size, estimator.max_epochs
     learning_rate, precision = estimator.learning_rate, estimator.precision
     if batch_size == "auto":
-        batch_size = _defaults.batch_size(n_fitted)
+        batch_size = _defaults.batch_size(n_fitted, largest_batch)
     if max_epochs == "auto":
         max_epochs = _defaults.max_epochs(n_fitted, batch_size, n_steps, fewest_epochs)
     return TrainingOptions(

@@ -70,7 +70,7 @@ def test_contractive_codes_move_less_when_rows_do(plain, digits):
     noise = np.random.RandomState(0).normal(size=X_test.shape)
 
     def moved(penalty):
-        autoencoder = plain(penalty=penalty).fit(X_train)
+        autoencoder = plain(penalty=penalty, max_epochs=40).fit(X_train)
         codes = autoencoder.transform(X_test)
         squares = np.square(autoencoder.transform(X_test + noise) - codes)
         return (squares.mean(axis=0) / codes.var(axis=0)).mean()
