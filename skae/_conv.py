@@ -444,7 +444,7 @@ class ConvAutoencoder(BaseAutoencoder):
 
         verdict = fit_linear_path(
             rows,
-            basis.directions,
+            basis,
             build,
             options,
             self.validation_fraction,

@@ -306,7 +306,7 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         if has_networks:
             verdict = fit_on_scores(
                 rows,
-                basis.directions,
+                basis,
                 latent_dim,
                 build,
                 options,
