@@ -49,7 +49,8 @@ class BestSoFar:
 
     def meet(self, loss, module):
         """Compare a loss with those before; true if it is the best, and the weights are kept."""
-        self.exploded = not loss <= _EXPLODED * self._loss + _NEGLIGIBLE  # NaN is neither
+        explodes = not loss <= _EXPLODED * self._loss + _NEGLIGIBLE  # NaN is neither
+        self.exploded = explodes or not _is_finite(module)
         if self.exploded:
             return False
         self._misses += 1
@@ -115,6 +116,14 @@ class Shelf:
             found = torch.empty_like(weight, memory_format=torch.contiguous_format)
             self._file.readinto(_bytes_of(found))
             weight.copy_(found)
+
+
+def _is_finite(module):
+    """Whether all weights are numbers: the last step comes after the loss that it is judged by."""
+    # A buffer may be infinite, such as the reach of networks that have not learnt.
+    return all(weight.isfinite().all() for weight in module.parameters()) and not any(
+        buffer.isnan().any() for buffer in module.buffers()
+    )
 
 
 def _bytes_of(tensor):

@@ -140,7 +140,7 @@ class ConvAutoencoder(BaseAutoencoder):
     weight_decay : float, default=0.3
         Decoupled weight decay of AdamW.
     early_stopping : bool, default=True
-        Train no longer than the rows put aside approve of, as in `DenseAutoencoder`.
+        Stop training when the validation loss stops improving, as in `DenseAutoencoder`.
     validation_fraction : float, default=0.1
         Share of the rows to put aside, in runs of neighbouring rows.
     n_iter_no_change : int, default=10
@@ -444,7 +444,7 @@ class ConvAutoencoder(BaseAutoencoder):
 
         verdict = fit_linear_path(
             rows,
-            basis.directions,
+            basis,
             build,
             options,
             self.validation_fraction,

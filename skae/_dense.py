@@ -48,8 +48,8 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         rows it has not seen. None means ``min(32, n_samples, n_features)``.
     hidden_layer_sizes : "auto", int or tuple of int, default="auto"
         Widths of the encoder's hidden layers; the decoder mirrors them. "auto" is two
-        layers for short codes and one wide layer for long ones. ``()`` with the
-        linear path is PCA alone, at any size and sparsity.
+        layers for short codes (three from 40,000 rows on) and one wide layer for long ones. ``()``
+        with the linear path is PCA alone, at any size and sparsity.
     activation : {"elu", "gelu", "relu", "sigmoid", "silu", "softplus", "tanh"}, default="gelu"
         Activation of the hidden layers.
     encoder, decoder : torch.nn.Module or callable, default=None
@@ -102,10 +102,10 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
     weight_decay : float, default=0.3
         Decoupled weight decay of AdamW.
     early_stopping : bool, default=True
-        Train no longer than the rows put aside approve of. With the linear path they judge
-        trial runs of a quarter of the epochs, and the winner's training goes on with all rows for
-        as long as they promise, at most for the rest of the epochs. Without it, training stops
-        when they have not improved for `n_iter_no_change` epochs.
+        Stop training when the validation loss stops improving. With the linear path the validation
+        rows judge trial runs of a quarter of the epochs, and the winner's training goes on with
+        all rows for as long as they promise, at most for the rest of the epochs. Without it,
+        training stops when they have not improved for `n_iter_no_change` epochs.
     validation_fraction : float, default=0.1
         Share of the rows to put aside, in runs of neighbouring rows.
     n_iter_no_change : int, default=10
@@ -306,7 +306,7 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         if has_networks:
             verdict = fit_on_scores(
                 rows,
-                basis.directions,
+                basis,
                 latent_dim,
                 build,
                 options,

@@ -18,7 +18,6 @@ from ._device import in_float64, in_pieces
 from ._modules import Autoencoder, with_networks_of
 from ._net import row_set
 from ._progress import PlannedStage
-from ._tall import squared_lengths
 from ._training import Interrupted, Stage, TrainingOptions, train, warn_if_cut_short
 
 # Length of a trial run, as a share of the epochs.
@@ -391,17 +390,9 @@ class _Selection:
         self.options.report.plan(stages, at_most=at_most)
 
 
-def leaves_too_little(codes, squared_norms, weights):
-    """Whether PCA leaves so little of the variance of rows that no network is worth training.
-
-    Parameters
-    ----------
-    codes : Tensor of shape (n, k)
-        Those of PCA.
-    squared_norms, weights : ndarray of shape (n,)
-    """
-    left = weights @ (squared_norms - squared_lengths(codes))
-    return left < _LEAST_LEFT * (weights @ squared_norms) or not squared_norms.any()
+def leaves_too_little(basis, latent_dim):
+    """Whether PCA leaves so little of the variance that no network is worth training."""
+    return basis.share_beyond(latent_dim) < _LEAST_LEFT
 
 
 def kept_pca(options, n_unseen):

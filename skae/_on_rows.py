@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from ._basis import Basis
 from ._device import in_float64
 from ._gate import (
     FEWEST_UNSEEN,
@@ -24,7 +25,7 @@ from ._unseen import directions_without, held_out_runs
 
 def fit_linear_path(
     rows: Rows,
-    directions: torch.Tensor,
+    basis: Basis,
     build: Callable[..., LinearPathAutoencoder],
     options: TrainingOptions,
     validation_fraction: float,
@@ -35,8 +36,8 @@ def fit_linear_path(
     Parameters
     ----------
     rows : Rows
-    directions : Tensor of shape (p, k)
-        Their leading principal directions.
+    basis : Basis
+        Their k leading principal directions.
     build : callable
         ``build(mean, directions, scale, encoder)`` makes a fresh module, with or without a
         non-linear encoder.
@@ -47,11 +48,12 @@ def fit_linear_path(
     """
     fitted, unseen = held_out_runs(len(rows), validation_fraction, rng)
     seed = rng.randint(2**31)
+    directions = basis.directions
+    if len(unseen) < FEWEST_UNSEEN or leaves_too_little(basis, directions.shape[1]):
+        return kept_pca(options, len(unseen))
     squared_norms, weights = rows.squared_norms(), weights_of(rows)
     rows.prepare_for_many_products()  # whoever found the directions: one way to round
     scores = rows.times(directions)
-    if len(unseen) < FEWEST_UNSEEN or leaves_too_little(scores, squared_norms, weights):
-        return kept_pca(options, len(unseen))
     unit = typical_entry(rows, weights)
     mean = torch.from_numpy(rows.mean / unit).float()
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from ._basis import Basis
 from ._gate import (
     FEWEST_UNSEEN,
     Ground,
@@ -28,7 +29,7 @@ _ENOUGH_ROWS = 10_000
 
 def fit_on_scores(
     rows: Rows,
-    directions: torch.Tensor,
+    basis: Basis,
     latent_dim: int,
     build: Callable[[torch.Tensor, bool], ResidualAutoencoder],
     options: TrainingOptions,
@@ -41,8 +42,8 @@ def fit_on_scores(
     ----------
     rows : Rows
         n rows.
-    directions : Tensor of shape (p, r)
-        Their leading principal directions, r at least k.
+    basis : Basis
+        Their r leading principal directions, r at least k.
     latent_dim : int
         Length k of the code.
     build : callable
@@ -54,13 +55,13 @@ def fit_on_scores(
     """
     fitted, unseen = held_out_runs(len(rows), validation_fraction, rng)
     seed = rng.randint(2**31)
-    if directions.shape[1] == latent_dim or len(unseen) < FEWEST_UNSEEN:
+    directions = basis.directions
+    is_pca = directions.shape[1] == latent_dim or leaves_too_little(basis, latent_dim)
+    if is_pca or len(unseen) < FEWEST_UNSEEN:
         return kept_pca(options, len(unseen))
     rows.prepare_for_many_products()  # whoever found the directions: one way to round
     scores = rows.times(directions)
     squared_norms, weights = rows.squared_norms(), weights_of(rows)
-    if leaves_too_little(scores[:, :latent_dim], squared_norms, weights):
-        return kept_pca(options, len(unseen))
 
     # In units of the typical row, so that the optimizer meets the same numbers for any data.
     unit = float(np.sqrt(np.average(squared_norms, weights=weights)))

@@ -163,6 +163,23 @@ def test_training_rows_that_do_not_vary_leave_finite_losses():
             assert np.isfinite([epoch["train_loss"], epoch["valid_loss"]]).all()
 
 
+@pytest.mark.filterwarnings("ignore:The loss exploded")
+def test_a_last_step_that_ends_in_nan_is_not_kept():
+    rows = 1000 + np.random.default_rng(0).normal(size=(8, 3))
+    for seed in range(20):  # a step comes after its loss, which may be finite
+        autoencoder = DenseAutoencoder(
+            hidden_layer_sizes=(),
+            linear_path=False,
+            loss="poisson",
+            penalty="variational",
+            noise=10.0,
+            max_epochs=1,
+            random_state=seed,
+        ).fit(rows)
+        codes = autoencoder.transform(rows)
+        assert np.isfinite(autoencoder.inverse_transform(codes)).all()
+
+
 @pytest.mark.parametrize("linear_path", [True, False])
 @pytest.mark.parametrize("n_rows", [300, 12])
 def test_whitened_codes_of_pictures_with_few_training_rows(n_rows, linear_path, digits):

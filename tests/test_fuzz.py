@@ -2,10 +2,10 @@
 
 Each property is tested on a few fixed examples. With ``SKAE_FUZZ=10000`` it is tested on so many
 random ones, and the numbers of examples of each property, of fits, and of those that ended with a
-sentence are printed. More than 15,000 examples, each of random data and parameters, are half an
-hour in one thread::
+sentence are printed. 10,500 examples, each of random data and parameters, take about a quarter of
+an hour in one thread::
 
-    SKAE_FUZZ=2200 OMP_NUM_THREADS=1 python -m pytest tests/test_fuzz.py
+    SKAE_FUZZ=1500 OMP_NUM_THREADS=1 python -m pytest tests/test_fuzz.py
 """
 
 import os
@@ -400,7 +400,9 @@ def test_a_sentence_or_finite_results(case, form):
     assert (errors <= 0).all()
     assert np.isfinite(score)
     assert score <= 1
-    if estimator.learning_rate != 0.1:  # which may well explode, and be told so
+    # Losses that explode are told; only in these extremes they may.
+    far_noise = estimator.noise == 10.0 and not estimator.linear_path
+    if estimator.learning_rate != 0.1 and not far_noise:
         for epoch in estimator.history_:
             assert all(np.isfinite(v) for v in epoch.values() if not isinstance(v, str))
 
@@ -420,12 +422,13 @@ def test_formats_of_sparse_rows_do_not_matter(case, form):
 @holds_for(cases())
 def test_sparse_rows_are_reconstructed_like_dense_ones(case):
     X, estimator = case
-    # Far from zero float32 keeps few digits of what varies, and networks make more of the last one.
+    # Far from zero few digits are left for what varies, and networks make more of the last one.
     means, deviations = X.mean(axis=0, dtype=float), X.std(axis=0, dtype=float)
-    if not estimator.linear_path:
+    if estimator.linear_path:
+        farthest = 1e9 if X.dtype.itemsize == 8 else 1e4
+        assume(np.linalg.norm(means) <= farthest * np.linalg.norm(deviations))
+    else:
         assume((np.abs(means) <= 100 * deviations).all())
-    elif X.dtype.itemsize < 8:
-        assume(np.linalg.norm(means) <= 1e4 * np.linalg.norm(deviations))
     estimator.set_params(whiten=False, learning_rate=1e-4)
     if estimator.linear_path:
         estimator.set_params(validation_fraction=1e-9)

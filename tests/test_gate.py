@@ -25,7 +25,7 @@ OPTIONS = TrainingOptions(
 
 def verdict_on(X, k):
     rows = rows_of(X)
-    directions = principal_basis(rows, X.shape[1]).directions
+    basis = principal_basis(rows, X.shape[1])
 
     def build(scale, encoder):
         torch.manual_seed(0)
@@ -35,7 +35,7 @@ def verdict_on(X, k):
         return ResidualAutoencoder(scale, k, f, g)
 
     with torch.random.fork_rng(devices=[]):
-        return fit_on_scores(rows, directions, k, build, OPTIONS, 0.2, np.random.RandomState(0))
+        return fit_on_scores(rows, basis, k, build, OPTIONS, 0.2, np.random.RandomState(0))
 
 
 def test_a_curve_that_its_first_direction_determines_gets_a_decoder_alone():
