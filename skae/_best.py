@@ -118,6 +118,7 @@ class Shelf:
             weight.copy_(found)
 
 
+@torch.no_grad()
 def _is_finite(module):
     """Whether all weights are numbers: the last step comes after the loss that it is judged by."""
     # A buffer may be infinite, such as the reach of networks that have not learnt.

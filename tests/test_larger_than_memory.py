@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 from benchmarks.larger_than_memory import GrowthOfMemory
-from skae import ConvAutoencoder, DenseAutoencoder, _base, _rows, _tall
+from skae import ConvAutoencoder, DenseAutoencoder, _base, _rows, _sparse_product, _tall
 
 kind, folder = sys.argv[1], Path(sys.argv[2])
 X = np.load(folder / "X.npy", mmap_mode="r") if kind != "csr" else sp.csr_array(
@@ -30,6 +30,7 @@ X = np.load(folder / "X.npy", mmap_mode="r") if kind != "csr" else sp.csr_array(
 # As small beside X as they are beside rows that fill a disk.
 _tall._LARGE = _tall._BATCH_BYTES = _rows._LARGE = _rows._PART = 8 * 2**20
 _base._CHUNK_BYTES = 16 * 2**20
+_sparse_product._ENTRIES_OF_PART = 2**18
 brief = {"max_epochs": 1, "batch_size": 512, "random_state": 0}
 if kind == "convolutions":
     model = ConvAutoencoder(4, channels=(4,), hidden_layer_sizes=(8,), **brief)
