@@ -176,10 +176,10 @@ from distributed import Client
 
 assert dask.config.get("distributed.comm.retry.count") == 0
 assert dask.config.get("distributed.admin.large-graph-warning-threshold") == "10MB"
-before = str(dask.config.config)
 with Client(n_workers=1, processes=False, dashboard_address=":0"):
+    before = str(dask.config.config)
     assert np.allclose(DenseAutoencoder(3, hidden_layer_sizes=()).fit(lazy).transform(X), codes)
-assert str(dask.config.config) == before
+    assert str(dask.config.config) == before
 print("done")
 """
 
