@@ -16,7 +16,6 @@ import pytest
 import scipy.sparse as sp
 import skops.io
 import torch
-from onnxruntime import InferenceSession
 from safetensors import safe_open
 from safetensors.numpy import save_file
 from sklearn.base import clone
@@ -462,6 +461,7 @@ def test_every_kind_of_estimator_of_this_version_is_stored():
     ],
 )
 def test_an_activation_is_named_in_one_place(autoencoder, monkeypatch, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
     monkeypatch.setitem(ACTIVATIONS, "mish", nn.Mish)
     autoencoder = clone(autoencoder).fit(X[:200])
     assert any(isinstance(layer, nn.Mish) for layer in autoencoder.module_.modules())
@@ -470,6 +470,6 @@ def test_an_activation_is_named_in_one_place(autoencoder, monkeypatch, tmp_path)
     np.testing.assert_array_equal(skae.load(tmp_path / "mish.skae").transform(X), codes)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(autoencoder)).transform(X), codes)
     np.testing.assert_allclose(skae.to_torch(autoencoder)(torch.from_numpy(X)), codes, atol=1e-5)
-    session = InferenceSession(skae.to_onnx(autoencoder, X).SerializeToString())
+    session = onnxruntime.InferenceSession(skae.to_onnx(autoencoder, X).SerializeToString())
     exported = session.run(None, {session.get_inputs()[0].name: X})[0]
     np.testing.assert_allclose(exported, codes, atol=1e-4)

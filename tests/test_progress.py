@@ -279,7 +279,8 @@ autoencoder"""
 SEARCH = """
 autoencoder.set_params(max_epochs=2)
 with parallel_config("loky", n_jobs=2):
-    GridSearchCV(autoencoder, {"latent_dim": [2, 4]}, cv=2, refit=False).fit(X)"""
+    search = GridSearchCV(autoencoder, {"latent_dim": [2, 4]}, cv=2, refit=False, n_jobs=2)
+    search.fit(X)"""
 
 
 @pytest.mark.slow
