@@ -277,6 +277,8 @@ autoencoder = DenseAutoencoder(
 autoencoder"""
 
 SEARCH = """
+import os
+os.environ["PYTHONWARNINGS"] = "ignore"  # workers of old versions have filters of their own
 autoencoder.set_params(max_epochs=2)
 with parallel_config("loky", n_jobs=2):
     search = GridSearchCV(autoencoder, {"latent_dim": [2, 4]}, cv=2, refit=False, n_jobs=2)
