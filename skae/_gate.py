@@ -390,16 +390,14 @@ class _Selection:
         self.options.report.plan(stages, at_most=at_most)
 
 
-def leaves_too_little(basis, latent_dim):
-    """Whether PCA leaves so little of the variance that no network is worth training."""
-    return basis.share_beyond(latent_dim) < _LEAST_LEFT
-
-
-def kept_pca(options, n_unseen):
-    """PCA, since networks cannot be judged or too little is left for them."""
-    why = f"it leaves less than {100 * _LEAST_LEFT:g} % of the variance"
-    if n_unseen < FEWEST_UNSEEN:
-        why = f"there are {n_unseen} validation rows, and networks need {FEWEST_UNSEEN}"
+def pca_without_trial(basis, latent_dim, unseen, options):
+    """The verdict where no network can be judged or is worth training: PCA; else None."""
+    if len(unseen) < FEWEST_UNSEEN:
+        why = f"there are {len(unseen)} validation rows, and networks need {FEWEST_UNSEEN}"
+    elif basis.share_beyond(latent_dim) < _LEAST_LEFT:
+        why = f"it leaves less than {100 * _LEAST_LEFT:g} % of the variance"
+    else:
+        return None
     options.report.conclude(f"PCA kept: {why}")
     return Verdict()
 

@@ -7,14 +7,7 @@ import torch
 
 from ._basis import Basis
 from ._device import in_float64
-from ._gate import (
-    FEWEST_UNSEEN,
-    Ground,
-    Verdict,
-    fit_residuals,
-    kept_pca,
-    leaves_too_little,
-)
+from ._gate import Ground, Verdict, fit_residuals, pca_without_trial
 from ._modules import LinearPathAutoencoder
 from ._rows import Rows, weights_of
 from ._scores import compressed, scores_of_few
@@ -49,8 +42,9 @@ def fit_linear_path(
     fitted, unseen = held_out_runs(len(rows), validation_fraction, rng)
     seed = rng.randint(2**31)
     directions = basis.directions
-    if len(unseen) < FEWEST_UNSEEN or leaves_too_little(basis, directions.shape[1]):
-        return kept_pca(options, len(unseen))
+    pca = pca_without_trial(basis, directions.shape[1], unseen, options)
+    if pca is not None:
+        return pca
     squared_norms, weights = rows.squared_norms(), weights_of(rows)
     rows.prepare_for_many_products()  # whoever found the directions: one way to round
     scores = rows.times(directions)

@@ -6,14 +6,7 @@ import numpy as np
 import torch
 
 from ._basis import Basis
-from ._gate import (
-    FEWEST_UNSEEN,
-    Ground,
-    Verdict,
-    fit_residuals,
-    kept_pca,
-    leaves_too_little,
-)
+from ._gate import Ground, Verdict, fit_residuals, pca_without_trial
 from ._modules import ResidualAutoencoder
 from ._rows import Rows, weights_of
 from ._tall import in_float32, squared_lengths
@@ -55,10 +48,10 @@ def fit_on_scores(
     """
     fitted, unseen = held_out_runs(len(rows), validation_fraction, rng)
     seed = rng.randint(2**31)
+    pca = pca_without_trial(basis, latent_dim, unseen, options)
+    if pca is not None:
+        return pca
     directions = basis.directions
-    is_pca = directions.shape[1] == latent_dim or leaves_too_little(basis, latent_dim)
-    if is_pca or len(unseen) < FEWEST_UNSEEN:
-        return kept_pca(options, len(unseen))
     rows.prepare_for_many_products()  # whoever found the directions: one way to round
     scores = rows.times(directions)
     squared_norms, weights = rows.squared_norms(), weights_of(rows)
