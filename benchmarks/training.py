@@ -28,7 +28,7 @@ from benchmarks.claims import check
 from benchmarks.measure import circumstances
 from benchmarks.records import RESULTS, write
 from skae import ConvAutoencoder, DenseAutoencoder
-from skae._device import multiplies_bfloat16
+from skae._runtime.device import multiplies_bfloat16
 
 MOST_OF_BARE, MOST_OF_PRODUCTS, LEAST_OVER_SKORCH = 1.10, 1.25, 5.0
 N_EPOCHS = 3

@@ -1,16 +1,16 @@
 """Autoencoders that stand where PCA stands in scikit-learn."""
 
-from ._bigrams import ByteBigrams
-from ._blocks import RowBlocks
-from ._conv import ConvAutoencoder
-from ._dense import DenseAutoencoder
-from ._latent_display import LatentDisplay
-from ._loss_curve_display import LossCurveDisplay
-from ._onnx import register_onnx, to_onnx
-from ._persistence import load, save
-from ._reconstruction_display import ReconstructionDisplay
-from ._to_torch import to_torch
-from ._variance_display import VarianceDisplay
+from ._data.blocks import RowBlocks
+from ._estimators.bigrams import ByteBigrams
+from ._estimators.conv import ConvAutoencoder
+from ._estimators.dense import DenseAutoencoder
+from ._export.onnx import register_onnx, to_onnx
+from ._export.saving import load, save
+from ._export.torch_module import to_torch
+from ._plotting.latent import LatentDisplay
+from ._plotting.loss_curve import LossCurveDisplay
+from ._plotting.reconstruction import ReconstructionDisplay
+from ._plotting.variance import VarianceDisplay
 from ._version import __version__
 
 __all__ = [

@@ -6,8 +6,9 @@ import pytest
 import scipy.sparse as sp
 import zarr
 
-from skae import ConvAutoencoder, DenseAutoencoder, RowBlocks, _basis
-from skae._blocks import Store
+from skae import ConvAutoencoder, DenseAutoencoder, RowBlocks
+from skae._data.blocks import Store
+from skae._pca import solvers as solvers_module
 
 BRIEF = {"max_epochs": 4, "random_state": 0}
 
@@ -98,7 +99,7 @@ def test_pictures_in_a_store_keep_their_shape(tmp_path, digits):
 @pytest.mark.parametrize("road", ["eigenproblem", "Krylov"])
 def test_wide_sparse_blocks_are_never_dense_whole(road, bigrams, monkeypatch):
     if road == "Krylov":
-        monkeypatch.setattr(_basis, "_EXACT_SIDE", 16)
+        monkeypatch.setattr(solvers_module, "_EXACT_SIDE", 16)
     X = bigrams[0]
     blocks = RowBlocks(halves(X))
     largest = []

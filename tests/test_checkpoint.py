@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV
 from torch import nn
 
 from skae import ConvAutoencoder, DenseAutoencoder
-from skae._checkpoint import description
+from skae._runtime.storage import description
 
 # Kills itself, as the system would, at a given write to the checkpoint: before it, in the middle
 # of it, or after it.
@@ -86,8 +86,12 @@ def test_a_fit_killed_again_and_again_ends_with_the_same_codes(kind, deaths, tmp
 
 def test_a_fit_that_had_ended_is_found(digits, quick, tmp_path, monkeypatch):
     codes = quick(checkpoint=tmp_path).fit_transform(digits[0])
-    monkeypatch.setattr("skae._training._attempt", lambda *args: pytest.fail("trained again"))
-    monkeypatch.setattr("skae._base.principal_basis", lambda *args: pytest.fail("sought again"))
+    monkeypatch.setattr(
+        "skae._training.trainer._attempt", lambda *args: pytest.fail("trained again")
+    )
+    monkeypatch.setattr(
+        "skae._estimators.base.principal_basis", lambda *args: pytest.fail("sought again")
+    )
     np.testing.assert_array_equal(quick(checkpoint=tmp_path).fit_transform(digits[0]), codes)
 
 
@@ -277,9 +281,11 @@ def test_a_file_of_another_fit_is_not_taken(folders, tmp_path):
 def test_a_checkpoint_of_a_gpu_is_refused_without_one(digits, tmp_path, monkeypatch):
     X = digits[0][:160]
     with monkeypatch.context() as patch:
-        patch.setattr("skae._base.resolve_device", lambda device: torch.device("cuda", 0))
+        patch.setattr(
+            "skae._estimators.base.resolve_device", lambda device: torch.device("cuda", 0)
+        )
         patch.setattr(DenseAutoencoder, "_fit_rows", lambda *arguments: 1 / 0)
-        patch.setattr("skae._parameters.multiplies_bfloat16", lambda device: False)
+        patch.setattr("skae._estimators.parameters.multiplies_bfloat16", lambda device: False)
         with pytest.raises(ZeroDivisionError):
             tiny(tmp_path, device="auto").fit(X)
     with pytest.raises(ValueError, match="with device=cuda instead of device=cpu: one folder is"):

@@ -4,7 +4,7 @@ import scipy.sparse as sp
 from sklearn.decomposition import PCA
 
 from skae import ConvAutoencoder, DenseAutoencoder
-from skae._unseen import held_out_runs
+from skae._data.splits import held_out_runs
 
 
 def test_a_share_gives_the_shortest_code_that_reaches_it(digits, quick):

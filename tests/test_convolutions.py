@@ -3,16 +3,8 @@ from math import prod
 import pytest
 import torch
 
-from skae._convolutions import (
-    Fold,
-    Layout,
-    Unfold,
-    conv_decoder,
-    conv_encoder,
-    conv_refiner,
-    halved,
-)
-from skae._modules import LinearPathAutoencoder
+from skae._nn.autoencoders import LinearPathAutoencoder
+from skae._nn.conv import Fold, Layout, Unfold, conv_decoder, conv_encoder, conv_refiner, halved
 
 LAYOUTS = [
     Layout((28, 28)),

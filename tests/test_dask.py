@@ -14,7 +14,8 @@ import scipy.sparse as sp
 from distributed import Client, LocalCluster
 from sklearn.model_selection import GridSearchCV
 
-from skae import ConvAutoencoder, DenseAutoencoder, _basis
+from skae import ConvAutoencoder, DenseAutoencoder
+from skae._pca import solvers as solvers_module
 
 BRIEF = {"hidden_layer_sizes": (32,), "max_epochs": 6, "random_state": 0}
 
@@ -63,7 +64,7 @@ def test_dask_arrays_give_what_the_whole_gives(blocks, parameters, digits):
 @pytest.mark.parametrize("road", ["eigenproblem", "Krylov"])
 def test_wide_sparse_blocks_stay_sparse(road, bigrams, monkeypatch):
     if road == "Krylov":
-        monkeypatch.setattr(_basis, "_EXACT_SIDE", 16)
+        monkeypatch.setattr(solvers_module, "_EXACT_SIDE", 16)
     X, X_test, _, _ = bigrams
     linear = DenseAutoencoder(4, hidden_layer_sizes=(), random_state=0)
     expected = linear.fit(X).score(X_test)

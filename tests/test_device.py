@@ -11,9 +11,13 @@ import scipy.sparse as sp
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from skae import ConvAutoencoder, DenseAutoencoder, RowBlocks, _device, _gate, _tall
-from skae._codec import PrincipalCodec
-from skae._net import ReconstructionNet
+from skae import ConvAutoencoder, DenseAutoencoder, RowBlocks
+from skae._estimators.inference import PrincipalCodec
+from skae._runtime import device as device_module
+from skae._runtime import execution as execution_module
+from skae._runtime import tensors as tensors_module
+from skae._training import selection as selection_module
+from skae._training.net import ReconstructionNet
 
 
 def gpu(test):
@@ -45,20 +49,20 @@ def test_a_device_that_is_not_there_gets_a_sentence(digits, device):
 
 def test_float64_stays_where_a_device_has_it(monkeypatch):
     tensor = torch.ones(3)
-    assert _device.accurate(tensor) is tensor
-    assert _device.in_float64(tensor).dtype == torch.float64
-    without = replace(_device._KINDS["cpu"], has_float64=lambda device: False)
-    monkeypatch.setitem(_device._KINDS, "mps", without)
+    assert device_module.accurate(tensor) is tensor
+    assert device_module.in_float64(tensor).dtype == torch.float64
+    without = replace(device_module._KINDS["cpu"], has_float64=lambda device: False)
+    monkeypatch.setitem(device_module._KINDS, "mps", without)
     mps, cpu = torch.device("mps"), torch.device("cpu")
-    assert _device.accurate_device(mps) == cpu
-    assert _device.supported_dtype(torch.float64, mps) == torch.float32
-    assert _device.supported_dtype(torch.float64, cpu) == torch.float64
+    assert device_module.accurate_device(mps) == cpu
+    assert device_module.supported_dtype(torch.float64, mps) == torch.float32
+    assert device_module.supported_dtype(torch.float64, cpu) == torch.float64
 
 
 def test_fits_agree_where_a_device_has_no_float64(digits, monkeypatch):
     expected = brief().fit(digits[0])
-    without = replace(_device._KINDS["cpu"], has_float64=lambda device: False)
-    monkeypatch.setitem(_device._KINDS, "cpu", without)
+    without = replace(device_module._KINDS["cpu"], has_float64=lambda device: False)
+    monkeypatch.setitem(device_module._KINDS, "cpu", without)
     narrow = brief().fit(digits[0])
     assert narrow.components_.dtype == np.float32
     assert narrow.transform(digits[1]).dtype == np.float64
@@ -85,14 +89,14 @@ class WithoutFloat64(TorchDispatchMode):
 @gpu
 @pytest.mark.parametrize("how", ["exact", "gram", "krylov", "sparse", "plain", "pictures"])
 def test_a_device_without_float64_is_never_given_any(digits, how, monkeypatch):
-    from skae import _basis
+    from skae._pca import solvers as solvers_module
 
-    without = replace(_device._KINDS["cuda"], has_float64=lambda device: False)
-    monkeypatch.setitem(_device._KINDS, "cuda", without)
+    without = replace(device_module._KINDS["cuda"], has_float64=lambda device: False)
+    monkeypatch.setitem(device_module._KINDS, "cuda", without)
     X = digits[0][:60] if how == "gram" else digits[0]
     X = sp.csr_matrix(X) if how == "sparse" else X
     if how == "krylov":
-        monkeypatch.setattr(_basis, "_EXACT_SIDE", 8)
+        monkeypatch.setattr(solvers_module, "_EXACT_SIDE", 8)
     model = brief(device="cuda", linear_path=how != "plain")
     if how == "pictures":
         model = ConvAutoencoder(4, input_shape=(8, 8), channels=(4,), max_epochs=1, device="cuda")
@@ -133,8 +137,8 @@ def test_scores_that_a_device_has_no_room_for_wait_on_the_cpu(
     if kind == "blocks":
         X = RowBlocks([X[:600], X[600:]])
     expected = brief(**parameters).fit(X, sample_weight=weights)
-    monkeypatch.setattr(_tall, "_LARGE", 2**8)
-    monkeypatch.setattr(_tall, "_SHARE_OF_DEVICE", 0.0)
+    monkeypatch.setattr(tensors_module, "_LARGE", 2**8)
+    monkeypatch.setattr(tensors_module, "_SHARE_OF_DEVICE", 0.0)
     model = brief(**parameters).fit(X, sample_weight=weights)
     X = digits[1] if "wide" not in kind else np.tile(digits[1], (1, 4))
     np.testing.assert_allclose(
@@ -145,8 +149,8 @@ def test_scores_that_a_device_has_no_room_for_wait_on_the_cpu(
 
 @gpu
 def test_batches_that_a_device_has_no_room_for_wait_on_the_cpu(digits, monkeypatch):
-    monkeypatch.setattr(_tall, "_LARGE", 2**8)
-    monkeypatch.setattr(_tall, "_SHARE_OF_DEVICE", 0.0)
+    monkeypatch.setattr(tensors_module, "_LARGE", 2**8)
+    monkeypatch.setattr(tensors_module, "_SHARE_OF_DEVICE", 0.0)
     model = brief(device="cuda")
     for part in np.array_split(digits[0], 4):
         model.partial_fit(part)
@@ -155,11 +159,11 @@ def test_batches_that_a_device_has_no_room_for_wait_on_the_cpu(digits, monkeypat
 
 @gpu
 def test_a_device_with_room_keeps_large_scores(monkeypatch):
-    monkeypatch.setattr(_tall, "_LARGE", 2**8)
+    monkeypatch.setattr(tensors_module, "_LARGE", 2**8)
     like = torch.ones(1, 4, device="cuda")
-    assert _tall.tall_zeros(1000, like).is_cuda
-    monkeypatch.setattr(_tall, "_SHARE_OF_DEVICE", 0.0)
-    assert not _tall.tall_zeros(1000, like).is_cuda
+    assert tensors_module.tall_zeros(1000, like).is_cuda
+    monkeypatch.setattr(tensors_module, "_SHARE_OF_DEVICE", 0.0)
+    assert not tensors_module.tall_zeros(1000, like).is_cuda
 
 
 def needing_room(function, most, count):
@@ -206,7 +210,7 @@ def test_steps_take_parts_for_which_there_is_room(digits, step, monkeypatch):
 
 def test_batches_are_fetched_in_pieces_for_which_there_is_room(digits, monkeypatch):
     expected = brief().fit(digits[0]).transform(digits[1])
-    row_set, asked = _gate.row_set, []
+    row_set, asked = selection_module.row_set, []
 
     def count(numbers):
         asked.append(len(numbers))
@@ -215,7 +219,7 @@ def test_batches_are_fetched_in_pieces_for_which_there_is_room(digits, monkeypat
     def limited(fetch, *others):
         return row_set(needing_room(fetch, 50, count), *others)
 
-    monkeypatch.setattr(_gate, "row_set", limited)
+    monkeypatch.setattr(selection_module, "row_set", limited)
     np.testing.assert_array_equal(brief().fit(digits[0]).transform(digits[1]), expected)
     assert max(asked) > 50
 
@@ -263,14 +267,14 @@ def test_memory_that_torch_keeps_for_tensors_to_come_is_free(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100, 1000))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 50)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 20)
-    assert _device.free_bytes(device) == 130
+    assert device_module.free_bytes(device) == 130
 
 
 @gpu
 def test_a_worker_hands_a_gpu_on_with_an_empty_cache(monkeypatch):
     emptied = []
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))
-    monkeypatch.setattr(_device, "parent_process", lambda: "a parent")
-    with _device.taking_turns(torch.device("cuda")):
+    monkeypatch.setattr(execution_module, "parent_process", lambda: "a parent")
+    with execution_module.taking_turns(torch.device("cuda")):
         assert not emptied
     assert emptied

@@ -12,7 +12,7 @@ from torch import nn
 
 import skae
 from skae import ConvAutoencoder, DenseAutoencoder
-from skae._environment import neutral_surroundings
+from skae._runtime.execution import neutral_surroundings
 
 
 def surroundings():

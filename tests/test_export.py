@@ -188,7 +188,7 @@ def test_models_say_nothing_of_the_machine(rows):
 
 
 def test_models_above_two_gigabytes_are_refused(monkeypatch, rows, linear):
-    monkeypatch.setattr("skae._onnx_graph._MOST_BYTES", 1000)
+    monkeypatch.setattr("skae._export.onnx._MOST_BYTES", 1000)
     with pytest.raises(
         ValueError, match=r"1\.\d+e-06 GB .* at most 1e-06 GB: .*torch\.export\.save"
     ):

@@ -2,12 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from skae._basis import principal_basis
-from skae._losses import SquaredError
-from skae._modules import ResidualAutoencoder, perceptron
-from skae._rows import rows_of
-from skae._scores import fit_on_scores
-from skae._training import TrainingOptions
+from skae._data.rows import rows_of
+from skae._nn.autoencoders import ResidualAutoencoder
+from skae._nn.layers import perceptron
+from skae._nn.losses import SquaredError
+from skae._pca.solvers import principal_basis
+from skae._training.residual import fit_on_scores
+from skae._training.trainer import TrainingOptions
 
 OPTIONS = TrainingOptions(
     loss=SquaredError,
@@ -60,7 +61,9 @@ def test_noise_gets_neither():
 
 @pytest.mark.parametrize("k", [2, 12])
 def test_nothing_is_trained_where_there_is_nothing_to_gain(k, monkeypatch):
-    monkeypatch.setattr("skae._gate.train", lambda *args, **kwargs: pytest.fail("trained"))
+    monkeypatch.setattr(
+        "skae._training.selection.train", lambda *args, **kwargs: pytest.fail("trained")
+    )
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 2)) @ rng.normal(size=(2, 12))  # rank 2
     assert verdict_on(X, k).module is None

@@ -1,110 +1,106 @@
+"""Rooms: what imports what, who needs torch alone, and how large files are."""
+
 import ast
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
+from statistics import median
+
+import pytest
 
 import skae
 
-# A file imports only files above it.
-ORDER = [
-    "_version",
-    "_defaults",
-    "_documented",
-    "_parallel",
-    "_device",
-    "_environment",
-    "_threads",
-    "_calls",
-    "_losses",
-    "_random",
-    "_own",
-    "_modules",
-    "_ordered",
-    "_penalties",
-    "_variational",
-    "_forms",
-    "_convolutions",
-    "_tall",
-    "_canonical",
-    "_blocks",
-    "_dask",
-    "_sparse_product",
-    "_rows",
-    "_weights",
-    "_checkpoint",
-    "_cache",
-    "_krylov",
-    "_basis",
-    "_memory",
-    "_interrupts",
-    "_progress",
-    "_reports",
-    "_net",
-    "_best",
-    "_shards",
-    "_training",
-    "_unseen",
-    "_gate",
-    "_code_length",
-    "_scores",
-    "_running_basis",
-    "_follower",
-    "_stream",
-    "_on_rows",
-    "_plain",
-    "_codec",
-    "_callbacks",
-    "_names",
-    "_parameters",
-    "_input",
-    "_truncate",
-    "_sample",
-    "_blueprint",
-    "_as_json",
-    "_base",
-    "_partial_fit",
-    "_dense",
-    "_conv",
-    "_bigrams",
-    "_canvas",
-    "_mosaic",
-    "_painters",
-    "_reconstruction_display",
-    "_loss_curve_display",
-    "_latent_display",
-    "_variance_display",
-    "_persistence",
-    "_to_torch",
-    "_onnx_graph",
-    "_onnx",
-    "__init__",
-]
 SOURCE = Path(skae.__file__).parent
 
+# A room imports only rooms above it.
+ROOMS = [
+    "_runtime",
+    "_data",
+    "_pca",
+    "_nn",
+    "_training",
+    "_estimators",
+    "_export",
+    "_plotting",
+]
 
-def skae_imports(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            yield from [node.module] if node.module else [alias.name for alias in node.names]
+# Networks, losses and penalties, and all that they import, are torch and the standard library.
+TORCH_ALONE = ["layers", "losses", "penalties", "autoencoders", "conv", "builders"]
 
 
-def test_every_file_has_a_place_in_the_order():
-    assert {path.stem for path in SOURCE.glob("*.py")} == set(ORDER)
+def modules():
+    """Names of all modules but the packages themselves: ``_data.rows``."""
+    paths = [path.relative_to(SOURCE).with_suffix("") for path in SOURCE.rglob("*.py")]
+    return sorted(".".join(path.parts) for path in paths if path.name != "__init__")
 
 
-def test_files_import_only_files_above_them():
-    for place, name in enumerate(ORDER):
-        below = set(skae_imports(SOURCE / f"{name}.py")) - set(ORDER[:place])
-        assert not below, f"{name} imports {below}"
+def path_of(module):
+    return SOURCE.joinpath(*module.split(".")).with_suffix(".py")
 
 
-def test_modules_and_losses_need_torch_alone():
-    for name in ("_modules", "_ordered", "_penalties", "_variational", "_convolutions", "_losses"):
-        for node in ast.walk(ast.parse((SOURCE / f"{name}.py").read_text())):
-            if isinstance(node, ast.Import):
-                modules = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and not node.level:
-                modules = [node.module]
-            else:
-                continue
-            packages = {module.split(".")[0] for module in modules}
-            assert packages - set(sys.stdlib_module_names) <= {"torch"}
+def imports_of(module):
+    """Modules of skae, and packages beside it, that a module imports anywhere in its code."""
+    ours, others = set(), set()
+    room = module.split(".")[:-1]
+    for node in ast.walk(ast.parse(path_of(module).read_text())):
+        if isinstance(node, ast.Import):
+            others |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            others.add(node.module.split(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            where = [*room[: len(room) + 1 - node.level], *(node.module or "").split(".")]
+            where = ".".join(filter(None, where))
+            named = {f"{where}.{alias.name}" for alias in node.names}
+            ours |= named & set(modules()) or {where}
+    return ours, others
+
+
+def all_imports_of(module):
+    """The same, and whatever these import."""
+    ours, others = imports_of(module)
+    for name in ours:
+        further = all_imports_of(name)
+        ours, others = ours | further[0], others | further[1]
+    return ours, others
+
+
+def test_a_room_imports_only_rooms_above_it():
+    for module in modules():
+        if module == "_version":
+            continue
+        allowed = ROOMS[: ROOMS.index(module.split(".")[0]) + 1]
+        for name in imports_of(module)[0] - {"_version"}:
+            assert name in modules(), f"{module} imports {name}"
+            assert name.split(".")[0] in allowed, f"{module} imports {name}"
+
+
+def test_imports_go_one_way():
+    order = TopologicalSorter({module: imports_of(module)[0] for module in modules()})
+    assert set(order.static_order()) == set(modules())  # a circle raises CycleError
+
+
+@pytest.mark.parametrize("module", [f"_nn.{name}" for name in TORCH_ALONE])
+def test_networks_need_torch_alone(module):
+    assert all_imports_of(module)[1] - set(sys.stdlib_module_names) <= {"torch"}
+
+
+def test_files_are_few_and_neither_tiny_nor_huge():
+    lengths = {module: len(path_of(module).read_text().splitlines()) for module in modules()}
+    assert len(lengths) <= 46
+    assert max(lengths.values()) <= 430, max(lengths, key=lengths.get)
+    assert median(lengths.values()) >= 130
+    assert len(imports_of("_estimators.base")[0]) <= 12
+
+
+def test_functions_are_short():
+    for module in modules():
+        tree = ast.parse(path_of(module).read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                assert lines_of_code(node) <= 60, f"{module}.{node.name}"
+
+
+def lines_of_code(function):
+    """Lines of the body of a function, its docstring apart."""
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    return body[-1].end_lineno - body[0].lineno + 1 if body else 0

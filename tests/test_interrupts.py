@@ -17,10 +17,10 @@ from sklearn.pipeline import make_pipeline
 from skorch.callbacks import Callback, EarlyStopping
 
 from skae import DenseAutoencoder
-from skae._best import Shelf
-from skae._gate import Ground, _Selection
-from skae._modules import perceptron
-from skae._unseen import held_out_runs
+from skae._data.splits import held_out_runs
+from skae._nn.layers import perceptron
+from skae._training.early_stopping import Shelf
+from skae._training.selection import Ground, _Selection
 
 # Of 1,300 rows 1,170 are trained on in a trial run of three epochs, one where the code is of four
 # numbers and two where it is of twenty; batches are of 73 rows.
@@ -184,7 +184,7 @@ def test_a_callback_that_ends_a_stage_is_no_interrupt(digits, quick):
 
 
 def test_in_the_principal_directions_nothing_is_left(digits, quick, monkeypatch):
-    monkeypatch.setattr("skae._base.principal_basis", lambda *args, **kwargs: press())
+    monkeypatch.setattr("skae._estimators.base.principal_basis", lambda *args, **kwargs: press())
     autoencoder = interrupted(quick(4), digits[0])
     assert not hasattr(autoencoder, "latent_dim_")
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from skae import _rows, _tall
+from skae._data import rows as rows_module
+from skae._runtime import tensors as tensors_module
 
 ROOT = Path(__file__).parents[1]
 
@@ -21,16 +22,21 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 from benchmarks.larger_than_memory import GrowthOfMemory
-from skae import ConvAutoencoder, DenseAutoencoder, _base, _rows, _sparse_product, _tall
+from skae import ConvAutoencoder, DenseAutoencoder
+from skae._estimators import base as base_module
+from skae._data import rows as rows_module
+from skae._data import sparse as sparse_module
+from skae._runtime import tensors as tensors_module
 
 kind, folder = sys.argv[1], Path(sys.argv[2])
 X = np.load(folder / "X.npy", mmap_mode="r") if kind != "csr" else sp.csr_array(
     tuple(np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("data", "indices", "indptr"))
 )
 # As small beside X as they are beside rows that fill a disk.
-_tall._LARGE = _tall._BATCH_BYTES = _rows._LARGE = _rows._PART = 8 * 2**20
-_base._CHUNK_BYTES = 16 * 2**20
-_sparse_product._ENTRIES_OF_PART = 2**18
+tensors_module._LARGE = tensors_module._BATCH_BYTES = 8 * 2**20
+rows_module._LARGE = rows_module._PART = 8 * 2**20
+base_module._CHUNK_BYTES = 16 * 2**20
+sparse_module._ENTRIES_OF_PART = 2**18
 brief = {"max_epochs": 1, "batch_size": 512, "random_state": 0}
 if kind == "convolutions":
     model = ConvAutoencoder(4, channels=(4,), hidden_layer_sizes=(8,), **brief)
@@ -81,8 +87,8 @@ def test_rows_on_disk_train_in_less_memory_than_they_have(folder, kind):
 def test_a_matrix_too_large_to_transpose_whole_gives_the_same(bigrams, quick, monkeypatch):
     X = bigrams[0]
     expected = quick(8).fit(X).transform(X)
-    monkeypatch.setattr(_rows, "_LARGE", X.data.nbytes)
-    monkeypatch.setattr(_rows, "_PART", X.data.nbytes // 5)
-    monkeypatch.setattr(_tall, "_LARGE", 2**16)
+    monkeypatch.setattr(rows_module, "_LARGE", X.data.nbytes)
+    monkeypatch.setattr(rows_module, "_PART", X.data.nbytes // 5)
+    monkeypatch.setattr(tensors_module, "_LARGE", 2**16)
     codes = quick(8).fit(sp.csr_array(X)).transform(X)
     np.testing.assert_allclose(codes, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())

@@ -6,7 +6,7 @@ from sklearn.metrics import log_loss, mean_poisson_deviance
 from sklearn.metrics.pairwise import cosine_distances
 
 from skae import ConvAutoencoder, DenseAutoencoder
-from skae._losses import LOSSES
+from skae._nn.losses import LOSSES
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import scipy.sparse as sp
 import torch
 
 from skae import DenseAutoencoder
-from skae._device import free_bytes
+from skae._runtime.device import free_bytes
 
 FIT = """
 import numpy as np
@@ -37,7 +37,7 @@ def test_wide_sparse_rows_are_never_made_dense_whole():
 
 
 def test_a_network_that_does_not_fit_is_refused_before_it_is_allocated(monkeypatch):
-    monkeypatch.setattr("skae._memory.free_bytes", lambda device: 16e9)
+    monkeypatch.setattr("skae._nn.builders.free_bytes", lambda device: 16e9)
     X = sp.random(40, 65_536, density=0.01, format="csr", dtype=np.float32, random_state=0)
     wide = DenseAutoencoder(
         1024,

@@ -1,8 +1,8 @@
 import torch
 
-from skae._losses import SquaredError
-from skae._modules import PlainAutoencoder, ResidualAutoencoder, perceptron
-from skae._random import Dropout
+from skae._nn.autoencoders import PlainAutoencoder, ResidualAutoencoder
+from skae._nn.layers import Dropout, perceptron
+from skae._nn.losses import SquaredError
 
 
 def residual(scale, k=3):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from skae import ConvAutoencoder, DenseAutoencoder
-from skae._parallel import own_part
+from skae._runtime.device import own_part
 
 PROCESS = """
 import sys
@@ -91,13 +91,13 @@ def test_both_processes_have_the_same_model(of_two):
 
 @pytest.mark.parametrize("n_rows", [1, 7, 128])
 def test_parts_of_a_batch_average_to_the_batch(n_rows, monkeypatch):
-    from skae import _parallel
+    from skae._runtime import device as device_module
 
     values, numbers = torch.randn(n_rows), np.arange(n_rows)
-    monkeypatch.setattr(_parallel, "n_processes", lambda: 3)
+    monkeypatch.setattr(device_module, "n_processes", lambda: 3)
     means = []
     for rank in range(3):
-        monkeypatch.setattr(_parallel, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(device_module, "rank", lambda rank=rank: rank)
         part, factor = own_part(numbers)
         means.append(factor * values[part].mean())
     torch.testing.assert_close(torch.stack(means).mean(), values.mean())

@@ -7,10 +7,10 @@ from scipy.special import expit
 from sklearn.decomposition import PCA
 
 from skae import ConvAutoencoder, DenseAutoencoder
-from skae._losses import SquaredError
-from skae._modules import PlainAutoencoder, perceptron
-from skae._penalties import ContractivePenalty
-from skae._random import drawing_from
+from skae._nn.autoencoders import PlainAutoencoder
+from skae._nn.layers import drawing_from, perceptron
+from skae._nn.losses import SquaredError
+from skae._nn.penalties import ContractivePenalty
 
 
 @pytest.fixture

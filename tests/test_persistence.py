@@ -29,8 +29,8 @@ from torch import nn
 
 import skae
 from skae import ByteBigrams, ConvAutoencoder, DenseAutoencoder
-from skae._modules import ACTIVATIONS
-from skae._persistence import _digest
+from skae._export.saving import _digest
+from skae._nn.layers import ACTIVATIONS
 
 X, y = load_digits(return_X_y=True)
 X = X.astype(np.float32)

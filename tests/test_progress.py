@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.fixes import parse_version
 from skorch.callbacks import Callback, EarlyStopping
 
-from skae._progress import PlannedStage, Progress
+from skae._runtime.progress import PlannedStage, Progress
 
 STAGES = ["trial run of both networks", "trial run of the decoder", "training on all rows"]
 

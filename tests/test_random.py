@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from skae._convolutions import Layout, conv_decoder
-from skae._random import Corruption, Dropout, drawing_from, drawn
+from skae._nn.conv import Layout, conv_decoder
+from skae._nn.layers import Corruption, Dropout, drawing_from, drawn
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,11 @@ from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, KFold
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 
-from skae import ConvAutoencoder, DenseAutoencoder, _basis, _krylov
-from skae._cache import Cache
-from skae._device import taking_turns
+from skae import ConvAutoencoder, DenseAutoencoder
+from skae._pca import krylov as krylov_module
+from skae._pca import solvers as solvers_module
+from skae._runtime.execution import taking_turns
+from skae._runtime.storage import Cache
 
 LENGTHS = (2, 8, 4)
 
@@ -28,8 +30,8 @@ LENGTHS = (2, 8, 4)
 def road(request, monkeypatch):
     """Both roads to the principal directions, on rows that are quick to fit."""
     if request.param == "Krylov":
-        monkeypatch.setattr(_basis, "_EXACT_SIDE", 16)
-        monkeypatch.setattr(_basis, "_BLOCK_SIZE", 8)
+        monkeypatch.setattr(solvers_module, "_EXACT_SIDE", 16)
+        monkeypatch.setattr(solvers_module, "_BLOCK_SIZE", 8)
     return request.param
 
 
@@ -45,7 +47,9 @@ def n_products(road, monkeypatch):
 
         return counted
 
-    where, name = (_krylov, "_orthonormal") if road == "Krylov" else (_basis, "_eigenvectors")
+    where, name = solvers_module, "_eigenvectors"
+    if road == "Krylov":
+        where, name = krylov_module, "_orthonormal"
     monkeypatch.setattr(where, name, counting(getattr(where, name)))
     return counts
 

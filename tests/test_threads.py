@@ -3,7 +3,7 @@ import threading
 import pytest
 import torch
 
-from skae._threads import all_threads_each, in_threads, n_threads, one_thread_each
+from skae._runtime.execution import all_threads_each, in_threads, n_threads, one_thread_each
 
 
 @pytest.fixture

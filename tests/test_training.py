@@ -7,12 +7,11 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
-from skae._interrupts import Interrupts
-from skae._losses import SquaredError
-from skae._modules import perceptron
-from skae._net import RowSet
-from skae._random import drawn
-from skae._training import Interrupted, TrainingOptions, train
+from skae._nn.layers import drawn, perceptron
+from skae._nn.losses import SquaredError
+from skae._training.early_stopping import Interrupts
+from skae._training.net import RowSet
+from skae._training.trainer import Interrupted, TrainingOptions, train
 
 OPTIONS = TrainingOptions(
     loss=SquaredError,

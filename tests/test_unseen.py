@@ -4,9 +4,10 @@ import scipy.sparse as sp
 import torch
 from sklearn.decomposition import PCA
 
-from skae._basis import principal_basis
-from skae._rows import rows_of
-from skae._unseen import held_out_runs, scores_without
+from skae._data.rows import rows_of
+from skae._data.splits import held_out_runs
+from skae._pca.holdout import scores_without
+from skae._pca.solvers import principal_basis
 
 
 def test_runs_of_neighbours_are_held_out():

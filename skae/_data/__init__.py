@@ -1,0 +1,1 @@
+"""Rows of X: how they are stored, validated, split and multiplied."""

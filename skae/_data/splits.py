@@ -1,0 +1,22 @@
+"""Validation rows: which rows are held out."""
+
+import numpy as np
+
+# Fewer rows cannot tell a gain from luck.
+FEWEST_UNSEEN = 8
+
+
+def held_out_runs(n_rows, fraction, rng, longest_run=32):
+    """Split row numbers into (fitted, unseen), holding out whole runs of neighbouring rows.
+
+    Rows that lie side by side are often kin (the chunks of one file, the frames of one film); in
+    a split row by row each unseen row would have a relative among the fitted ones, and networks
+    that only remember would pass for networks that understand.
+    """
+    # Two rows at least stay: the deviation of one is no number, and some layers cannot be trained.
+    n_unseen = min(int(fraction * n_rows), n_rows - 2)
+    run = int(np.clip(n_unseen // 16, 1, longest_run))
+    starts = np.arange(0, n_rows, run)
+    chosen = rng.permutation(len(starts))[: n_unseen // run]
+    is_unseen = np.isin(np.arange(n_rows) // run, chosen)
+    return np.flatnonzero(~is_unseen), np.flatnonzero(is_unseen)

@@ -1,0 +1,221 @@
+"""What "auto" and None mean: architectures and training settings from the shape of X."""
+
+from math import ceil, log2, prod
+from numbers import Integral, Real
+
+import numpy as np
+
+from .._nn.losses import LOSSES
+from .._nn.penalties import powers_of_two
+from .._runtime.device import multiplies_bfloat16
+from .._training.trainer import TrainingOptions
+
+# How many principal directions the residual networks see and correct, beyond those of the code.
+FURTHER_DIRECTIONS = 256
+
+# A stream of batches is taken for so many rows.
+ROWS_OF_STREAM = 20_000
+
+# More rows than these are taken in larger batches; fewer than these need dropout.
+_MANY_ROWS, _FEW_ROWS = 40_000, 5_000
+
+# Up to these lengths a code is very short or short; from the other on, one wide layer does better
+# than several.
+_VERY_SHORT_CODE, _SHORT_CODE, _LONG_CODE = 4, 16, 64
+
+# Widths of a layer; rows of at most so many columns want no wider one than the middle of these.
+_NARROWEST, _NARROW, _WIDE, _WIDEST = 64, 512, 1024, 2048
+
+_FEW_COLUMNS = 128
+
+
+def hidden_layer_sizes(n, p, k):
+    """Widths of the encoder's hidden layers in the residual form.
+
+    Depth pays for short codes, most where there are many rows, width for others. Few rows do not
+    fill a wide layer.
+    """
+    if k >= _LONG_CODE or (k > _SHORT_CODE and n < p):
+        return (_WIDEST,) if k <= 256 else (_WIDE,)
+    if n > _MANY_ROWS and n >= p:
+        return (_WIDE, _WIDE // 2, _WIDE // 4)
+    widest = _NARROW if p <= _FEW_COLUMNS else _WIDE
+    width = min(widest, max(_NARROWEST, 2 ** int(log2(n))))
+    return (width, width // 4)
+
+
+def dropout(n):
+    """Share of the hidden units that are dropped in training."""
+    return 0.1 if n <= _FEW_ROWS else 0.0
+
+
+def corruption(n, p, k):
+    """Share of the encoder's inputs that are masked in training, with the linear path.
+
+    Where columns outnumber rows it makes longer codes better features, for next to no variance.
+    """
+    return 0.1 if n < p and k > _SHORT_CODE else 0.0
+
+
+def batch_size(n, largest):
+    """The largest, less where there would be fewer than 16 batches."""
+    return int(min(max(n // 16, 16), largest))
+
+
+def max_epochs(n, batch_size, n_steps, fewest):
+    """About n_steps steps, in ``fewest`` to 30 epochs."""
+    return int(min(max(n_steps * batch_size // n, fewest), 30))
+
+
+def dense_schedule(n, p):
+    """Steps, fewest epochs, largest batch and highest learning rate of fully connected networks.
+
+    Rows with more columns than rows are noisier, and want a lower rate; larger batches less so.
+    """
+    rate = 0.002 if n < p else 0.0025
+    return (600, 8, 256, 2 * rate) if n > _MANY_ROWS else (600, 8, 128, rate)
+
+
+def conv_schedule(n, p):
+    """Steps, fewest epochs, largest batch and highest learning rate of convolutional networks."""
+    return 1200, 4, 128, 0.004
+
+
+# Stages end where at most so many positions are left along an axis.
+_FEW_POSITIONS = 8
+
+
+def channels(extents):
+    """Channels after each stage of convolutions: 64 after the last, half as many before, >= 16."""
+    n_stages = max(1, ceil(log2(max(extents) / _FEW_POSITIONS)))
+    return tuple(max(64 // 2**stage, 16) for stage in reversed(range(n_stages)))
+
+
+def hidden_layer_sizes_after_convolutions(k):
+    """Widths of the layers between convolutions and code: two numbers want one layer more."""
+    return (512, 256) if k <= _VERY_SHORT_CODE else (512,)
+
+
+def refiner_width(extents, k):
+    """Channels of the network that corrects PCA's picture; 0 for none.
+
+    At short codes that picture has too little to correct, and on long signals it costs too much.
+    """
+    return 64 if k > _SHORT_CODE and prod(extents) <= 2**14 else 0
+
+
+# More than any count of rows, columns, units or epochs; above it torch overflows.
+LARGEST = 2**31 - 1
+
+
+def as_python_number(value):
+    """A NumPy scalar, an array without axes or a fraction as Python's own number; else the value.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> as_python_number(np.uint8(4)), as_python_number(np.array(0.5)), as_python_number("auto")
+    (4, 0.5, 'auto')
+    """
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, np.bool_):
+        return bool(value)
+    if isinstance(value, Integral) and not isinstance(value, int):
+        return int(value)
+    if isinstance(value, Real) and type(value) not in (bool, int, float):
+        return float(value)
+    return value
+
+
+def resolve_linear_path(estimator):
+    """Whether codes start from PCA's; "auto": where the loss is the one that PCA minimizes."""
+    if not isinstance(estimator.linear_path, str):
+        return bool(estimator.linear_path)
+    return (
+        estimator.loss == "mse"
+        and estimator.penalty is None
+        and estimator.output_activation is None
+    )
+
+
+def resolve_latent_dim(wanted, linear_path, n_samples, n_features):
+    """The length of the code."""
+    if wanted is None:
+        return min(32, n_samples, n_features)
+    if linear_path and wanted > min(n_samples, n_features):
+        raise ValueError(
+            f"latent_dim={wanted} must be at most min(n_samples={n_samples}, "
+            f"n_features={n_features}) = {min(n_samples, n_features)}, as in PCA, from which "
+            f"the code starts; with linear_path=False it may have any length."
+        )
+    return int(wanted)
+
+
+def resolve_hidden_layer_sizes(sizes, auto):
+    """A tuple of integers; ``auto`` for "auto"."""
+    if isinstance(sizes, str):  # "auto"
+        return auto
+    sizes = (sizes,) if isinstance(sizes, Integral) else sizes
+    return positive_integers(sizes, "hidden_layer_sizes")
+
+
+def resolve_truncations(wanted, latent_dim):
+    """The lengths that codes may be cut to, in order."""
+    if wanted is None:
+        return ()
+    if isinstance(wanted, str):  # "auto"
+        return powers_of_two(latent_dim)
+    lengths = tuple(sorted(set(positive_integers(wanted, "truncations"))))
+    if lengths and lengths[-1] >= latent_dim:
+        raise ValueError(
+            f"truncations={wanted!r} must be shorter than the code, which has {latent_dim} numbers."
+        )
+    return lengths
+
+
+def positive_integers(sizes, name):
+    """The value of a parameter that takes a tuple of positive integers."""
+    given, sizes = sizes, np.atleast_1d(np.asarray(sizes, dtype=object))
+    sizes = tuple(map(as_python_number, sizes))
+    if not all(isinstance(size, Integral) and 0 < size <= LARGEST for size in sizes):
+        raise ValueError(
+            f"{name}={given!r} must be a tuple of positive integers, of {LARGEST} at most."
+        )
+    return sizes
+
+
+def training_options(estimator, schedule, n_samples, device):
+    """The parameters of training, with every "auto" resolved.
+
+    Parameters
+    ----------
+    estimator : BaseAutoencoder
+    schedule : tuple
+        Steps, fewest epochs, largest batch and highest learning rate that "auto" means.
+    n_samples : int
+    device : torch.device
+    """
+    n_steps, fewest_epochs, largest_batch, auto_rate = schedule
+    n_fitted = max(1, int(n_samples * (1 - estimator.validation_fraction)))
+    n_rows, n_epochs = estimator.batch_size, estimator.max_epochs
+    learning_rate, precision = estimator.learning_rate, estimator.precision
+    if n_rows == "auto":
+        n_rows = batch_size(n_fitted, largest_batch)
+    if n_epochs == "auto":
+        n_epochs = max_epochs(n_fitted, n_rows, n_steps, fewest_epochs)
+    return TrainingOptions(
+        loss=LOSSES[estimator.loss],
+        max_epochs=n_epochs,
+        batch_size=n_rows,
+        learning_rate=auto_rate if learning_rate == "auto" else learning_rate,
+        weight_decay=estimator.weight_decay,
+        early_stopping=estimator.early_stopping,
+        n_iter_no_change=estimator.n_iter_no_change,
+        tol=estimator.tol,
+        bfloat16=precision == "bfloat16" or (precision == "auto" and multiplies_bfloat16(device)),
+        device=device,
+        callbacks=tuple(estimator.callbacks or ()),
+        limited=estimator.max_epochs != "auto",
+        divisible=estimator.encoder is None and estimator.decoder is None,
+    )

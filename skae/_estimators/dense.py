@@ -1,0 +1,403 @@
+"""DenseAutoencoder: its parameters, and how its modules are built."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import torch
+
+from .._data.rows import rows_of
+from .._nn.autoencoders import ResidualAutoencoder
+from .._nn.builders import own_network, refuse_too_large
+from .._nn.layers import corrupted, drawn, perceptron
+from .._nn.penalties import completed
+from .._runtime.tensors import output_dtype
+from .._training.plain import fit_plain
+from .._training.residual import fit_on_scores
+from .._training.selection import LONGEST_NONLINEAR_CODE, Verdict
+from . import auto
+from .auto import resolve_hidden_layer_sizes, resolve_truncations
+from .base import BaseAutoencoder
+from .inference import PlainCodec, PrincipalCodec
+from .parameters import naming_ours
+from .partial_fit import PartialFitMixin
+
+
+class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
+    """Autoencoder of fully connected networks that starts from PCA and only improves on it.
+
+    The code is PCA's plus what a network f adds, the reconstruction is PCA's plus what a network
+    g adds::
+
+        z     = V_k' (x - mean) + f(y)         y = V_r' (x - mean)
+        x_hat = mean + V_r ([z; 0] + g(z))
+
+    ``V_r`` are the leading r principal directions. Both networks start at zero, so training
+    starts at PCA; rows put aside decide whether f and g stay, and where they do not help the
+    model remains PCA. Since ``V_r`` is orthonormal the networks train on the r scores of each
+    row and never meet the columns of X: wide sparse data costs no more memory than PCA.
+
+    Parameters
+    ----------
+    latent_dim : int or float in (0, 1), default=None
+        Length k of the code; at most ``min(n_samples, n_features)`` with the linear path. A
+        float is a share of the variance: the code is as long as PCA's that explains so much of
+        rows it has not seen. None means ``min(32, n_samples, n_features)``.
+    hidden_layer_sizes : "auto", int or tuple of int, default="auto"
+        Widths of the encoder's hidden layers; the decoder mirrors them. "auto" is two
+        layers for short codes (three from 40,000 rows on) and one wide layer for long ones. ``()``
+        with the linear path is PCA alone, at any size and sparsity.
+    activation : {"elu", "gelu", "relu", "sigmoid", "silu", "softplus", "tanh"}, default="gelu"
+        Activation of the hidden layers.
+    encoder, decoder : torch.nn.Module or callable, default=None
+        One's own networks in place of ours. A module is copied for each `fit`; a callable makes
+        one from the numbers it takes and returns: ``encoder(n_inputs, latent_dim)`` and
+        ``decoder(latent_dim, n_outputs)``. With the linear path they are what is added to PCA,
+        from zero on, and work on ``min(latent_dim + 256, n_samples, n_features)`` scores;
+        else they work on the columns of X.
+    linear_path : bool or "auto", default="auto"
+        Whether codes and reconstructions start from PCA's. False gives the plain mirrored
+        perceptron on X itself, which takes any ``latent_dim``. "auto" is True if the loss is
+        "mse" and neither `output_activation` nor `penalty` is set, else False.
+    loss : {"mse", "mae", "huber", "bce", "poisson", "multinomial", "cosine"}, default="mse"
+        Reconstruction loss: squared or absolute error, Huber's mixture of both, binary
+        cross-entropy (X in [0, 1]), Poisson or multinomial deviance (counts), cosine distance.
+        All but "mse" train the plain network; docs/losses.md says more.
+    output_activation : same choice as activation, or None, default=None
+        Last activation of the plain network, for example "sigmoid" for data in [0, 1].
+    truncations : "auto" or tuple of int, default=None
+        Lengths that codes can be cut to after `fit`, by `truncate`: networks are trained so that
+        the first numbers of a code reconstruct as well as they can by themselves. "auto" is 1, 2,
+        4 ... below ``latent_dim``. It costs a decoding more for each length and row, and whole
+        codes some of their worth.
+    penalty : {"l1", "contractive", "variational"}, default=None
+        What codes are charged for in training: being far from zero, for many rows ("l1", sparse
+        codes); changing with small changes of a row; or being far from standard normal, as in the
+        variational autoencoder, whose codes are the means and whose `sample` draws new rows.
+        Trains the plain network; all epochs are then made, and the last one is kept.
+    alpha : float, default=1.0
+        Weight of the penalty against the logarithm of the loss, so that it has no unit; for
+        "variational" 1.0 is the evidence lower bound.
+    whiten : bool, default=False
+        Divide each code by its standard deviation over the training rows.
+    corruption : float or "auto", default="auto"
+        Share of the encoder's inputs that are set to their mean in training, afresh in each
+        batch: a denoising autoencoder. The rows to reconstruct stay whole; with the linear path
+        so does PCA's part of the code. "auto" is 0.1 for codes of more than 16 numbers of rows
+        with more columns than rows, with the linear path, else 0.
+    noise : float, default=0.0
+        Standard deviation of normal noise that is added to the encoder's inputs in training,
+        likewise; in units of their typical deviation.
+    max_epochs : int or "auto", default="auto"
+        Most passes over the training rows. "auto" makes about 600 steps, in 8 to 30 passes.
+    batch_size : int or "auto", default="auto"
+        Rows in a batch. "auto" is 128, less where there would be fewer than 16 batches, and 256
+        from 40,000 rows on.
+    learning_rate : float or "auto", default="auto"
+        Highest learning rate of AdamW's one-cycle schedule. "auto" is 0.002, or 0.0025 if X has
+        at least as many rows as columns; twice that from 40,000 rows on.
+    weight_decay : float, default=0.3
+        Decoupled weight decay of AdamW.
+    early_stopping : bool, default=True
+        Stop training when the validation loss stops improving. With the linear path the validation
+        rows judge trial runs of a quarter of the epochs, and the winner's training goes on with
+        all rows for as long as they promise, at most for the rest of the epochs. Without it,
+        training stops when they have not improved for `n_iter_no_change` epochs.
+    validation_fraction : float, default=0.1
+        Share of the rows to put aside, in runs of neighbouring rows.
+    n_iter_no_change : int, default=10
+        Epochs to wait for an improvement on the rows put aside.
+    tol : float, default=1e-4
+        Share by which the validation loss must fall to count as an improvement.
+    device : str or torch.device, default="auto"
+        Where to compute; "auto" is the first CUDA device if there is one, else the CPU.
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        Of the matrix products in training. "auto" is bfloat16 where the hardware multiplies it
+        faster.
+    warm_start : bool, default=False
+        Start the networks from those of the previous `fit`, where their shapes agree. The
+        principal directions are found anew, and the rows put aside decide anew.
+    checkpoint : str or path-like, default=None
+        Folder to keep the state of `fit` in, after every epoch and other long step. If it is
+        killed, the same call goes on from there, to the same codes bit for bit. Needs an integer
+        `random_state`. The folder is not removed.
+    memory : str or joblib.Memory, default=None
+        Where fits on the same rows share what finding principal directions takes, such as those
+        of a search over ``latent_dim``. Codes are the same with it and without. Needs an integer
+        `random_state` to be of use; docs/scaling.md says more.
+    callbacks : list of skorch callbacks, default=None
+        Told of every stage of training: the trial runs, then the training on all rows. One that
+        asks for an end, such as `skorch.callbacks.EarlyStopping`, ends that stage. Callbacks of
+        scikit-learn 1.9 go to `set_callbacks`.
+    random_state : int, RandomState instance or None, default=None
+        Of the rows put aside, the first weights and the order of training. None takes fresh
+        entropy; global random states are neither used nor changed.
+    verbose : int, default=0
+        1 shows one progress bar (in a file, and from each worker of ``n_jobs``, about ten lines),
+        2 prints a line an epoch; both end with what was kept and what it gained on validation rows.
+
+    Attributes
+    ----------
+    latent_dim_ : int
+        Length of the code; PCA's name for it, ``n_components_``, is another for the same.
+    mean_ : ndarray of shape (n_features,)
+        Mean of the training rows.
+    components_ : ndarray of shape (latent_dim, n_features)
+        Principal directions, the linear part of the code. Linear path only.
+    explained_variance_ : ndarray of shape (latent_dim,)
+        Variance of the training rows along each direction. Linear path only.
+    explained_variance_ratio_ : ndarray of shape (latent_dim,)
+        Share of the training rows' variance along each direction. Linear path only.
+    nonlinear_gain_ : float
+        Share of the variance of the rows put aside that the networks explained beyond PCA in
+        the trial run; 0.0 where PCA was kept. Linear path only.
+    module_ : torch.nn.Module
+        The fitted networks.
+    n_iter_ : int
+        Epochs of the last training, on all rows; 0 where PCA was kept, or Ctrl-C came before it.
+    interrupted_ : bool
+        Whether Ctrl-C came in training or after it: the model is the best that had proved itself.
+    history_ : list of dict
+        One entry for each epoch of each stage: "stage", "epoch", "train_loss" and, but for the
+        training on all rows, "valid_loss" (mean error of a row, as in `score_samples`),
+        "variance_explained" (as in `score`, of the rows put aside where there is a "valid_loss"),
+        "variance_explained_by_pca" (of the same rows, where PCA is what there is to beat) and "dur"
+        (seconds).
+    n_features_in_ : int
+        Number of columns of X in `fit`.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of the columns of X in `fit`, if all were strings.
+
+    See Also
+    --------
+    sklearn.decomposition.PCA : The linear model, for dense data.
+    sklearn.decomposition.TruncatedSVD : The linear model without centring, for sparse data.
+
+    References
+    ----------
+    PCA as the start of an autoencoder: `PCA-Boosted Autoencoders
+    <https://arxiv.org/abs/2205.11673>`_. The directions of wide data by block Krylov iteration:
+    Musco and Musco, `Randomized Block Krylov Methods for Stronger and Faster Approximate Singular
+    Value Decomposition <https://arxiv.org/abs/1504.05477>`_ (2015).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.decomposition import PCA
+    >>> from skae import DenseAutoencoder
+    >>> X = load_digits().data
+    >>> autoencoder = DenseAutoencoder(8, random_state=0).fit(X[:1500])
+    >>> autoencoder.transform(X[1500:]).shape
+    (297, 8)
+    >>> pca = DenseAutoencoder(8, hidden_layer_sizes=()).fit(X[:1500])
+    >>> autoencoder.score(X[1500:]) > pca.score(X[1500:]) + 0.05
+    True
+    """
+
+    _schedule = staticmethod(auto.dense_schedule)
+
+    @naming_ours
+    def __init__(
+        self,
+        latent_dim: float | None = None,
+        *,
+        hidden_layer_sizes: int | Sequence[int] | str = "auto",
+        activation: str = "gelu",
+        encoder: Callable[..., Any] | None = None,
+        decoder: Callable[..., Any] | None = None,
+        linear_path: bool | str = "auto",
+        loss: str = "mse",
+        output_activation: str | None = None,
+        truncations: Sequence[int] | str | None = None,
+        penalty: str | None = None,
+        alpha: float = 1.0,
+        whiten: bool = False,
+        corruption: float | str = "auto",
+        noise: float = 0.0,
+        max_epochs: int | str = "auto",
+        batch_size: int | str = "auto",
+        learning_rate: float | str = "auto",
+        weight_decay: float = 0.3,
+        early_stopping: bool = True,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        warm_start: bool = False,
+        checkpoint: str | PathLike | None = None,
+        memory: Any = None,
+        callbacks: Sequence[Any] | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.latent_dim = latent_dim
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.encoder = encoder
+        self.decoder = decoder
+        self.linear_path = linear_path
+        self.loss = loss
+        self.output_activation = output_activation
+        self.truncations = truncations
+        self.penalty = penalty
+        self.alpha = alpha
+        self.whiten = whiten
+        self.corruption = corruption
+        self.noise = noise
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.device = device
+        self.precision = precision
+        self.warm_start = warm_start
+        self.checkpoint = checkpoint
+        self.memory = memory
+        self.callbacks = callbacks
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _fit_rows(self, X, weights, options, rng):
+        latent_dim = self._length_of_code(X, weights, options, rng)
+        widths = (
+            auto.hidden_layer_sizes(*X.shape, latent_dim) if self._has_linear_path else (512, 256)
+        )
+        hidden = resolve_hidden_layer_sizes(self.hidden_layer_sizes, widths)
+        self._lengths = resolve_truncations(self.truncations, latent_dim)
+        self._masked = self._share_masked(*X.shape, latent_dim)
+        self.latent_dim_ = latent_dim
+        learn = self._learn_residual if self._has_linear_path else self._learn_plain
+        learn(X, weights, latent_dim, hidden, options, rng)
+
+    def _learn_residual(self, X, weights, latent_dim, hidden, options, rng):
+        """PCA, and networks on its scores where they help."""
+        n_directions = latent_dim
+        has_networks = bool(hidden) or self._has_own_networks
+        if has_networks:
+            n_directions = min(*X.shape, latent_dim + auto.FURTHER_DIRECTIONS)
+        if self._has_own_networks:  # which may fail: before long work
+            self._networks(0, [n_directions, *hidden, latent_dim])
+        elif has_networks:
+            refuse_too_large(
+                [n_directions, *hidden, latent_dim],
+                options.device,
+                linear_path=True,
+                n_networks=2 if latent_dim <= LONGEST_NONLINEAR_CODE else 1,
+            )
+        rows, basis = self._principal_basis(X, weights, n_directions, latent_dim, options, rng)
+        network_seed = rng.randint(2**31)
+        dropout = auto.dropout(X.shape[0])
+
+        def build(scale, encoder):
+            module = self._build(network_seed, scale, hidden, dropout, encoder)
+            return self._warmed(module).to(options.device)
+
+        verdict = Verdict()
+        if has_networks:
+            verdict = fit_on_scores(
+                rows,
+                basis,
+                latent_dim,
+                build,
+                options,
+                self.validation_fraction,
+                rng,
+            )
+        module = verdict.module or self._linear_module()
+        n_used = len(module.scale)
+        self._keep_directions(basis.directions[:, :n_used])
+        self.explained_variance_ = basis.variances[:latent_dim]
+        self.explained_variance_ratio_ = basis.explained_variance_ratio[:latent_dim]
+        self.nonlinear_gain_ = verdict.gain
+        self._gains_when_cut = verdict.gains_when_cut
+        self._seen = (len(rows), basis.variances[:n_used], basis.total_variance)
+        self._keep(module, rows.mean, self.components_.dtype, verdict.n_epochs, verdict.history)
+
+    def _build(self, seed, scale, hidden, dropout, encoder):
+        sizes = [len(scale), *hidden, self.latent_dim_]
+        f, g = self._networks(seed, sizes, dropout, encoder)
+        return self._ordered(ResidualAutoencoder(scale, self.latent_dim_, f, g))
+
+    def _networks(self, seed, sizes, dropout=0.0, encoder=True):
+        """Encoder, or None where it is not wanted, and decoder: ours or those that were given."""
+        generator = torch.Generator().manual_seed(seed)
+        one_row = self.batch_size == 1
+        own = partial(own_network, with_gain=self._has_linear_path, one_row=one_row)
+        n_inputs, *hidden, latent_dim = sizes
+        n_encoded = self._n_encoded(latent_dim)
+        f = None
+        if encoder and self.encoder is not None:
+            f = own(self.encoder, "encoder", n_inputs, n_encoded, seed)
+        elif encoder:
+            sizes_of_f = [n_inputs, *hidden, n_encoded]
+            f = drawn(generator, perceptron, sizes_of_f, self.activation, dropout)
+        if self.decoder is not None:
+            g = own(self.decoder, "decoder", latent_dim, n_inputs, seed + 1)
+        else:
+            g = drawn(generator, perceptron, sizes[::-1], self.activation, dropout)
+        if f is not None:
+            f = corrupted(f, self._masked, self.noise)
+        return f, completed(g, latent_dim, self._lengths, generator)
+
+    def _share_masked(self, n, p, latent_dim):
+        """What ``corruption`` means."""
+        if self.corruption != "auto":
+            return self.corruption
+        return auto.corruption(n, p, latent_dim) if self._has_linear_path else 0.0
+
+    def _linear_module(self):
+        scale = torch.ones(self.latent_dim_, dtype=torch.float32)
+        return ResidualAutoencoder(scale, self.latent_dim_)
+
+    def _keep_directions(self, directions):
+        leading, further = directions.cpu().tensor_split([self.latent_dim_], dim=1)
+        # Transposed, each stays contiguous in the order that products with sparse rows want.
+        self.components_ = leading.contiguous().numpy().T
+        self._further_components = further.contiguous().numpy().T
+
+    def _learn_plain(self, X, weights, latent_dim, hidden, options, rng):
+        """The mirrored perceptron on X itself."""
+        rows = rows_of(X, weights=weights, device=options.device)
+        sizes = [X.shape[1], *hidden, latent_dim]
+        if not self._has_own_networks:
+            refuse_too_large(sizes, options.device, linear_path=False)
+        network_seed = rng.randint(2**31)
+
+        def build():
+            f, g = self._networks(network_seed, sizes)
+            module = self._plain(f, g)
+            return self._warmed(module).to(options.device)
+
+        module, history = fit_plain(
+            rows,
+            build,
+            self.output_activation is not None,
+            options,
+            self.validation_fraction,
+            rng,
+        )
+        self._keep(module, rows.mean, output_dtype(X.dtype), len(history), history)
+
+    def _cut(self, latent_dim):
+        self.module_ = self.module_.cut(latent_dim)
+        if not self._has_linear_path:
+            return
+        directions = np.concatenate([self.components_, self._further_components]).T
+        if self.module_.decoder is None:
+            self.module_, directions = self._linear_module(), directions[:, :latent_dim]
+        self._keep_directions(torch.from_numpy(directions))
+        self._cut_history(directions.shape[1])
+
+    def _codec(self):
+        module = self._module_on_device()
+        if not self._has_linear_path:
+            return PlainCodec(module, self._on_device(self.mean_), self.latent_dim_)
+        arrays = (self.mean_, self.components_, self._further_components)
+        return PrincipalCodec(*map(self._on_device, arrays), module)

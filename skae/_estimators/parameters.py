@@ -1,0 +1,328 @@
+"""Parameters: what they may be, alone and together; the names that other libraries use."""
+
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from difflib import get_close_matches
+from functools import wraps
+from inspect import signature
+from numbers import Integral, Real
+from os import PathLike
+from typing import Any, ParamSpec, Self
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from skorch.callbacks import Callback
+
+from .._nn.autoencoders import LIKELIHOODS
+from .._nn.builders import PENALTIES
+from .._nn.layers import ACTIVATIONS
+from .._nn.losses import LOSSES, LOSSES_WITH_LINK
+from .._runtime.device import n_processes
+from .._training.selection import LONGEST_NONLINEAR_CODE
+from .auto import LARGEST, as_python_number, resolve_linear_path
+
+
+class DocumentedMixin:
+    """Links the HTML diagram of scikit-learn to the API reference; stands before BaseEstimator."""
+
+    _doc_link_module = "skae"
+    _doc_link_template = (
+        "https://skae.readthedocs.io/en/stable/api.html#{estimator_module}.{estimator_name}"
+    )
+
+
+def random_state_of(given):
+    """A `RandomState`; fresh entropy for None.
+
+    scikit-learn would take None as NumPy's global generator, and so advance it.
+    """
+    return check_random_state(np.random.RandomState() if given is None else given)
+
+
+P = ParamSpec("P")
+
+_OURS = {
+    "latent_dim": (
+        "n_components",
+        "code_size",
+        "embedding_dim",
+        "encoding_dim",
+        "latent_size",
+        "n_latent",
+    ),
+    "hidden_layer_sizes": (
+        "hidden_dim",
+        "hidden_dims",
+        "hidden_layers",
+        "hidden_size",
+        "hidden_sizes",
+        "hidden_units",
+        "hidden_neurons",
+        "layer_sizes",
+        "n_hidden",
+        "n_layers",
+    ),
+    "max_epochs": ("epochs", "epoch_num", "max_iter", "n_epochs", "num_epochs"),
+    "learning_rate": ("eta0", "learning_rate_init", "lr"),
+    "weight_decay": ("l2", "l2_regularizer"),
+    "n_iter_no_change": ("patience",),
+    "validation_fraction": ("validation_size", "validation_split", "val_split"),
+    "loss": ("criterion", "loss_fn", "loss_function"),
+    "activation": ("activation_function", "hidden_activation", "hidden_activation_name"),
+    "corruption": ("masking", "masking_fraction"),
+    "noise": ("noise_level", "noise_std"),
+    "random_state": ("seed",),
+    "channels": ("filters", "n_channels", "n_filters"),
+    "input_shape": ("image_shape", "image_size"),
+}
+
+_NOT_NEEDED = {
+    **dict.fromkeys(
+        ("svd_solver", "algorithm"),
+        "the shape of X decides how the principal directions are found",
+    ),
+    **dict.fromkeys(
+        ("iterated_power", "n_oversamples", "power_iteration_normalizer"),
+        "the principal directions are found to a tolerance, not in a given number of iterations",
+    ),
+    "n_iter": (
+        "the principal directions are found to a tolerance; the number of epochs is called "
+        "max_epochs"
+    ),
+    "copy": "X is never changed",
+    **dict.fromkeys(
+        ("input_dim", "input_size", "n_features", "n_inputs"), "it is read from X in fit"
+    ),
+    **dict.fromkeys(("optimizer", "solver"), "networks are trained by AdamW"),
+    **dict.fromkeys(("dropout", "dropout_rate"), "it follows from the number of rows"),
+    "shuffle": "rows are in another order in every epoch",
+    "n_jobs": "torch.set_num_threads says how many threads are used",
+}
+
+_MEANT = {other: ours for ours, others in _OURS.items() for other in others}
+
+
+def naming_ours(init: Callable[P, None]) -> Callable[P, None]:
+    """Let a constructor refuse a name that it does not have with a sentence; its signature stays.
+
+    scikit-learn reads parameters from the signature, so that it must not hold ``**kwargs``.
+    """
+    known = set(signature(init).parameters) - {"self"}
+
+    @wraps(init)
+    def __init__(*args: P.args, **kwargs: P.kwargs) -> None:  # noqa: N807
+        sentence = unknown_names(type(args[0]).__name__, kwargs, known)
+        if sentence:
+            raise TypeError(sentence)
+        init(*args, **kwargs)
+
+    return __init__
+
+
+class OurNamesMixin:
+    """`set_params` that refuses other names likewise, for estimators of scikit-learn."""
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters by name.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+        """
+        names = (name for name in params if "__" not in name)
+        sentence = unknown_names(type(self).__name__, names, self.get_params(deep=False))
+        if sentence:
+            raise ValueError(sentence)
+        return super().set_params(**params)
+
+
+def unknown_names(owner: str, names: Iterable[str], known: Iterable[str]) -> str:
+    """Sentences about the names that are not known; empty if all are.
+
+    Examples
+    --------
+    >>> unknown_names("Model", ["n_components"], ["latent_dim"])
+    'Model has no parameter n_components: it is called latent_dim here.'
+    >>> unknown_names("Model", ["latent_dims"], ["latent_dim"])
+    'Model has no parameter latent_dims: did you mean latent_dim?'
+    """
+    known = sorted(known)
+    return " ".join(
+        f"{owner} has no parameter {name}{_explained(name, known)}"
+        for name in names
+        if name not in known
+    )
+
+
+def _explained(name: str, known: list[str]) -> str:
+    ours: Any = _MEANT.get(name)
+    if ours in known:
+        return f": it is called {ours} here."
+    if name in _NOT_NEEDED:
+        return f" and needs none: {_NOT_NEEDED[name]}."
+    close = get_close_matches(name, known, n=1, cutoff=0.75)
+    if close:
+        return f": did you mean {close[0]}?"
+    return f"; its parameters are {', '.join(known)}."
+
+
+# Networks see entries of at most a few standard deviations: more noise than this hides X.
+_MOST_NOISE = 1000
+
+# Beyond this float32 overflows, or training ends at once.
+_LARGEST_FACTOR = 1e6
+
+_COUNT = Interval(Integral, 1, LARGEST, closed="both")
+
+_FACTOR = Interval(Real, 0, _LARGEST_FACTOR, closed="both")
+
+CONSTRAINTS = {
+    "hidden_layer_sizes": [
+        _COUNT,
+        "array-like",
+        StrOptions({"auto"}),
+    ],
+    "latent_dim": [
+        _COUNT,
+        Interval(Real, 0, 1, closed="neither"),
+        None,
+    ],
+    "activation": [StrOptions(ACTIVATIONS.keys())],
+    "linear_path": ["boolean", StrOptions({"auto"})],
+    "output_activation": [StrOptions(ACTIVATIONS.keys()), None],
+    "loss": [StrOptions(set(LOSSES))],
+    "encoder": [torch.nn.Module, callable, None],
+    "decoder": [torch.nn.Module, callable, None],
+    "truncations": ["array-like", StrOptions({"auto"}), None],
+    "penalty": [StrOptions({*PENALTIES, "variational"}), None],
+    "alpha": [_FACTOR],
+    "whiten": ["boolean"],
+    "corruption": [Interval(Real, 0, 1, closed="left"), StrOptions({"auto"})],
+    "noise": [Interval(Real, 0, _MOST_NOISE, closed="both")],
+    "max_epochs": [_COUNT, StrOptions({"auto"})],
+    "batch_size": [_COUNT, StrOptions({"auto"})],
+    "learning_rate": [Interval(Real, 0, _LARGEST_FACTOR, closed="right"), StrOptions({"auto"})],
+    "weight_decay": [_FACTOR],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+    "n_iter_no_change": [_COUNT],
+    "tol": [_FACTOR],
+    "device": [str, torch.device],
+    "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+    "warm_start": ["boolean"],
+    "checkpoint": [str, PathLike, None],
+    "memory": [str, HasMethods(["cache"]), None],
+    "callbacks": [list, tuple, None],
+    "random_state": ["random_state"],
+    "verbose": ["verbose"],
+}
+
+
+@contextmanager
+def python_numbers(estimator):
+    """Let the parameters of an estimator be Python's own numbers in here.
+
+    A np.uint8 overflows where an int does not, and torch refuses most of NumPy's numbers.
+    """
+    given = {
+        name: value
+        for name, value in estimator.get_params(deep=False).items()
+        if as_python_number(value) is not value
+    }
+    vars(estimator).update({name: as_python_number(value) for name, value in given.items()})
+    try:
+        yield
+    finally:
+        vars(estimator).update(given)
+
+
+def check_folders(estimator):
+    """Raise ValueError for an empty name: it would be the folder that the program runs in."""
+    for name in ("checkpoint", "memory"):
+        given = getattr(estimator, name)
+        if isinstance(given, str) and not given:
+            raise ValueError(f"{name}='' must be the name of a folder, or None.")
+
+
+def check_callbacks(callbacks):
+    """Raise ValueError for anything that skorch does not call."""
+    for given in callbacks or ():
+        callback = given
+        if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str):
+            callback = given[1]
+        kind = callback if isinstance(callback, type) else type(callback)
+        if not issubclass(kind, Callback):
+            raise ValueError(
+                f"callbacks must be a list of skorch.callbacks.Callback objects, got {given!r} "
+                f"in it."
+            )
+
+
+def check_combinations(estimator):
+    """Refuse parameters that are sound alone and not together."""
+    linear_path = resolve_linear_path(estimator)
+    if estimator.output_activation is not None and linear_path:
+        raise ValueError(
+            f"output_activation={estimator.output_activation!r} needs linear_path=False: with the "
+            f"linear path the output is a sum that starts from PCA's."
+        )
+    if estimator.loss != "mse" and linear_path:
+        raise ValueError(
+            f"loss={estimator.loss!r} needs linear_path=False: principal components are those of "
+            f"the squared error, loss='mse'."
+        )
+    if estimator.penalty is not None and linear_path:
+        raise ValueError(
+            f"penalty={estimator.penalty!r} needs linear_path=False: PCA's part of a code cannot "
+            f"follow it."
+        )
+    if estimator.penalty == "variational" and estimator.loss not in LIKELIHOODS:
+        raise ValueError(
+            f"penalty='variational' needs a loss that is a likelihood, one of "
+            f"{', '.join(sorted(LIKELIHOODS))}, got loss={estimator.loss!r}."
+        )
+    if estimator.penalty == "contractive" and estimator.batch_size == 1:
+        raise ValueError(
+            "penalty='contractive' needs batch_size of at least 2, got 1: it measures each code by "
+            "its deviation in the batch."
+        )
+    if estimator.encoder is not None and linear_path:
+        latent_dim = estimator.latent_dim or 0
+        if latent_dim > LONGEST_NONLINEAR_CODE:
+            raise ValueError(
+                f"encoder needs latent_dim <= {LONGEST_NONLINEAR_CODE} with the linear path, got "
+                f"{latent_dim}: beyond that PCA's code is kept, and only a decoder is trained."
+            )
+    if estimator.output_activation is not None and estimator.loss in LOSSES_WITH_LINK:
+        raise ValueError(
+            f"output_activation={estimator.output_activation!r} needs another loss than "
+            f"{estimator.loss!r}, which has a range of its own."
+        )
+    if estimator.checkpoint is not None and estimator.warm_start:
+        raise ValueError(
+            f"checkpoint={str(estimator.checkpoint)!r} needs warm_start=False: a call that "
+            f"starts from fitted weights is not the same call again."
+        )
+    if n_processes() > 1 and not isinstance(estimator.random_state, Integral):
+        raise ValueError(
+            f"random_state={estimator.random_state!r} must be an integer where {n_processes()} "
+            f"processes share a fit: all have to do the same."
+        )
+    if n_processes() > 1 and estimator.checkpoint is not None:
+        raise ValueError(
+            f"checkpoint={str(estimator.checkpoint)!r} needs a fit of one process, not of "
+            f"{n_processes()}."
+        )
+    if estimator.checkpoint is not None and not isinstance(estimator.random_state, Integral):
+        raise ValueError(
+            f"checkpoint={str(estimator.checkpoint)!r} needs an integer random_state, not "
+            f"{estimator.random_state!r}: only then does the same call do the same again."
+        )

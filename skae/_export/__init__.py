@@ -1,0 +1,1 @@
+"""Fitted estimators as files, torch modules and ONNX models."""

@@ -1,0 +1,329 @@
+"""Fitted autoencoders, and pipelines that hold them, as ONNX models.
+
+skl2onnx puts the graph of each autoencoder among those of scikit-learn's estimators.
+"""
+
+import logging
+import warnings
+from contextlib import contextmanager
+from math import prod
+
+import numpy as np
+import torch
+from sklearn.base import is_classifier
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils import check_array
+from torch import nn
+
+from .._estimators.base import BaseAutoencoder
+from .._estimators.bigrams import ByteBigrams
+from .._estimators.conv import ConvAutoencoder
+from .._estimators.dense import DenseAutoencoder
+from .._runtime.execution import in_neutral_surroundings
+from .torch_module import to_torch
+
+# More than this protobuf, which ONNX models are made of, cannot hold.
+_MOST_BYTES = 2**31 - 1
+
+
+def graph_of_autoencoder(estimator, shape, dtype, target_opset, inverse=False):
+    """What `transform` or `inverse_transform` computes of rows of some shape and dtype.
+
+    Weights are float32 whatever the fit had, which is what runtimes are made for.
+    """
+    name = type(estimator).__name__
+    module = to_torch(estimator, inverse=inverse).float()
+    width = estimator.latent_dim_ if inverse else estimator.n_features_in_
+    if prod(shape) != width:
+        raise ValueError(f"X has rows of shape {shape}, but {name} takes {width} numbers.")
+    n_bytes = sum(weights.nbytes for weights in module.state_dict().values())
+    if n_bytes > _MOST_BYTES:
+        raise ValueError(
+            f"{name} has {n_bytes / 1e9:.3g} GB of weights, but an ONNX model holds at most "
+            f"{_MOST_BYTES / 1e9:.3g} GB: save it with torch instead, "
+            f"torch.export.save(torch.export.export(skae.to_torch(model), (x,)), path)."
+        )
+    ends = ("codes", "X") if inverse else ("X", "codes")
+    rows = {0: torch.export.Dim("n_samples")}
+    try:
+        return graph_of(module, np.zeros((2, *shape), dtype), rows, *ends, target_opset)
+    except torch.onnx.OnnxExporterError as error:
+        layers = {type(layer).__name__ for layer in module.modules() if _may_lack_form(layer)}
+        raise ValueError(
+            f"{name} has no ONNX form, because torch finds none for one of its layers "
+            f"{', '.join(sorted(layers))}."
+        ) from error
+
+
+def graph_of(module, example, dynamic_axes, input_name, output_name, target_opset):
+    """What a module in evaluation mode computes of arrays like the example: a `ModelProto`."""
+    with _quiet_exporter():
+        program = torch.onnx.export(
+            module,
+            (torch.from_numpy(example),),
+            dynamo=True,
+            dynamic_shapes=(dynamic_axes,),
+            input_names=[input_name],
+            output_names=[output_name],
+            opset_version=target_opset,
+            verbose=False,
+        )
+    model_proto = program.model_proto
+    for node in model_proto.graph.node:
+        node.ClearField("metadata_props")  # which tell where files lie on this machine
+    return model_proto
+
+
+def _may_lack_form(layer):
+    containers = (nn.Identity, nn.ModuleList, nn.Sequential)
+    return type(layer) not in containers and not type(layer).__module__.startswith("skae.")
+
+
+@contextmanager
+def _quiet_exporter():
+    """Without what torch's exporter says of itself: packages it misses, its deprecated calls."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r".*LeafSpec\)` is deprecated", FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+# The oldest that torch writes: no conversion follows, and the most runtimes can read it.
+_OPSET = 18
+
+# What a FunctionTransformer may compute.
+_FUNCTIONS = {
+    np.abs: torch.abs,
+    np.exp: torch.exp,
+    np.log: torch.log,
+    np.log1p: torch.log1p,
+    np.sqrt: torch.sqrt,
+    np.square: torch.square,
+}
+
+
+@in_neutral_surroundings
+def to_onnx(model, X, *, inverse=False, target_opset=None):
+    """Return a fitted autoencoder, or a pipeline that holds one, as an ONNX model.
+
+    Needs ``pip install "skae[onnx]"``.
+
+    Parameters
+    ----------
+    model : estimator
+        A fitted autoencoder, or a fitted `Pipeline` of anything that skl2onnx converts and
+        `FunctionTransformer` of abs, exp, log, log1p, sqrt or square of NumPy.
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        Example rows, of which the dtype and the width count alone; pictures for a
+        `ConvAutoencoder` that is to take pictures. With ``inverse`` they are codes.
+    inverse : bool, default=False
+        Export `inverse_transform` of an autoencoder instead of `transform`.
+    target_opset : int, default=None
+        Version of ONNX's operators, 18 or later; None means 18.
+
+    Returns
+    -------
+    model_proto : onnx.ModelProto
+        For dense input of any number of rows, in the dtype of X. The input of an autoencoder is
+        called "X" and its output "codes", or the other way round with ``inverse``; a pipeline has
+        the names that skl2onnx gives. Networks compute in float32 whatever the dtype of X and of
+        the fit is.
+
+    Raises
+    ------
+    ImportError
+        If a package for the export is missing.
+    TypeError
+        If ``inverse`` is asked of anything but an autoencoder.
+    ValueError
+        If the pipeline starts from bytes, X does not have the width of the model, its weights take
+        more than the 2 GB that an ONNX model can hold, or a network of one's own has no ONNX form.
+
+    See Also
+    --------
+    register_onnx : For skl2onnx called directly, with its own options.
+    to_torch : For models above 2 GB.
+
+    Examples
+    --------
+    >>> from onnxruntime import InferenceSession
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import DenseAutoencoder, to_onnx
+    >>> X = load_digits().data.astype("float32")
+    >>> autoencoder = DenseAutoencoder(8, hidden_layer_sizes=()).fit(X)
+    >>> session = InferenceSession(to_onnx(autoencoder, X).SerializeToString())
+    >>> session.run(["codes"], {"X": X})[0].shape
+    (1797, 8)
+    """
+    _check_packages()
+    from skl2onnx import get_latest_tested_opset_version
+    from skl2onnx import to_onnx as converted
+
+    target_opset, latest = target_opset or _OPSET, get_latest_tested_opset_version()
+    if not _OPSET <= target_opset <= latest:
+        raise ValueError(
+            f"target_opset={target_opset} must be one of those that torch and skl2onnx both "
+            f"write: {_OPSET} to {latest}."
+        )
+    _refuse_bytes(model)
+    X = check_array(X, accept_sparse=True, allow_nd=True, input_name="X")
+    if isinstance(model, BaseAutoencoder):
+        return graph_of_autoencoder(model, X.shape[1:], X.dtype, target_opset, inverse)
+    if inverse:
+        raise TypeError(
+            f"inverse=True needs an autoencoder, got {type(model).__name__}: export the "
+            f"autoencoder by itself."
+        )
+    register_onnx()
+    example = np.zeros((1, *X.shape[1:]), X.dtype)
+    # Probabilities as the array that predict_proba gives, not as a list of dictionaries.
+    options = {"zipmap": False} if is_classifier(model) else None
+    return converted(model, example, target_opset=target_opset, options=options)
+
+
+def register_onnx():
+    """Tell skl2onnx how to convert autoencoders, for calling it directly.
+
+    `to_onnx` does so itself. A `FunctionTransformer` of the functions that `to_onnx` names is
+    registered as well, unless someone has given skl2onnx another converter for it. Calling this
+    again changes nothing.
+
+    Raises
+    ------
+    ImportError
+        If a package for the export is missing.
+
+    See Also
+    --------
+    to_onnx : Export without calling skl2onnx.
+
+    Examples
+    --------
+    >>> import skl2onnx
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import DenseAutoencoder, register_onnx
+    >>> X = load_digits().data.astype("float32")
+    >>> autoencoder = DenseAutoencoder(8, hidden_layer_sizes=()).fit(X)
+    >>> register_onnx()
+    >>> skl2onnx.to_onnx(autoencoder, X, target_opset=18).graph.input[0].name
+    'X'
+    """
+    _check_packages()
+    from skl2onnx import get_model_alias, update_registered_converter
+
+    for kind in (DenseAutoencoder, ConvAutoencoder):
+        update_registered_converter(
+            kind, f"Skae{kind.__name__}", _set_shape_of_codes, _convert_autoencoder
+        )
+    if get_model_alias(FunctionTransformer) == "SklearnFunctionTransformer":
+        update_registered_converter(
+            FunctionTransformer,
+            "SkaeFunctionTransformer",
+            _set_shape_of_function,
+            _convert_function,
+        )
+
+
+def _check_packages():
+    try:
+        import onnxscript  # noqa: F401
+        import skl2onnx  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f'Export to ONNX needs {error.name}: pip install "skae[onnx]"', name=error.name
+        ) from error
+
+
+def _refuse_bytes(model):
+    if any(isinstance(part, ByteBigrams) for part in (model, *model.get_params().values())):
+        raise ValueError(
+            "ByteBigrams has no ONNX form, because models there take no byte strings: export what "
+            "follows it, to_onnx(pipeline[1:], pipeline[:1].transform(chunks)), and give the ONNX "
+            "model dense rows of bigrams."
+        )
+
+
+def _set_shape_of_codes(operator):
+    _set_shape(operator, operator.raw_operator.latent_dim_)
+
+
+def _set_shape_of_function(operator):
+    if operator.raw_operator.func is None:  # which may merge columns
+        from skl2onnx.shape_calculators import function_transformer
+
+        function_transformer.calculate_sklearn_function_transformer_output_shapes(operator)
+    else:
+        _set_shape(operator, *operator.inputs[0].type.shape[1:])
+
+
+def _set_shape(operator, *extents):
+    from skl2onnx.common.utils import check_input_and_output_numbers
+
+    check_input_and_output_numbers(operator, input_count_range=1, output_count_range=1)
+    operator.outputs[0].type.shape = [operator.inputs[0].get_first_dimension(), *extents]
+
+
+def _convert_autoencoder(scope, operator, container):
+    from skl2onnx.helpers import add_onnx_graph
+
+    estimator, shape = operator.raw_operator, tuple(operator.inputs[0].type.shape[1:])
+    model_proto = graph_of_autoencoder(
+        estimator, shape, _dtype_of(operator), container.target_opset
+    )
+    incomplete = {node.op_type for node in model_proto.graph.node if "" in node.input}
+    if incomplete:
+        raise ValueError(
+            f"{type(estimator).__name__} has layers that leave out an input of "
+            f"{', '.join(sorted(incomplete))}, which skl2onnx cannot have in a pipeline: export "
+            f"the autoencoder by itself."
+        )
+    add_onnx_graph(scope, operator, container, model_proto)
+
+
+def _convert_function(scope, operator, container):
+    from skl2onnx.helpers import add_onnx_graph
+    from skl2onnx.operator_converters import function_transformer
+
+    transformer = operator.raw_operator
+    if transformer.func is None:
+        function_transformer.convert_sklearn_function_transformer(scope, operator, container)
+        return
+    if transformer.func not in _FUNCTIONS or transformer.kw_args:
+        names = ", ".join(f"numpy.{function.__name__}" for function in _FUNCTIONS)
+        raise ValueError(
+            f"{transformer} has no ONNX form: func must be one of {names}, without kw_args."
+        )
+    module = Elementwise(_FUNCTIONS[transformer.func]).eval()
+    n_axes = len(operator.inputs[0].type.shape)
+    model_proto = graph_of(
+        module,
+        np.zeros((2,) * n_axes, _dtype_of(operator)),
+        dict.fromkeys(range(n_axes), torch.export.Dim.DYNAMIC),
+        "X",
+        "variable",
+        container.target_opset,
+    )
+    add_onnx_graph(scope, operator, container, model_proto)
+
+
+def _dtype_of(operator):
+    from onnx.helper import tensor_dtype_to_np_dtype
+
+    tensor_type = operator.inputs[0].type.to_onnx_type().tensor_type
+    return tensor_dtype_to_np_dtype(tensor_type.elem_type)
+
+
+class Elementwise(nn.Module):
+    """``f(x)`` of each number by itself, in floating point."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x.to(torch.promote_types(x.dtype, torch.float32)))

@@ -1,0 +1,1 @@
+"""Networks, losses and penalties in plain PyTorch."""

@@ -1,0 +1,337 @@
+"""Pairs of encoder and decoder, one formula each."""
+
+from abc import ABC, abstractmethod
+from copy import deepcopy
+from math import inf
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from .._runtime.device import in_float64
+from .layers import ACTIVATIONS, RandomLayer, starting_at_zero
+
+
+def with_networks_of(previous, module):
+    """``module``, with the weights of those networks of another whose shapes agree."""
+    mine = dict(module.named_children())
+    for name, network in previous.named_children():
+        shapes = [weight.shape for weight in network.parameters()]
+        if name in mine and shapes == [weight.shape for weight in mine[name].parameters()]:
+            mine[name].load_state_dict(network.state_dict())
+    return module
+
+
+class Autoencoder(nn.Module, ABC):
+    """``x_hat = decode(encode(x))``, with codes of ``latent_dim`` numbers or fewer.
+
+    Attributes
+    ----------
+    latent_dim : int
+    lengths : tuple of int
+        To how many numbers a code may be cut short before it is decoded.
+    penalties : ModuleList
+        What is added to the logarithm of the loss in training: each, called with the autoencoder,
+        x, z and what the loss takes, returns a term for each row.
+    """
+
+    def __init__(self, latent_dim):
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.lengths = ()
+        self.penalties = nn.ModuleList()
+
+    @property
+    def penalised(self):
+        """Whether training is for more than reconstructions."""
+        return bool(self.penalties)
+
+    @abstractmethod
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes of the rows x."""
+
+    @abstractmethod
+    def decode(self, z: Tensor) -> Tensor:
+        """Rows from the codes z."""
+
+    def output(self, z: Tensor) -> Tensor:
+        """What the loss takes of the codes z."""
+        return self.decode(z)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """What the loss takes of the rows x; in training with their penalties, if there are any."""
+        z = self.encode(x)
+        output = self.output(z)
+        if not self.training or not self.penalties:
+            return output
+        return output, sum(penalty(self, x, z, output) for penalty in self.penalties)
+
+    def cut(self, latent_dim):
+        """A copy whose codes are the first numbers of these."""
+        short = deepcopy(self)
+        short.latent_dim = latent_dim
+        short.lengths = tuple(length for length in self.lengths if length < latent_dim)
+        short.penalties = nn.ModuleList()
+        return short
+
+    def deviances(self, output: Tensor, x: Tensor) -> Tensor:
+        """The loss of each row by what `forward` gave for it, in float64: shape (n,)."""
+        return in_float64(x - output).square().sum(dim=1)
+
+    def output_of_mean(self, mean: Tensor) -> Tensor:
+        """What `forward` would give where the mean is the reconstruction."""
+        return mean
+
+
+class ResidualAutoencoder(Autoencoder):
+    """What non-linear networks add to principal component scores::
+
+        z     = y[:k] + s[:k] f(b(y / s))
+        y_hat = [z; 0] + s g(b(z / s[:k]))
+
+    With f and g at zero this is PCA of length k, exactly. b keeps what the networks see within
+    reach of the rows they have learnt from: far from those they would say anything.
+
+    **Shape**: y and y_hat (n, r); z (n, k).
+
+    Parameters
+    ----------
+    scale : Tensor of shape (r,)
+        The fixed s that brings scores of very different variance closer together.
+    latent_dim : int
+        k.
+    encoder : nn.Sequential from r to k numbers, or None
+        f, its last layer set to zero here; None for a linear code.
+    decoder : nn.Sequential from k to r numbers, or None
+        g, likewise.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skae._nn.layers import perceptron
+    >>> scale, y = torch.ones(5), torch.randn(3, 5)
+    >>> pca = ResidualAutoencoder(scale, 2, perceptron([5, 8, 2], "gelu"), None)
+    >>> torch.equal(pca.encode(y), y[:, :2])
+    True
+    >>> pca(y).shape
+    torch.Size([3, 5])
+    """
+
+    def __init__(self, scale, latent_dim, encoder=None, decoder=None):
+        super().__init__(latent_dim)
+        self.register_buffer("scale", scale)
+        self.register_buffer("reach", torch.full_like(scale, inf))
+        self.encoder = None if encoder is None else starting_at_zero(encoder)
+        self.decoder = None if decoder is None else starting_at_zero(decoder)
+
+    def encode(self, y: Tensor) -> Tensor:
+        k = self.latent_dim
+        z = y[:, :k]
+        if self.encoder is not None:
+            z = z + self.scale[:k] * self.encoder(self._seen(y))[:, :k]
+        return z
+
+    def decode(self, z: Tensor) -> Tensor:
+        j, r = z.shape[1], len(self.scale)
+        y_hat = pad(z, (0, r - j))
+        if self.decoder is not None:
+            y_hat = y_hat + self.scale * self.decoder(self._seen(z))
+        return y_hat
+
+    def _seen(self, y: Tensor) -> Tensor:
+        """What the networks see of scores or codes."""
+        j = y.shape[1]
+        return (y / self.scale[:j]).clamp(-self.reach[:j], self.reach[:j])
+
+
+class LinearPathAutoencoder(Autoencoder):
+    """What networks on the rows themselves add to PCA::
+
+        z     = V'(x - m) + s f((x - m) / u)
+        x_hat = m + V z + u (g(z / s) + h(V z / u))
+
+    With all three networks at zero this is PCA, exactly. g draws from the code what PCA cannot;
+    h sees the picture that PCA draws from the code, and refines it.
+
+    **Shape**: x and x_hat (n, p); z (n, k).
+
+    Parameters
+    ----------
+    mean : Tensor of shape (p,)
+        m.
+    directions : Tensor of shape (p, k)
+        V, orthonormal columns.
+    scale : Tensor of shape (k,)
+        The fixed s that brings codes of very different variance closer together.
+    encoder, decoder, refiner : nn.Sequential or None
+        f from p to k, g from k to p and h from p to p numbers; their last layers are set to zero
+        here, and None is zero for good.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x, axes = torch.randn(3, 4), torch.eye(4)[:, :2]
+    >>> pca = LinearPathAutoencoder(torch.zeros(4), axes, torch.ones(2))
+    >>> torch.equal(pca.encode(x), x[:, :2])
+    True
+    """
+
+    def __init__(self, mean, directions, scale, encoder=None, decoder=None, refiner=None):
+        super().__init__(directions.shape[1])
+        self.register_buffer("mean", mean)
+        self.register_buffer("directions", directions)
+        self.register_buffer("scale", scale)
+        self.register_buffer("unit", torch.ones((), dtype=torch.float32))
+        for name, network in (("encoder", encoder), ("decoder", decoder), ("refiner", refiner)):
+            setattr(self, name, None if network is None else starting_at_zero(network))
+
+    def encode(self, x: Tensor) -> Tensor:
+        x = x - self.mean
+        z = _exact_product(x, self.directions)
+        if self.encoder is not None:
+            z = z + self.scale * self.encoder(x / self.unit)[:, : self.latent_dim]
+        return z
+
+    def decode(self, z: Tensor) -> Tensor:
+        j = z.shape[1]
+        linear = _exact_product(z, self.directions[:, :j].T)
+        x_hat = self.mean + linear
+        if self.decoder is not None:
+            x_hat = x_hat + self.unit * self.decoder(z / self.scale[:j])
+        if self.refiner is not None:
+            x_hat = x_hat + self.unit * self.refiner(linear / self.unit)
+        return x_hat
+
+    def cut(self, latent_dim):
+        short = super().cut(latent_dim)
+        short.directions = self.directions[:, :latent_dim].clone()
+        short.scale = self.scale[:latent_dim].clone()
+        return short
+
+
+class PlainAutoencoder(Autoencoder):
+    """The autoencoder of the textbooks::
+
+        z      = encoder((view(x) - c) / u)
+        output = m + s a(decoder(z))
+        x_hat  = link(output)
+
+    with the view and the link of a loss, and an output activation a. c, u, m and s are buffers:
+    zeros and ones here, set so that the networks see and give numbers near one.
+
+    **Shape**: x, output and x_hat (n, p); z (n, k). ``forward`` gives outputs, which losses take.
+
+    Parameters
+    ----------
+    latent_dim : int
+        k.
+    encoder, decoder : Module
+        From p to k and from k to p numbers.
+    loss : Loss
+    activation : str, default=None
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skae._nn.layers import perceptron
+    >>> from skae._nn.losses import SquaredError
+    >>> f, g = perceptron([5, 8, 2], "relu"), perceptron([2, 8, 5], "relu")
+    >>> x_hat = PlainAutoencoder(2, f, g, SquaredError(), activation="sigmoid")(torch.rand(3, 5))
+    >>> x_hat.shape, bool(((0 < x_hat) & (x_hat < 1)).all())
+    (torch.Size([3, 5]), True)
+    """
+
+    def __init__(self, latent_dim, encoder, decoder, loss, *, activation=None):
+        super().__init__(latent_dim)
+        self.encoder = encoder
+        self.decoder = decoder
+        self.loss = loss
+        self.activation = nn.Identity() if activation is None else ACTIVATIONS[activation]()
+        self.register_buffer("centre", torch.zeros((), dtype=torch.float32))
+        self.register_buffer("unit", torch.ones((), dtype=torch.float32))
+        self.register_buffer("mean", torch.zeros((), dtype=torch.float32))
+        self.register_buffer("scale", torch.ones((), dtype=torch.float32))
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.seen(x)[:, : self.latent_dim]
+
+    def seen(self, x: Tensor) -> Tensor:
+        """What the encoder makes of the rows."""
+        return self.seen_of_view(self.loss.view(x))
+
+    def seen_of_view(self, view: Tensor) -> Tensor:
+        """The same, of the view of the rows that the loss gives."""
+        return self.encoder((view - self.centre) / self.unit)
+
+    def output(self, z: Tensor) -> Tensor:
+        return self.mean + self.scale * self.activation(self.decoder(z))
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.loss.link(self.output(z))
+
+    def deviances(self, output: Tensor, x: Tensor) -> Tensor:
+        if not self.loss.degree:
+            return self.loss.deviances(output, x)
+        # Far from zero the difference is exact, and what is divided is not.
+        scale, difference = in_float64(self.scale), in_float64(output - x)
+        deviances = self.loss.deviances(difference / scale, torch.zeros_like(difference))
+        return scale**self.loss.degree * deviances
+
+    def output_of_mean(self, mean: Tensor) -> Tensor:
+        return self.loss.output_of_mean(mean)
+
+
+def _exact_product(a, b):
+    """``a @ b`` in full precision: in bfloat16 PCA itself would lose its third digit."""
+    with torch.autocast(a.device.type, enabled=False):
+        return a @ b
+
+
+# Losses that are, up to a constant and their scale, minus the logarithm of a probability.
+LIKELIHOODS = {"mse", "mae", "bce", "poisson", "multinomial"}
+
+# A smaller loss is no longer divided by.
+_TINY = 1e-12
+
+
+class VariationalAutoencoder(PlainAutoencoder):
+    """A `PlainAutoencoder` with a normal distribution for each code (Kingma and Welling, 2014)::
+
+        z ~ N(mu(x), diag(sigma^2(x)))
+        minimise  -log p(x | z) + alpha KL(N(mu, sigma^2) || N(0, 1))
+
+    In training codes are drawn, else they are mu. A loss with a unit has the scale that suits it
+    best (Rybkin et al., 2021): ``-log p = p / degree log d`` for the loss d of p columns, else it
+    is ``d / 2``, both up to a constant.
+
+    **Shape**: as `PlainAutoencoder`, but the encoder gives 2k numbers: mu, then log sigma^2.
+
+    Parameters
+    ----------
+    alpha : float
+        Weight of the divergence: 1 for the evidence lower bound; Higgins et al. (2017) call it
+        beta.
+    latent_dim, encoder, decoder, loss, activation
+        As in `PlainAutoencoder`.
+    """
+
+    penalised = True
+
+    def __init__(self, alpha, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.alpha = alpha
+        self.noise = RandomLayer()
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        if not self.training:
+            return super().forward(x)
+        mu, log_variance = self.seen(x).float().chunk(2, dim=1)
+        z = mu + (0.5 * log_variance).exp() * self.noise.normal(mu)
+        output = self.output(z)
+        divergence = 0.5 * (mu.square() + log_variance.exp() - 1 - log_variance).sum(dim=1)
+        if self.loss.degree:
+            rate = self.loss.degree / x.shape[1]
+        else:
+            rate = 2 / self.loss.deviances(output, x).detach().mean().clamp_min(_TINY)
+        penalties = sum(penalty(self, x, z, output) for penalty in self.penalties)
+        return output, self.alpha * rate * divergence + penalties

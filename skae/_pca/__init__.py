@@ -1,0 +1,1 @@
+"""Principal directions: solvers, batches, and the directions without validation rows."""

@@ -1,0 +1,1 @@
+"""Displays, in the way of scikit-learn."""

@@ -1,0 +1,221 @@
+"""LossCurveDisplay: how the errors fell while an autoencoder was trained."""
+
+from itertools import groupby
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from .axes import axes_for, check_matplotlib, styled
+
+
+class LossCurveDisplay:
+    """Errors in training and on the rows put aside, epoch by epoch, one stage after the other.
+
+    Each stage has a colour: the trial runs that decide whether networks are worth it, then the
+    training on all rows. Dotted is the error of PCA on the rows by which a stage is judged: those
+    put aside, or all rows where none are. Make one by `from_estimator` or `from_history`.
+
+    Parameters
+    ----------
+    history : list of dict
+        One entry for each epoch, as in ``history_``.
+    note : str, default=None
+        A sentence to write above.
+
+    Attributes
+    ----------
+    pca_levels : dict of float
+        Mean error of a row by PCA, for the stages that were to beat it.
+    ax_ : matplotlib Axes
+        Where everything was drawn.
+    figure_ : matplotlib Figure
+        Its figure.
+    train_lines_, valid_lines_, pca_lines_ : list of Line2D
+        One for each stage that has such errors.
+    legend_ : matplotlib Legend or None
+        What colours and dashes mean; None where nothing was trained.
+
+    See Also
+    --------
+    VarianceDisplay : What training was worth, for codes of several lengths.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import DenseAutoencoder, LossCurveDisplay
+    >>> X = load_digits().data
+    >>> autoencoder = DenseAutoencoder(8, max_epochs=8, random_state=0).fit(X[:1000])
+    >>> display = LossCurveDisplay.from_estimator(autoencoder)
+    >>> list(display.pca_levels)
+    ['trial run of both networks', 'training on all rows']
+    """
+
+    def __init__(self, history, *, note=None):
+        self.history = history
+        self.note = note
+
+    @property
+    def pca_levels(self):
+        levels = {}
+        for epoch in self.history:
+            if "variance_explained_by_pca" in epoch and epoch["variance_explained"] < 1:
+                loss = epoch.get("valid_loss", epoch["train_loss"])
+                variance = loss / (1 - epoch["variance_explained"])
+                levels[_stage(epoch)] = (1 - epoch["variance_explained_by_pca"]) * variance
+        return levels
+
+    @classmethod
+    def from_estimator(cls, estimator, *, ax=None, train_kw=None, valid_kw=None, pca_kw=None):
+        """Draw the training of a fitted autoencoder.
+
+        Parameters
+        ----------
+        estimator : DenseAutoencoder, ConvAutoencoder or Pipeline
+            Fitted; of a Pipeline, its last step that is an autoencoder.
+        ax : matplotlib Axes, default=None
+            Where to draw; None for a new figure.
+        train_kw : dict, default=None
+            Keywords of `plot` for errors in training.
+        valid_kw : dict, default=None
+            Keywords of `plot` for errors on the rows put aside.
+        pca_kw : dict, default=None
+            Keywords of `plot` for the errors of PCA.
+
+        Returns
+        -------
+        display : LossCurveDisplay
+            The display, drawn.
+        """
+        check_matplotlib(f"{cls.__name__}.from_estimator")
+        check_is_fitted(estimator)
+        given, estimator = estimator, _last_trained(estimator)
+        if estimator is None:
+            raise TypeError(
+                f"estimator must be an autoencoder of skae, or a Pipeline with one among its "
+                f"steps, got {type(given).__name__}."
+            )
+        history, note = estimator.history_, None
+        if not history:
+            note = "Nothing was trained: the model is PCA."
+        elif getattr(estimator, "nonlinear_gain_", None) == 0:
+            note = "PCA was kept: no network was clearly better."
+        return cls(history, note=note).plot(
+            ax=ax, train_kw=train_kw, valid_kw=valid_kw, pca_kw=pca_kw
+        )
+
+    @classmethod
+    def from_history(cls, history, *, ax=None, train_kw=None, valid_kw=None, pca_kw=None):
+        """Draw a history.
+
+        Parameters
+        ----------
+        history : list of dict
+            One entry for each epoch, with "stage", "train_loss" and, where there are rows put
+            aside, "valid_loss"; PCA is drawn where there are "variance_explained" and
+            "variance_explained_by_pca".
+        ax : matplotlib Axes, default=None
+            Where to draw; None for a new figure.
+        train_kw : dict, default=None
+            Keywords of `plot` for errors in training.
+        valid_kw : dict, default=None
+            Keywords of `plot` for errors on the rows put aside.
+        pca_kw : dict, default=None
+            Keywords of `plot` for the errors of PCA.
+
+        Returns
+        -------
+        display : LossCurveDisplay
+            The display, drawn.
+        """
+        check_matplotlib(f"{cls.__name__}.from_history")
+        note = None if history else "Nothing was trained."
+        return cls(history, note=note).plot(
+            ax=ax, train_kw=train_kw, valid_kw=valid_kw, pca_kw=pca_kw
+        )
+
+    def plot(self, *, ax=None, train_kw=None, valid_kw=None, pca_kw=None):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None for a new figure.
+        train_kw : dict, default=None
+            Keywords of `plot` for errors in training.
+        valid_kw : dict, default=None
+            Keywords of `plot` for errors on the rows put aside.
+        pca_kw : dict, default=None
+            Keywords of `plot` for the errors of PCA.
+
+        Returns
+        -------
+        self : LossCurveDisplay
+            The display.
+        """
+        check_matplotlib(f"{type(self).__name__}.plot")
+        from matplotlib.lines import Line2D
+
+        marked = {"linewidth": 1.4, "marker": ".", "markersize": 4}  # one epoch is no line
+        styles = {
+            "train_loss": styled(Line2D, train_kw, **marked),
+            "valid_loss": styled(Line2D, valid_kw, linestyle="--", **marked),
+        }
+        pca_style = styled(Line2D, pca_kw, color="0.35", linewidth=1.4, linestyle=":")
+        levels = self.pca_levels
+        self.ax_ = axes_for(ax)
+        self.figure_ = self.ax_.figure
+        lines = {key: [] for key in styles}
+        self.pca_lines_ = []
+        handles = []
+        end = 0
+        for number, (stage, epochs) in enumerate(groupby(self.history, _stage)):
+            epochs = list(epochs)
+            start, end = end, end + len(epochs)
+            colour = f"C{number % 10}"
+            handles.append(Line2D([], [], color=colour, linewidth=4, label=stage))
+            for key, style in styles.items():
+                if key in epochs[0]:
+                    losses = [epoch[key] for epoch in epochs]
+                    x = np.arange(start, end) + 1
+                    lines[key] += self.ax_.plot(x, losses, **{"color": colour, **style})
+            level = levels.get(stage)
+            if level is not None:
+                x = [start + 0.5, end + 0.5]
+                self.pca_lines_ += self.ax_.plot(x, [level, level], **pca_style)
+            if start:
+                self.ax_.axvline(start + 0.5, color="0.85", linewidth=0.8, zorder=0)
+        self.train_lines_, self.valid_lines_ = lines.values()
+        for drawn, label in (
+            (self.train_lines_, "rows in training"),
+            (self.valid_lines_, "rows put aside"),
+            (self.pca_lines_, "PCA"),
+        ):
+            if drawn:
+                handles.append(Line2D([], [], label=label))
+                handles[-1].update_from(drawn[0])
+                handles[-1].set(color="0.35", label=label)
+        self._explain(handles)
+        return self
+
+    def _explain(self, handles):
+        ax = self.ax_
+        ax.set(xlabel="epoch", ylabel="mean error of a row")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.spines[["top", "right"]].set_visible(False)
+        self.legend_ = ax.legend(handles=handles, fontsize="small") if handles else None
+        if self.note is not None:
+            ax.set_title(self.note, loc="left", fontsize="medium")
+        if not handles:
+            ax.set_axis_off()
+
+
+def _last_trained(estimator):
+    """The estimator, or the last step of a pipeline, that has a history; None if there is none."""
+    if hasattr(estimator, "history_"):
+        return estimator
+    found = (_last_trained(step) for _, step in reversed(getattr(estimator, "steps", [])))
+    return next((step for step in found if step is not None), None)
+
+
+def _stage(epoch):
+    return epoch["stage"]

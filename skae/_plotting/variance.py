@@ -1,0 +1,266 @@
+"""VarianceDisplay: how much of unseen rows codes of several lengths keep, beside PCA's."""
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils import _safe_indexing, indexable
+
+from .._data.splits import held_out_runs
+from .._data.validation import flat_rows
+from .._estimators.dense import DenseAutoencoder
+from .._estimators.parameters import random_state_of
+from .axes import axes_for, check_matplotlib, styled
+
+# Share of the rows that are held out where none are given to judge by.
+_HELD_OUT = 0.2
+
+
+class VarianceDisplay:
+    """Share of the variance of unseen rows that codes explain, by their length, beside PCA's.
+
+    Make one by `from_estimator`, which fits an autoencoder for each length, or by
+    `from_predictions` from ready scores.
+
+    Parameters
+    ----------
+    latent_dims : ndarray of int of shape (n_lengths,)
+        Lengths of the code.
+    scores : ndarray of shape (n_lengths,)
+        Share of the variance that codes of each length explain.
+    pca_scores : ndarray of shape (n_lengths,), default=None
+        The same for PCA.
+    name : str, default="autoencoder"
+        What the scores belong to.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where everything was drawn.
+    figure_ : matplotlib Figure
+        Its figure.
+    line_, pca_line_ : Line2D
+        The scores, and those of PCA; None where there are none.
+    legend_ : matplotlib Legend
+        Which is which.
+
+    See Also
+    --------
+    LossCurveDisplay : How an autoencoder was trained.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import DenseAutoencoder, VarianceDisplay
+    >>> X = load_digits().data
+    >>> autoencoder = DenseAutoencoder(max_epochs=8, random_state=0)
+    >>> display = VarianceDisplay.from_estimator(autoencoder, X[:1000], latent_dims=(2, 4))
+    >>> bool((display.scores > display.pca_scores).all())
+    True
+    """
+
+    def __init__(self, latent_dims, scores, pca_scores=None, *, name="autoencoder"):
+        self.latent_dims = latent_dims
+        self.scores = scores
+        self.pca_scores = pca_scores
+        self.name = name
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        X,
+        *,
+        latent_dims=(2, 4, 8, 16, 32),
+        X_test=None,
+        name=None,
+        ax=None,
+        line_kw=None,
+        pca_kw=None,
+    ):
+        """Fit an autoencoder for each length, and PCA, and draw how much of unseen rows they keep.
+
+        Parameters
+        ----------
+        estimator : DenseAutoencoder or ConvAutoencoder
+            Fitted or not; it stays as it is, and clones of it are fitted.
+        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
+            Rows to fit, or an array of pictures as the estimator takes them.
+        latent_dims : sequence of int, default=(2, 4, 8, 16, 32)
+            Lengths of the code.
+        X_test : {array-like, sparse matrix or array}, default=None
+            Unseen rows to judge by. None holds out a fifth of X, in runs of neighbouring rows.
+        name : str, default=None
+            What to call the estimator; None for the name of its class.
+        ax : matplotlib Axes, default=None
+            Where to draw; None for a new figure.
+        line_kw : dict, default=None
+            Keywords of `plot` for the estimator.
+        pca_kw : dict, default=None
+            Keywords of `plot` for PCA.
+
+        Returns
+        -------
+        display : VarianceDisplay
+            The display, drawn.
+        """
+        check_matplotlib(f"{cls.__name__}.from_estimator")
+        parameters = estimator.get_params(deep=False)
+        if not {"latent_dim", "loss"} <= set(parameters):
+            raise TypeError(
+                f"estimator must be an autoencoder of skae, got {type(estimator).__name__}; of a "
+                f"Pipeline, give the step that is one, and the rows that it gets."
+            )
+        if parameters["loss"] != "mse":
+            raise ValueError(
+                f"loss={parameters['loss']!r} must be 'mse': scores by another loss are no shares "
+                f"of the variance, and PCA has none."
+            )
+        latent_dims = np.sort(_lengths(latent_dims))
+        if X_test is None:
+            X, X_test = _split(X, random_state_of(parameters["random_state"]))
+        scores = [
+            clone(estimator).set_params(latent_dim=length).fit(X).score(X_test)
+            for length in latent_dims.tolist()
+        ]
+        pca_scores = _scores_of_pca(flat_rows(X), flat_rows(X_test), latent_dims, parameters)
+        return cls.from_predictions(
+            latent_dims,
+            scores,
+            pca_scores,
+            name=name or type(estimator).__name__,
+            ax=ax,
+            line_kw=line_kw,
+            pca_kw=pca_kw,
+        )
+
+    @classmethod
+    def from_predictions(
+        cls,
+        latent_dims,
+        scores,
+        pca_scores=None,
+        *,
+        name="autoencoder",
+        ax=None,
+        line_kw=None,
+        pca_kw=None,
+    ):
+        """Draw ready scores.
+
+        Parameters
+        ----------
+        latent_dims : array-like of int of shape (n_lengths,)
+            Lengths of the code.
+        scores : array-like of shape (n_lengths,)
+            Share of the variance that codes of each length explain.
+        pca_scores : array-like of shape (n_lengths,), default=None
+            The same for PCA.
+        name : str, default="autoencoder"
+            What the scores belong to.
+        ax : matplotlib Axes, default=None
+            Where to draw; None for a new figure.
+        line_kw : dict, default=None
+            Keywords of `plot` for the estimator.
+        pca_kw : dict, default=None
+            Keywords of `plot` for PCA.
+
+        Returns
+        -------
+        display : VarianceDisplay
+            The display, drawn.
+        """
+        check_matplotlib(f"{cls.__name__}.from_predictions")
+        latent_dims = _lengths(latent_dims)
+        order = np.argsort(latent_dims)
+        columns = {"scores": scores, "pca_scores": pca_scores}
+        for key, column in columns.items():
+            if column is None:
+                continue
+            columns[key] = np.asarray(column, dtype=float)
+            if columns[key].shape != latent_dims.shape:
+                raise ValueError(
+                    f"{key} has shape {columns[key].shape}, but there are {len(latent_dims)} "
+                    f"latent_dims."
+                )
+            columns[key] = columns[key][order]
+        return cls(latent_dims[order], **columns, name=name).plot(
+            ax=ax, line_kw=line_kw, pca_kw=pca_kw
+        )
+
+    def plot(self, *, ax=None, line_kw=None, pca_kw=None):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None for a new figure.
+        line_kw : dict, default=None
+            Keywords of `plot` for the estimator.
+        pca_kw : dict, default=None
+            Keywords of `plot` for PCA.
+
+        Returns
+        -------
+        self : VarianceDisplay
+            The display.
+        """
+        check_matplotlib(f"{type(self).__name__}.plot")
+        from matplotlib.lines import Line2D
+        from matplotlib.ticker import NullLocator
+
+        self.ax_ = ax = axes_for(ax)
+        self.figure_ = ax.figure
+        marked = {"marker": "o", "markersize": 4}
+        style = styled(Line2D, line_kw, color="C0", label=self.name, **marked)
+        (self.line_,) = ax.plot(self.latent_dims, self.scores, **style)
+        self.pca_line_ = None
+        if self.pca_scores is not None:
+            style = styled(Line2D, pca_kw, color="0.45", linestyle="--", label="PCA", **marked)
+            (self.pca_line_,) = ax.plot(self.latent_dims, self.pca_scores, **style)
+        ax.set_xscale("log", base=2)
+        ax.xaxis.set_minor_locator(NullLocator())
+        ticks = _told(self.latent_dims)
+        ax.set_xticks(ticks, ticks)
+        ax.set(xlabel="latent_dim", ylabel="share of the variance explained")
+        ax.spines[["top", "right"]].set_visible(False)
+        self.legend_ = ax.legend()
+        return self
+
+
+def _lengths(latent_dims):
+    lengths = list(latent_dims)
+    if not lengths or not all(isinstance(k, Integral) and k > 0 for k in lengths):
+        raise ValueError(f"latent_dims={latent_dims!r} must be one positive integer or more.")
+    return np.array(lengths)
+
+
+def _split(X, rng):
+    """Rows to fit and rows to judge by, which are no neighbours of many of them."""
+    (X,) = indexable(X)
+    fitted, unseen = held_out_runs(X.shape[0], _HELD_OUT, rng)
+    if not len(unseen):
+        raise ValueError(f"X has {X.shape[0]} rows, too few to hold out a fifth: give X_test.")
+    return _safe_indexing(X, fitted), _safe_indexing(X, unseen)
+
+
+def _scores_of_pca(X, X_test, latent_dims, parameters):
+    """What `score` would be of PCA at each length, from the codes of the longest alone."""
+    longest = min(*X.shape, latent_dims.max())
+    same = {key: parameters[key] for key in ("device", "random_state")}
+    pca = DenseAutoencoder(int(longest), hidden_layer_sizes=(), **same).fit(X)
+    squares = np.square(pca.transform(X_test), dtype=float).sum(axis=0)
+    return (
+        pca.score(X_test)
+        * np.cumsum(squares)[np.minimum(latent_dims, longest) - 1]
+        / (squares.sum() or 1.0)
+    )
+
+
+def _told(latent_dims):
+    """The lengths whose numbers do not run into those of the length before on a log axis."""
+    told, room = [], np.log2(latent_dims[-1] / latent_dims[0]) / 12
+    for length in latent_dims.tolist():
+        if not told or np.log2(length / told[-1]) > room:
+            told.append(length)
+    return told

@@ -1,0 +1,1 @@
+"""Devices, threads, memory, folders and progress: nothing of autoencoders."""

@@ -1,0 +1,1 @@
+"""Training networks, and selecting those that beat PCA on validation rows."""
