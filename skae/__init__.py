@@ -29,3 +29,8 @@ __all__ = [
     "to_onnx",
     "to_torch",
 ]
+
+# Pickles, skops and reprs name public classes by this package, whatever file they are in.
+for _name in __all__:
+    if hasattr(globals()[_name], "__module__"):
+        globals()[_name].__module__ = __name__

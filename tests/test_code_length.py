@@ -19,10 +19,10 @@ def test_a_share_gives_the_shortest_code_that_reaches_it(digits, quick):
 def test_the_count_is_that_of_pca_on_rows_it_has_not_seen(share):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(3000, 40)) * 0.85 ** np.arange(40)
-    _, unseen = held_out_runs(3000, 0.2, np.random.RandomState(0))
-    pca = PCA().fit(np.delete(X, unseen, axis=0))
-    squares = np.square(pca.transform(X[unseen])).sum(axis=0)
-    explained = np.cumsum(squares) / np.square(X[unseen] - pca.mean_).sum()
+    _, validation = held_out_runs(3000, 0.2, np.random.RandomState(0))
+    pca = PCA().fit(np.delete(X, validation, axis=0))
+    squares = np.square(pca.transform(X[validation])).sum(axis=0)
+    explained = np.cumsum(squares) / np.square(X[validation] - pca.mean_).sum()
     expected = 1 + np.searchsorted(explained, share)
     autoencoder = DenseAutoencoder(share, hidden_layer_sizes=(), random_state=0)
     assert abs(autoencoder.fit(X).latent_dim_ - expected) <= 1

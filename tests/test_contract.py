@@ -26,7 +26,7 @@ def expected_failures(estimator):
 @parametrize_with_checks(
     [
         DenseAutoencoder(),
-        # Enough unseen rows, of the few that the checks have, for the networks to take part.
+        # Enough validation rows, of the few that the checks have, for the networks to take part.
         DenseAutoencoder(2, hidden_layer_sizes=(8,), max_epochs=4, validation_fraction=0.5),
         DenseAutoencoder(linear_path=False, hidden_layer_sizes=(16,), max_epochs=4),
         DenseAutoencoder(hidden_layer_sizes=(16,), penalty="variational", max_epochs=4),

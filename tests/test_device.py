@@ -161,9 +161,9 @@ def test_batches_that_a_device_has_no_room_for_wait_on_the_cpu(digits, monkeypat
 def test_a_device_with_room_keeps_large_scores(monkeypatch):
     monkeypatch.setattr(tensors_module, "_LARGE", 2**8)
     like = torch.ones(1, 4, device="cuda")
-    assert tensors_module.tall_zeros(1000, like).is_cuda
+    assert tensors_module.zeros_for_rows(1000, like).is_cuda
     monkeypatch.setattr(tensors_module, "_SHARE_OF_DEVICE", 0.0)
-    assert not tensors_module.tall_zeros(1000, like).is_cuda
+    assert not tensors_module.zeros_for_rows(1000, like).is_cuda
 
 
 def needing_room(function, most, count):

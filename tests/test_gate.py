@@ -41,17 +41,17 @@ def verdict_on(X, k):
 
 def test_a_curve_that_its_first_direction_determines_gets_a_decoder_alone():
     t = np.random.default_rng(0).uniform(-1, 1, size=1000)
-    verdict = verdict_on(np.stack([3 * t, 0.5 * t**2, 0.5 * t**3], axis=1), 1)
-    assert verdict.module.encoder is None
-    assert verdict.module.decoder is not None
-    assert verdict.gain > 0.002
+    result = verdict_on(np.stack([3 * t, 0.5 * t**2, 0.5 * t**3], axis=1), 1)
+    assert result.module.encoder is None
+    assert result.module.decoder is not None
+    assert result.gain > 0.002
 
 
 def test_a_curve_that_bends_back_gets_an_encoder_too():
     t = np.random.default_rng(0).uniform(0, 1.75 * np.pi, size=1000)
-    verdict = verdict_on(np.stack([np.cos(t), np.sin(t)], axis=1), 1)
-    assert verdict.module.encoder is not None
-    assert verdict.gain > 0.2
+    result = verdict_on(np.stack([np.cos(t), np.sin(t)], axis=1), 1)
+    assert result.module.encoder is not None
+    assert result.gain > 0.2
 
 
 def test_noise_gets_neither():

@@ -19,7 +19,7 @@ from skorch.callbacks import Callback, EarlyStopping
 from skae import DenseAutoencoder
 from skae._data.splits import held_out_runs
 from skae._nn.layers import perceptron
-from skae._training.early_stopping import Shelf
+from skae._training.early_stopping import WeightStore
 from skae._training.selection import Ground, _Selection
 
 # Of 1,300 rows 1,170 are trained on in a trial run of three epochs, one where the code is of four
@@ -100,9 +100,9 @@ def test_in_a_trial_run_it_leaves_networks_that_beat_pca(digits, quick):
     sentence = r"Interrupted after 2 of 3 epochs of the trial run of both networks: .* beat PCA"
     with pytest.warns(ConvergenceWarning, match=sentence):
         autoencoder = interrupted(quick(4, callbacks=[Pressing(steps=40)]), X)
-    _, unseen = held_out_runs(len(X), 0.1, np.random.RandomState(0))
+    _, validation = held_out_runs(len(X), 0.1, np.random.RandomState(0))
     pca = quick(4, hidden_layer_sizes=()).fit(X)
-    for rows in (X[unseen], X_test):
+    for rows in (X[validation], X_test):
         assert autoencoder.score(rows) > pca.score(rows) + 0.02
     assert autoencoder.interrupted_
     assert autoencoder.n_iter_ == 0  # none on all rows
@@ -311,7 +311,7 @@ def test_fits_in_threads_need_no_signals(digits, quick):
 
 def test_weights_half_kept_are_not_given_back():
     module = perceptron([3, 4, 3], "gelu", 0.0)
-    shelf = Shelf(module)
+    shelf = WeightStore(module)
 
     class Halfway:
         def state_dict(self):

@@ -44,45 +44,47 @@ def loss_on(module, row_set):
 
 
 def test_training_lowers_the_loss_on_unseen_rows(rows):
-    fitted, unseen = rows
+    fitted, validation = rows
     module = network()
-    before = loss_on(module, unseen)
-    train(module, fitted, OPTIONS, unseen=unseen)
-    assert loss_on(module, unseen) < 0.5 * before
+    before = loss_on(module, validation)
+    train(module, fitted, OPTIONS, validation=validation)
+    assert loss_on(module, validation) < 0.5 * before
 
 
 def test_the_weights_of_the_best_epoch_are_kept(rows):
-    fitted, unseen = rows
+    fitted, validation = rows
     module = network()
     wild = replace(OPTIONS, learning_rate=0.5, n_iter_no_change=100)
-    history = train(module, fitted, wild, unseen=unseen)
+    history = train(module, fitted, wild, validation=validation)
     best = min(epoch["valid_loss"] for epoch in history)
     assert history[-1]["valid_loss"] > best
-    assert loss_on(module, unseen) == pytest.approx(best, rel=1e-5)
+    assert loss_on(module, validation) == pytest.approx(best, rel=1e-5)
 
 
 def test_training_stops_when_unseen_rows_stop_improving(rows):
-    fitted, unseen = rows
+    fitted, validation = rows
     patient = replace(OPTIONS, max_epochs=50, learning_rate=0.5, n_iter_no_change=3)
-    assert len(train(network(), fitted, patient, unseen=unseen)) < 50
+    assert len(train(network(), fitted, patient, validation=validation)) < 50
     stubborn = replace(patient, early_stopping=False)
-    assert len(train(network(), fitted, stubborn, unseen=unseen)) == 50
+    assert len(train(network(), fitted, stubborn, validation=validation)) == 50
 
 
 def test_losses_are_means_over_rows_whatever_the_batch(rows):
-    fitted, unseen = rows
+    fitted, validation = rows
     frozen = replace(OPTIONS, max_epochs=1, learning_rate=1e-12)
     losses = []
     for batch_size in (7, 1000):
         module = network()
-        expected = loss_on(module.eval(), unseen)
-        history = train(module, fitted, replace(frozen, batch_size=batch_size), unseen=unseen)
+        expected = loss_on(module.eval(), validation)
+        history = train(
+            module, fitted, replace(frozen, batch_size=batch_size), validation=validation
+        )
         losses.append(history[0]["valid_loss"])
     assert losses == pytest.approx([expected, expected], rel=1e-5)
 
 
 def test_ctrl_c_ends_training_with_the_best_weights(rows):
-    fitted, unseen = rows
+    fitted, validation = rows
     n_fetched = 0
 
     def fetch(numbers):
@@ -94,11 +96,11 @@ def test_ctrl_c_ends_training_with_the_best_weights(rows):
 
     module, options = network(), replace(OPTIONS, interrupts=Interrupts())
     with pytest.raises(Interrupted) as stop:
-        train(module, RowSet(fetch, fitted.numbers), options, unseen=unseen)
+        train(module, RowSet(fetch, fitted.numbers), options, validation=validation)
     losses = [epoch["valid_loss"] for epoch in stop.value.history]
     assert len(losses) == 3
     assert not module.training
-    assert loss_on(module, unseen) == pytest.approx(min(losses), rel=1e-5)
+    assert loss_on(module, validation) == pytest.approx(min(losses), rel=1e-5)
 
 
 def poisoned(fitted, times):
@@ -115,25 +117,25 @@ def poisoned(fitted, times):
 
 
 def test_a_loss_that_is_no_number_costs_an_epoch_and_rate(rows):
-    fitted, unseen = rows
+    fitted, validation = rows
     module = network()
     with pytest.warns(ConvergenceWarning, match=r"exploded in epoch 3 .* goes on at 0.0025"):
-        history = train(module, poisoned(fitted, [2 * 35 + 1]), OPTIONS, unseen=unseen)
+        history = train(module, poisoned(fitted, [2 * 35 + 1]), OPTIONS, validation=validation)
     assert [epoch["epoch"] for epoch in history] == list(range(1, 21))
-    assert loss_on(module, unseen) < 0.5 * loss_on(network(), unseen)
+    assert loss_on(module, validation) < 0.5 * loss_on(network(), validation)
 
 
 def test_training_that_keeps_exploding_ends_with_sound_weights(rows):
-    fitted, unseen = rows
+    fitted, validation = rows
     module = network()
     poison = poisoned(fitted, [2 * 35 + 1, 4 * 35 + 1])
     with pytest.warns(ConvergenceWarning) as warned:
-        history = train(module, poison, OPTIONS, unseen=unseen)
+        history = train(module, poison, OPTIONS, validation=validation)
     assert "goes on" in str(warned[0].message)
     assert "exploded in epoch 5" in str(warned[1].message)
     assert "ends there" in str(warned[1].message)
     assert len(history) == 5
-    assert loss_on(module, unseen) < loss_on(network(), unseen)
+    assert loss_on(module, validation) < loss_on(network(), validation)
 
 
 def test_only_whole_batches_are_fetched(rows):
@@ -163,13 +165,13 @@ class Cramped(nn.Module):
 
 
 def test_a_batch_without_room_is_cut_and_means_the_same(rows):
-    fitted, unseen = rows
+    fitted, validation = rows
     network = nn.Sequential(nn.Linear(64, 16), nn.GELU(), nn.Linear(16, 64))
     roomy, cramped = Cramped(deepcopy(network), 1000), Cramped(deepcopy(network), 10)
     brief = replace(OPTIONS, max_epochs=2)
-    history = train(roomy, fitted, brief, unseen=unseen)
+    history = train(roomy, fitted, brief, validation=validation)
     with pytest.warns(RuntimeWarning, match="no room for a batch of 32 rows"):
-        of_cramped = train(cramped, fitted, brief, unseen=unseen)
+        of_cramped = train(cramped, fitted, brief, validation=validation)
     assert of_cramped[-1]["valid_loss"] == pytest.approx(history[-1]["valid_loss"], rel=1e-4)
 
 

@@ -48,7 +48,7 @@ class Blocks(ABC):
 
     def digest(self):
         """A short text that differs between data sets, as `storage.digest` makes it."""
-        return digest(np.frombuffer("".join(self.ask(_digest_of_block)).encode(), np.uint8))
+        return digest(np.frombuffer("".join(self.apply(_digest_of_block)).encode(), np.uint8))
 
     @abstractmethod
     def each(self, function, arguments):
@@ -71,12 +71,12 @@ class Blocks(ABC):
         return np.concatenate([np.empty((0, self.shape[1])), *parts]).astype(self.dtype, copy=False)
 
     def min(self):
-        return min(self.ask(_least))
+        return min(self.apply(_least))
 
     def max(self):
-        return max(self.ask(_largest))
+        return max(self.apply(_largest))
 
-    def ask(self, function):
+    def apply(self, function):
         """Iterate over ``function(block)`` for each block."""
         return self.each(function, [()] * len(self.row_slices))
 

@@ -14,7 +14,7 @@ import torch
 
 from .._runtime.device import accurate_device, in_float64
 from .._runtime.execution import in_threads, slices_of_work
-from .._runtime.tensors import batch_slices, power_of_two, tall_zeros, tensor_of
+from .._runtime.tensors import batch_slices, power_of_two, tensor_of, zeros_for_rows
 from .blocks import Blocks
 from .sparse import (
     add_products,
@@ -160,7 +160,7 @@ class DenseRows(Rows):
         return tensor_of(batch).to(self.device)
 
     def times(self, W):
-        product = tall_zeros(self.shape[0], W)
+        product = zeros_for_rows(self.shape[0], W)
 
         def multiply(rows):
             product[rows] = self.centred(rows) @ W
@@ -249,7 +249,7 @@ class SparseRows(Rows):
         needs_few = 2 * self.X.nnz < self.shape[1]
         if W.shape[1] >= _MANY_COLUMNS and not needs_few:
             self.prepare_for_many_products()
-        product = tall_zeros(self.shape[0], W)
+        product = zeros_for_rows(self.shape[0], W)
         if self._column_blocks is not None:
             add_products(self._column_blocks, W, product, self.X.nnz, self.device)
         elif needs_few:
@@ -363,7 +363,7 @@ class StackedRows(Rows):
         return rows.dense(slice(None))
 
     def times(self, W):
-        product = tall_zeros(len(self), W)
+        product = zeros_for_rows(len(self), W)
         ask, parts = self._asked("times")
         answers = self.X.each(partial(ask, W=W.to(self.X.device or self.device)), parts)
         for rows, part in zip(self.X.row_slices, answers, strict=True):

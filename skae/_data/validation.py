@@ -75,7 +75,7 @@ def _validated_blocks(estimator, X, reset):
         vars(estimator).pop("feature_names_in_", None)
     if len(X) < 1 + reset:
         raise ValueError(f"{type(X).__name__} of {len(X)} row(s) must have {1 + reset} at least.")
-    for _ in X.ask(_check):
+    for _ in X.apply(_check):
         pass
     return X
 
@@ -106,7 +106,7 @@ def weighed(X, sample_weight):
     return X, weights / weights.mean()
 
 
-def deviations_of(codes, weights, sample_weight):
+def standard_deviations(codes, weights, sample_weight):
     """Standard deviation of each code; weights above one count like so many rows."""
     codes = codes.astype(np.float64)  # squares of large float32 are no numbers
     if weights is None:

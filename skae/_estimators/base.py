@@ -16,7 +16,7 @@ from torch import nn
 
 from .._data.blocks import Blocks, is_dask, lazily
 from .._data.rows import rows_of
-from .._data.validation import deviations_of, divisors, validated, weighed
+from .._data.validation import divisors, standard_deviations, validated, weighed
 from .._nn.autoencoders import PlainAutoencoder, with_networks_of
 from .._nn.builders import plain_autoencoder
 from .._nn.losses import LOSSES, LOSSES_OF_COUNTS
@@ -192,7 +192,7 @@ class BaseAutoencoder(
             self._fit_rows(X, weights, options, random_state_of(self.random_state))
             del self._previous
             if self.whiten:
-                deviations = deviations_of(self._encode(X), weights, sample_weight)
+                deviations = standard_deviations(self._encode(X), weights, sample_weight)
                 self._code_scale = divisors(deviations, self.mean_.dtype)
         self.interrupted_ = interrupts.n > 0
         if context is not None:
@@ -232,7 +232,7 @@ class BaseAutoencoder(
         return not self._has_linear_path
 
     @property
-    def _has_own_networks(self):
+    def _has_custom_networks(self):
         return self.encoder is not None or self.decoder is not None
 
     def _length_of_code(self, X, weights, options, rng):
@@ -515,7 +515,7 @@ class BaseAutoencoder(
 
     def _encode(self, X):
         if isinstance(X, Blocks):
-            return np.concatenate(list(X.ask(self._encode)))
+            return np.concatenate(list(X.apply(self._encode)))
         codec = self._codec()
         codes = np.empty((X.shape[0], self.latent_dim_), dtype=self.mean_.dtype)
 
@@ -530,7 +530,7 @@ class BaseAutoencoder(
     def _in_chunks(self, X, *methods):
         """What methods of the codec say of each row: shape (len(methods), n)."""
         if isinstance(X, Blocks):
-            return np.hstack(list(X.ask(lambda block: self._in_chunks(block, *methods))))
+            return np.hstack(list(X.apply(lambda block: self._in_chunks(block, *methods))))
         codec = self._codec()
         errors = np.empty((len(methods), X.shape[0]))
 

@@ -17,7 +17,7 @@ from torch import nn
 from .._data.blocks import Blocks, in_blocks, is_dask
 from .._data.rows import rows_of
 from .._nn.autoencoders import LinearPathAutoencoder
-from .._nn.builders import own_network, refuse_too_large_module
+from .._nn.builders import custom_network, refuse_too_large_module
 from .._nn.conv import (
     Fold,
     Layout,
@@ -408,7 +408,7 @@ class ConvAutoencoder(BaseAutoencoder):
             "dropout": auto.dropout(X.shape[0]) if self._has_linear_path else 0.0,
             "activation": self.activation,
         }
-        if not self._has_own_networks:
+        if not self._has_custom_networks:
             self._refuse_too_large(layout, latent_dim, architecture, options.device)
         self.latent_dim_ = latent_dim
         self._lengths = resolve_truncations(self.truncations, latent_dim)
@@ -429,7 +429,7 @@ class ConvAutoencoder(BaseAutoencoder):
 
     def _learn_residual(self, X, weights, layout, latent_dim, architecture, options, rng):
         """PCA, and networks on top of it where they help."""
-        if self._has_own_networks:  # which may fail: before long work
+        if self._has_custom_networks:  # which may fail: before long work
             self._networks(0, layout, latent_dim, architecture)
         rows, basis = self._principal_basis(X, weights, latent_dim, latent_dim, options, rng)
         network_seed = rng.randint(2**31)
@@ -440,7 +440,7 @@ class ConvAutoencoder(BaseAutoencoder):
             module = self._ordered(LinearPathAutoencoder(mean, directions, scale, f, g, h))
             return self._warmed(module).to(device=options.device, memory_format=torch.channels_last)
 
-        verdict = fit_linear_path(
+        result = fit_linear_path(
             rows,
             basis,
             build,
@@ -449,7 +449,7 @@ class ConvAutoencoder(BaseAutoencoder):
             rng,
         )
         # The networks knew the directions in float32; the linear path keeps all their digits.
-        module = verdict.module or LinearPathAutoencoder(
+        module = result.module or LinearPathAutoencoder(
             torch.from_numpy(rows.mean),
             basis.directions,
             torch.ones(latent_dim, dtype=torch.float32),
@@ -457,10 +457,10 @@ class ConvAutoencoder(BaseAutoencoder):
         module.directions = basis.directions
         self.explained_variance_ = basis.variances[:latent_dim]
         self.explained_variance_ratio_ = basis.explained_variance_ratio[:latent_dim]
-        self.nonlinear_gain_ = verdict.gain
-        self._gains_when_cut = verdict.gains_when_cut
+        self.nonlinear_gain_ = result.gain
+        self._gains_when_cut = result.gains_when_cut
         dtype = output_dtype(X.dtype)
-        self._keep(module, rows.mean, dtype, verdict.n_epochs, verdict.history)
+        self._keep(module, rows.mean, dtype, result.n_epochs, result.history)
         module.mean = torch.from_numpy(self.mean_)
 
     def _learn_plain(self, X, weights, layout, latent_dim, architecture, options, rng):
@@ -488,7 +488,7 @@ class ConvAutoencoder(BaseAutoencoder):
         generator = torch.Generator().manual_seed(seed)
         network = partial(drawn, generator)
         one_row = self.batch_size == 1
-        own = partial(own_network, with_gain=self._has_linear_path, one_row=one_row)
+        own = partial(custom_network, with_gain=self._has_linear_path, one_row=one_row)
         shape = (layout.n_channels, *layout.extents)
         n_encoded = self._n_encoded(latent_dim)
         f = h = None

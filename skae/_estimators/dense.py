@@ -10,13 +10,13 @@ import torch
 
 from .._data.rows import rows_of
 from .._nn.autoencoders import ResidualAutoencoder
-from .._nn.builders import own_network, refuse_too_large
+from .._nn.builders import custom_network, refuse_too_large
 from .._nn.layers import corrupted, drawn, perceptron
 from .._nn.penalties import completed
 from .._runtime.tensors import output_dtype
 from .._training.plain import fit_plain
 from .._training.residual import fit_on_scores
-from .._training.selection import LONGEST_NONLINEAR_CODE, Verdict
+from .._training.selection import LONGEST_NONLINEAR_CODE, SelectionResult
 from . import auto
 from .auto import resolve_hidden_layer_sizes, resolve_truncations
 from .base import BaseAutoencoder
@@ -279,10 +279,10 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
     def _learn_residual(self, X, weights, latent_dim, hidden, options, rng):
         """PCA, and networks on its scores where they help."""
         n_directions = latent_dim
-        has_networks = bool(hidden) or self._has_own_networks
+        has_networks = bool(hidden) or self._has_custom_networks
         if has_networks:
             n_directions = min(*X.shape, latent_dim + auto.FURTHER_DIRECTIONS)
-        if self._has_own_networks:  # which may fail: before long work
+        if self._has_custom_networks:  # which may fail: before long work
             self._networks(0, [n_directions, *hidden, latent_dim])
         elif has_networks:
             refuse_too_large(
@@ -299,9 +299,9 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
             module = self._build(network_seed, scale, hidden, dropout, encoder)
             return self._warmed(module).to(options.device)
 
-        verdict = Verdict()
+        result = SelectionResult()
         if has_networks:
-            verdict = fit_on_scores(
+            result = fit_on_scores(
                 rows,
                 basis,
                 latent_dim,
@@ -310,15 +310,15 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
                 self.validation_fraction,
                 rng,
             )
-        module = verdict.module or self._linear_module()
+        module = result.module or self._linear_module()
         n_used = len(module.scale)
         self._keep_directions(basis.directions[:, :n_used])
         self.explained_variance_ = basis.variances[:latent_dim]
         self.explained_variance_ratio_ = basis.explained_variance_ratio[:latent_dim]
-        self.nonlinear_gain_ = verdict.gain
-        self._gains_when_cut = verdict.gains_when_cut
+        self.nonlinear_gain_ = result.gain
+        self._gains_when_cut = result.gains_when_cut
         self._seen = (len(rows), basis.variances[:n_used], basis.total_variance)
-        self._keep(module, rows.mean, self.components_.dtype, verdict.n_epochs, verdict.history)
+        self._keep(module, rows.mean, self.components_.dtype, result.n_epochs, result.history)
 
     def _build(self, seed, scale, hidden, dropout, encoder):
         sizes = [len(scale), *hidden, self.latent_dim_]
@@ -329,7 +329,7 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         """Encoder, or None where it is not wanted, and decoder: ours or those that were given."""
         generator = torch.Generator().manual_seed(seed)
         one_row = self.batch_size == 1
-        own = partial(own_network, with_gain=self._has_linear_path, one_row=one_row)
+        own = partial(custom_network, with_gain=self._has_linear_path, one_row=one_row)
         n_inputs, *hidden, latent_dim = sizes
         n_encoded = self._n_encoded(latent_dim)
         f = None
@@ -366,7 +366,7 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         """The mirrored perceptron on X itself."""
         rows = rows_of(X, weights=weights, device=options.device)
         sizes = [X.shape[1], *hidden, latent_dim]
-        if not self._has_own_networks:
+        if not self._has_custom_networks:
             refuse_too_large(sizes, options.device, linear_path=False)
         network_seed = rng.randint(2**31)
 

@@ -13,7 +13,7 @@ from .._pca.incremental import RunningBasis
 from .._runtime.device import accurate_device, resolve_device
 from .._runtime.execution import in_neutral_surroundings
 from .._runtime.tensors import output_dtype, torch_dtype
-from .._training.online import Follower, Stream
+from .._training.online import AveragedNetworks, Stream
 from .._training.selection import LONGEST_NONLINEAR_CODE
 from . import auto
 from .auto import (
@@ -84,8 +84,8 @@ class PartialFitMixin:
             self.history_ = []
         # A copy, since a failure must leave no trace.
         stream = deepcopy(getattr(self, "_stream", None)) or self._new_stream(device)
-        if X.shape[0] == 1 and stream.follower is not None:
-            self._check_one_row(stream.follower.module)
+        if X.shape[0] == 1 and stream.networks is not None:
+            self._check_one_row(stream.networks.module)
         stream.to(device)
         error, explained = stream.take(X)
         stream.to("cpu")
@@ -107,7 +107,7 @@ class PartialFitMixin:
         }
         module = self._linear_module()
         if stream.gain:
-            module = deepcopy(stream.follower.average)
+            module = deepcopy(stream.networks.average)
         mean, history = stream.basis.mean, [*self.history_, epoch]
         self._keep(module, mean, self.mean_.dtype, epoch["epoch"], history)
 
@@ -162,5 +162,5 @@ class PartialFitMixin:
             )
             module = self._build(rng.randint(2**31), scale, hidden, 0.0, encoder)
         options = training_options(self, self._schedule(n, p), n, device)
-        follower = Follower(module, options, rng.randint(2**31), trained=trained)
-        return Stream(basis, k, follower)
+        networks = AveragedNetworks(module, options, rng.randint(2**31), trained=trained)
+        return Stream(basis, k, networks)

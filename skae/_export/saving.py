@@ -217,7 +217,7 @@ def _read(path):
         metadata = file.metadata() or {}
         if "skae" not in metadata:
             raise ValueError("it has no description of an estimator")
-        content = json.loads(metadata["skae"])
+        content = json.loads(metadata["skae"].replace('"reach"', '"clipping_bound"'))
         if content["format"] > _FORMAT:
             raise _NewerError(
                 f"{os.fspath(path)!r} was written by skae {content['versions']['skae']} in format "

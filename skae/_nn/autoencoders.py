@@ -120,7 +120,7 @@ class ResidualAutoencoder(Autoencoder):
     def __init__(self, scale, latent_dim, encoder=None, decoder=None):
         super().__init__(latent_dim)
         self.register_buffer("scale", scale)
-        self.register_buffer("reach", torch.full_like(scale, inf))
+        self.register_buffer("clipping_bound", torch.full_like(scale, inf))
         self.encoder = None if encoder is None else starting_at_zero(encoder)
         self.decoder = None if decoder is None else starting_at_zero(decoder)
 
@@ -141,7 +141,7 @@ class ResidualAutoencoder(Autoencoder):
     def _seen(self, y: Tensor) -> Tensor:
         """What the networks see of scores or codes."""
         j = y.shape[1]
-        return (y / self.scale[:j]).clamp(-self.reach[:j], self.reach[:j])
+        return (y / self.scale[:j]).clamp(-self.clipping_bound[:j], self.clipping_bound[:j])
 
 
 class LinearPathAutoencoder(Autoencoder):

@@ -43,7 +43,7 @@ class Gain(nn.Module):
         return self.weight * x + self.bias
 
 
-def own_network(given, name, inputs, outputs, seed, *, with_gain, one_row=False):
+def custom_network(given, name, inputs, outputs, seed, *, with_gain, one_row=False):
     """A copy of the module that was given, or what the function that was given makes.
 
     Parameters

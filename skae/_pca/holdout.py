@@ -7,7 +7,7 @@ import torch
 from scipy import linalg
 
 from .._data.rows import weights_of
-from .._data.splits import FEWEST_UNSEEN, held_out_runs
+from .._data.splits import FEWEST_VALIDATION_ROWS, held_out_runs
 from .._runtime.device import in_float64
 from .._runtime.tensors import (
     cross,
@@ -15,13 +15,13 @@ from .._runtime.tensors import (
     parts_of,
     power_of_two,
     product_of,
-    tall_zeros,
     turned,
+    zeros_for_rows,
 )
 from .solvers import counting, principal_basis
 
 
-def scores_without(rows, scores, unseen, latent_dim=None):
+def scores_without(rows, scores, validation, latent_dim=None):
     """The scores all rows would have, had the validation rows played no part in the basis.
 
     One step of subspace iteration on the other rows alone takes out of the basis what only the
@@ -30,7 +30,7 @@ def scores_without(rows, scores, unseen, latent_dim=None):
     to the old directions: networks that have learnt with the new ones can go on with the old.
     Without ``latent_dim`` they are the principal axes themselves.
     """
-    counts = _counts(rows, unseen)
+    counts = _counts(rows, validation)
     fitted = _inverted(scores, counts)
     if rows.shape[0] > rows.shape[1]:
         images = rows.transposed_times(fitted)
@@ -38,7 +38,7 @@ def scores_without(rows, scores, unseen, latent_dim=None):
         held = rows.times(images @ root)
     else:
         # A few at a time: images of all directions would take as much memory as the basis.
-        held = tall_zeros(len(fitted), fitted)
+        held = zeros_for_rows(len(fitted), fitted)
         for columns, images in zip(fitted.split(256, 1), held.split(256, 1), strict=True):
             images.copy_(rows.times(rows.transposed_times(columns)))
         root = _inverse_root(product_of(fitted, held, rows.device))  # the root of S'AA'S
@@ -82,20 +82,20 @@ def _nearest_rotation(overlap):
     return torch.from_numpy(left @ right).to(overlap)
 
 
-def directions_without(rows, scores, unseen):
-    """The principal directions, had the unseen rows played no part: the same step.
+def directions_without(rows, scores, validation):
+    """The principal directions, had the validation rows played no part: the same step.
 
-    They are orthonormal and close to the old ones; a direction that only the unseen rows had is
+    They are orthonormal and close to the old ones; a direction that only the validation rows had is
     zero.
     """
-    images = rows.transposed_times(_inverted(scores, _counts(rows, unseen)))
+    images = rows.transposed_times(_inverted(scores, _counts(rows, validation)))
     return images @ _inverse_root(cross(images, images))
 
 
-def _counts(rows, unseen):
-    """How often each row counts, the unseen ones never."""
+def _counts(rows, validation):
+    """How often each row counts, the validation ones never."""
     counts = weights_of(rows).copy()
-    counts[unseen] = 0.0
+    counts[validation] = 0.0
     return counts
 
 
@@ -104,7 +104,7 @@ def _inverted(scores, counts):
 
     They span the directions after one step of subspace iteration.
     """
-    fitted, squares = tall_zeros(len(scores), scores), 0.0
+    fitted, squares = zeros_for_rows(len(scores), scores), 0.0
     unit = power_of_two(max(float(scores[part].abs().max()) for part in parts_of(scores)))
     for part in parts_of(scores):
         y = scores[part] / unit
@@ -127,7 +127,7 @@ _FIRST_GUESS = 64
 
 
 def shortest_code(rows, share, validation_fraction, seed):
-    """How many principal directions explain ``share`` of the variance of unseen rows.
+    """How many principal directions explain ``share`` of the variance of validation rows.
 
     Of all rows where too few can be put aside.
 
@@ -143,11 +143,11 @@ def shortest_code(rows, share, validation_fraction, seed):
     """
     most = min(rows.shape)
     n_directions = min(_FIRST_GUESS, most)
-    _, unseen = held_out_runs(len(rows), validation_fraction, np.random.RandomState(seed))
+    _, validation = held_out_runs(len(rows), validation_fraction, np.random.RandomState(seed))
     generator = torch.Generator().manual_seed(seed)
     while True:
         basis = principal_basis(counting(rows), n_directions, generator=generator)
-        explained = _explained(rows, basis, unseen)
+        explained = _explained(rows, basis, validation)
         if explained[-1] >= share or n_directions == most:
             break
         n_directions = min(4 * n_directions, most)
@@ -155,7 +155,7 @@ def shortest_code(rows, share, validation_fraction, seed):
         warnings.warn(
             f"latent_dim={share} is out of reach: all {most} principal directions that "
             f"n_samples={len(rows)} and n_features={rows.shape[1]} allow explain "
-            f"{explained[-1]:.3f} of the variance of unseen rows. The code has that length.",
+            f"{explained[-1]:.3f} of the variance of validation rows. The code has that length.",
             UserWarning,
             stacklevel=2,
         )
@@ -163,13 +163,13 @@ def shortest_code(rows, share, validation_fraction, seed):
     return int(np.searchsorted(explained, share)) + 1
 
 
-def _explained(rows, basis, unseen):
+def _explained(rows, basis, validation):
     """Share of the variance that the first directions explain, for each number of them."""
-    if len(unseen) < FEWEST_UNSEEN:
+    if len(validation) < FEWEST_VALIDATION_ROWS:
         return np.cumsum(basis.explained_variance_ratio)
-    held = scores_without(rows, rows.times(basis.directions), unseen)
+    held = scores_without(rows, rows.times(basis.directions), validation)
     weights, squares = np.zeros(len(rows)), np.zeros(held.shape[1])
-    weights[unseen] = weights_of(rows)[unseen]
+    weights[validation] = weights_of(rows)[validation]
     for part in parts_of(held):
         squares += weights[part] @ in_float64(held[part]).square().cpu().numpy()
     return np.cumsum(squares) / (weights @ rows.squared_norms() or 1.0)

@@ -1,4 +1,4 @@
-"""VarianceDisplay: how much of unseen rows codes of several lengths keep, beside PCA's."""
+"""VarianceDisplay: how much of validation rows codes of several lengths keep, beside PCA's."""
 
 from numbers import Integral
 
@@ -17,7 +17,7 @@ _HELD_OUT = 0.2
 
 
 class VarianceDisplay:
-    """Share of the variance of unseen rows that codes explain, by their length, beside PCA's.
+    """Share of the variance of validation rows that codes explain, by their length, beside PCA's.
 
     Make one by `from_estimator`, which fits an autoencoder for each length, or by
     `from_predictions` from ready scores.
@@ -78,7 +78,7 @@ class VarianceDisplay:
         line_kw=None,
         pca_kw=None,
     ):
-        """Fit an autoencoder for each length, and PCA, and draw how much of unseen rows they keep.
+        """Fit an autoencoder for each length, and PCA; draw what they explain of validation rows.
 
         Parameters
         ----------
@@ -238,10 +238,10 @@ def _lengths(latent_dims):
 def _split(X, rng):
     """Rows to fit and rows to judge by, which are no neighbours of many of them."""
     (X,) = indexable(X)
-    fitted, unseen = held_out_runs(X.shape[0], _HELD_OUT, rng)
-    if not len(unseen):
+    fitted, validation = held_out_runs(X.shape[0], _HELD_OUT, rng)
+    if not len(validation):
         raise ValueError(f"X has {X.shape[0]} rows, too few to hold out a fifth: give X_test.")
-    return _safe_indexing(X, fitted), _safe_indexing(X, unseen)
+    return _safe_indexing(X, fitted), _safe_indexing(X, validation)
 
 
 def _scores_of_pca(X, X_test, latent_dims, parameters):

@@ -26,7 +26,7 @@ def rank():
     return distributed.get_rank() if n_processes() > 1 else 0
 
 
-def own_part(numbers):
+def part_of_rank(numbers):
     """The part of this process of the rows of a batch, and the weight of their mean in that of all.
 
     With these weights the gradients of the processes average to that of the batch.

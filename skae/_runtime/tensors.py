@@ -47,7 +47,7 @@ def batch_slices(n_rows, row_bytes, batch_bytes=None):
     return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
 
 
-def tall_zeros(n_rows, like):
+def zeros_for_rows(n_rows, like):
     """Zeros with as many columns as ``like``, of its type.
 
     They are on its device, or on the CPU where a device has no room: whoever computes with them
@@ -135,7 +135,7 @@ def in_float32(tall):
     """A tall tensor in float32: itself if it is so already."""
     if tall.dtype == torch.float32:
         return tall
-    narrow = tall_zeros(len(tall), tall[:1].float())
+    narrow = zeros_for_rows(len(tall), tall[:1].float())
     for part in parts_of(tall):
         narrow[part] = tall[part]
     return narrow

@@ -43,14 +43,14 @@ class BestSoFar:
         self._latest = latest
         self._loss = self._bar = inf
         self._misses = 0
-        self._shelf = Shelf(module)
+        self._store = WeightStore(module)
         self.exploded = False
 
     @property
     def stalled(self):
         return self._misses >= self._patience
 
-    def meet(self, loss, module):
+    def update(self, loss, module):
         """Compare a loss with those before; true if it is the best, and the weights are kept."""
         explodes = not loss <= _EXPLODED * self._loss + _NEGLIGIBLE  # NaN is neither
         self.exploded = explodes or not _is_finite(module)
@@ -62,12 +62,12 @@ class BestSoFar:
         is_best = self._latest or loss < self._loss
         self._loss = min(loss, self._loss)
         if is_best:
-            self._shelf.put(module)
+            self._store.put(module)
         return is_best
 
     def give_to(self, module):
         """Load the best weights into the module."""
-        self._shelf.take(module)
+        self._store.take(module)
 
     def state(self):
         """What `restore` needs, the weights apart."""
@@ -76,10 +76,10 @@ class BestSoFar:
     def restore(self, state, module):
         """Go on from a state, with the best weights in the module."""
         self._loss, self._bar, self._misses = (state[key] for key in ("loss", "bar", "misses"))
-        self._shelf.put(module)
+        self._store.put(module)
 
 
-class Shelf:
+class WeightStore:
     """A place for the weights of a module, out of the way of training.
 
     That is the main memory for a module on a GPU, and a nameless file for a large one on a CPU,

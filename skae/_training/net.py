@@ -18,7 +18,7 @@ from .._runtime.device import (
     in_pieces,
     is_out_of_memory,
     n_processes,
-    own_part,
+    part_of_rank,
 )
 
 
@@ -120,7 +120,7 @@ class _Batches:
             end = len(numbers) if i == len(self) - 1 else (i + 1) * self.batch_size
             some, factor = numbers[i * self.batch_size : end], 1.0
             if self.generator is not None:
-                some, factor = own_part(some)
+                some, factor = part_of_rank(some)
             batch, weights = self._fetch(some), self.rows.weights
             weights = None if weights is None else weights[some].to(batch.device)
             if factor != 1.0:
@@ -173,12 +173,14 @@ class ReconstructionNet(NeuralNet):
     # Copies of the module that take parts of a batch at the same time.
     shards = None
 
-    def __init__(self, *args, generator, interrupts, bfloat16=False, has_guests=False, **kwargs):
+    def __init__(
+        self, *args, generator, interrupts, bfloat16=False, has_user_callbacks=False, **kwargs
+    ):
         super().__init__(*args, **kwargs)
         self.generator = generator
         self.interrupts = interrupts
         self.bfloat16 = bfloat16
-        self.has_guests = has_guests
+        self.has_user_callbacks = has_user_callbacks
 
     def get_default_callbacks(self):
         return [("epoch_timer", EpochTimer())]
@@ -312,7 +314,7 @@ class ReconstructionNet(NeuralNet):
         try:
             super().notify(method_name, **cb_kwargs)
         except KeyboardInterrupt:
-            if method_name != "on_epoch_end" or not self.has_guests or self.interrupts.n:
+            if method_name != "on_epoch_end" or not self.has_user_callbacks or self.interrupts.n:
                 raise
             self.ending = self.ending or EndOfTraining(sound=True)
         if method_name == "on_epoch_end" and self.ending is not None:

@@ -11,7 +11,7 @@ from .._pca.incremental import ROWS_AT_ONCE, turn_towards
 from .._runtime.device import in_bfloat16
 from .._runtime.tensors import squared_lengths
 from .net import n_batches
-from .residual import compressed, widen_reach
+from .residual import compressed, widen_clipping_bound
 
 # Steps until the learning rate is reached, and over which it falls to seven tenths.
 _WARM_UP, _COOLING = 100, 1600
@@ -23,7 +23,7 @@ _LONGEST_MEMORY = 500
 _NEWS = 0.2
 
 
-class Follower:
+class AveragedNetworks:
     """Residual networks on the scores of a stream.
 
     The networks that transform are a running average of those that are trained, which stands in for
@@ -96,8 +96,8 @@ class Follower:
         loss : float
             Mean squared error of a row while learning.
         """
-        widen_reach(self.module, y)
-        self.average.reach.copy_(self.module.reach)
+        widen_clipping_bound(self.module, y)
+        self.average.clipping_bound.copy_(self.module.clipping_bound)
         self.module.train()
         loss_of, total = self._options.loss(), 0.0
         seed = self._seed + self.n_steps
@@ -154,20 +154,20 @@ class Stream:
     basis : RunningBasis
     latent_dim : int
         k.
-    follower : Follower or None
+    networks : AveragedNetworks or None
         None for PCA alone.
     """
 
-    def __init__(self, basis, latent_dim, follower):
+    def __init__(self, basis, latent_dim, networks):
         self.basis = basis
         self.latent_dim = latent_dim
-        self.follower = follower
+        self.networks = networks
         self._turn = torch.eye(len(basis.squares), dtype=basis.directions.dtype)
 
     @property
     def gain(self):
         """Share of variance beyond PCA's on new batches; 0.0 where networks are not used."""
-        gain = 0.0 if self.follower is None else self.follower.gain
+        gain = 0.0 if self.networks is None else self.networks.gain
         return gain if gain > _LEAST_GAIN else 0.0
 
     @property
@@ -178,7 +178,7 @@ class Stream:
     @property
     def _turned(self):
         """Those in whose coordinates the networks learn: shape (p, r)."""
-        if self.follower is None:  # nothing was learnt in other coordinates
+        if self.networks is None:  # nothing was learnt in other coordinates
             return self.basis.directions
         return self.basis.directions @ self._turn
 
@@ -206,24 +206,24 @@ class Stream:
         """Learn from a batch; return its mean squared error and the share of variance explained."""
         place = {"dtype": self.basis.directions.dtype, "device": self.basis.directions.device}
         n_before, before = self.basis.n_seen, self._turned
-        if self.follower is not None and n_before:
+        if self.networks is not None and n_before:
             rows = rows_of(X, mean=self.basis.mean, **place)
             y = rows.times(before).float().to(place["device"])
-            self.follower.judge(y, rows.squared_norms().sum())
+            self.networks.judge(y, rows.squared_norms().sum())
         for start in range(0, X.shape[0], ROWS_AT_ONCE):
             self.basis.update(rows_of(X[start : start + ROWS_AT_ONCE], **place))
-        if self.follower is not None and n_before:
+        if self.networks is not None and n_before:
             self._turn = turn_towards(before, self.basis.directions, self.latent_dim)
 
         rows = rows_of(X, mean=self.basis.mean, **place)
         y, variance = rows.times(self._turned), rows.squared_norms().mean()
-        if self.follower is None:
+        if self.networks is None:
             error = variance - squared_lengths(y[:, : self.latent_dim]).mean()
         else:
             squares = self.basis.squares_along(self._turn) / self.basis.n_seen
-            self.follower.set_scale(compressed(squares.sqrt().float()))
+            self.networks.set_scale(compressed(squares.sqrt().float()))
             unit = sqrt(self.basis.total / self.basis.n_seen)
-            loss = self.follower.learn(y.float().to(place["device"]), unit)
+            loss = self.networks.learn(y.float().to(place["device"]), unit)
             error = variance - squared_lengths(y).mean() + loss
         return float(error), float(1 - error / variance) if variance else 1.0
 
@@ -231,5 +231,5 @@ class Stream:
         """Move all tensors there; between batches they stay on the CPU, and can be pickled."""
         self.basis.to(device)
         self._turn = self._turn.to(device)
-        if self.follower is not None:
-            self.follower.to(device)
+        if self.networks is not None:
+            self.networks.to(device)

@@ -14,7 +14,7 @@ from .._nn.losses import SquaredError
 from .._runtime.device import in_pieces
 from .._runtime.progress import PlannedStage
 from .net import row_set
-from .residual import fetcher_of, typical_entry
+from .residual import batch_getter, typical_entry
 from .trainer import Interrupted, TrainingOptions, train, warn_if_cut_short
 
 # Rows whose losses are computed at a time, and from which the typical entry of a view is taken.
@@ -53,14 +53,14 @@ def fit_plain(
     if not bounded and loss.degree:
         # Homogeneous: it is trained in the unit of the data, and brought back to X at the end.
         unit = typical_entry(rows, weights)
-    mean, fetch, factor = _to(module, rows.mean / unit), fetcher_of(rows, unit), unit**loss.degree
+    mean, fetch, factor = _to(module, rows.mean / unit), batch_getter(rows, unit), unit**loss.degree
     if not bounded:
         _set_view(module, rows, mean)
         module.mean = loss.output_of_mean(mean)
     of_mean = squared_norms
     if not isinstance(loss, SquaredError):
         of_mean = factor * _losses_by(loss.output_of_mean(mean), loss, fetch, len(rows))
-    fitted, unseen = held_out_runs(len(rows), validation_fraction, rng)
+    fitted, validation = held_out_runs(len(rows), validation_fraction, rng)
 
     def rows_at(numbers):
         return row_set(fetch, numbers, factor, of_mean, np.zeros(len(rows)), weights)
@@ -68,7 +68,7 @@ def fit_plain(
     history = _trained(
         module,
         rows_at(fitted),
-        rows_at(unseen) if len(unseen) else None,
+        rows_at(validation) if len(validation) else None,
         options,
         seed=rng.randint(2**31),
     )
@@ -78,14 +78,14 @@ def fit_plain(
     return module, history
 
 
-def _trained(module, rows, unseen, options, seed):
+def _trained(module, rows, validation, options, seed):
     """Train a module, and tell what came of it: its history."""
-    may_stop = options.early_stopping and unseen is not None
+    may_stop = options.early_stopping and validation is not None
     stage = PlannedStage("training", "training", options.max_epochs)
     options.report.plan([stage], at_most=may_stop)
     interrupted = False
     try:
-        history = train(module, rows, options, unseen=unseen, seed=seed)
+        history = train(module, rows, options, validation=validation, seed=seed)
         if len(history) == options.max_epochs:
             warn_if_cut_short(history, options)
     except Interrupted as stop:
@@ -97,7 +97,7 @@ def _trained(module, rows, unseen, options, seed):
             ConvergenceWarning,
             stacklevel=3,
         )
-    judges = "training" if unseen is None else "validation"
+    judges = "training" if validation is None else "validation"
     best = max(epoch["variance_explained"] for epoch in history)
     options.report.conclude(
         f"networks kept: {best:.3f} of the variance explained on {judges} rows",

@@ -12,7 +12,7 @@ from .._pca.holdout import directions_without, scores_without
 from .._pca.solvers import Basis
 from .._runtime.device import in_float64
 from .._runtime.tensors import in_float32, squared_lengths
-from .selection import Ground, Verdict, fit_residuals, pca_without_trial
+from .selection import Ground, SelectionResult, fit_residuals, pca_without_trial
 from .trainer import TrainingOptions
 
 # Networks see so many times as far as the rows that they learn from lie.
@@ -30,7 +30,7 @@ def fit_on_scores(
     options: TrainingOptions,
     validation_fraction: float,
     rng: np.random.RandomState,
-) -> Verdict:
+) -> SelectionResult:
     """Train residual networks on the scores of rows, if they are worth it.
 
     Parameters
@@ -48,9 +48,9 @@ def fit_on_scores(
         Share of the rows to put aside.
     rng : RandomState
     """
-    fitted, unseen = held_out_runs(len(rows), validation_fraction, rng)
+    fitted, validation = held_out_runs(len(rows), validation_fraction, rng)
     seed = rng.randint(2**31)
-    pca = pca_without_trial(basis, latent_dim, unseen, options)
+    pca = pca_without_trial(basis, latent_dim, validation, options)
     if pca is not None:
         return pca
     directions = basis.directions
@@ -68,14 +68,14 @@ def fit_on_scores(
         few = scores_of_few(scores, known)
         scale = compressed(few.std(dim=0))
 
-        def build_within_reach(encoder):
+        def build_clipped(encoder):
             module = build(scale, encoder)
-            widen_reach(module, few)
+            widen_clipping_bound(module, few)
             return module
 
         return Ground(
             lambda numbers: scores[numbers].to(options.device),
-            build_within_reach,
+            build_clipped,
             unit,
             squared_norms,
             outside + beyond,
@@ -83,13 +83,13 @@ def fit_on_scores(
             weights,
         )
 
-    held = ground(scores_without(rows, scores, unseen, latent_dim), fitted)
+    held = ground(scores_without(rows, scores, validation, latent_dim), fitted)
     whole = ground(scores, np.arange(len(rows)))
-    verdict = fit_residuals(held, whole, fitted, unseen, latent_dim, options, seed)
-    if verdict.module is not None:
+    result = fit_residuals(held, whole, fitted, validation, latent_dim, options, seed)
+    if result.module is not None:
         # The module is homogeneous: this is all there is to changing the unit.
-        verdict.module.scale *= unit
-    return verdict
+        result.module.scale *= unit
+    return result
 
 
 def scores_of_few(scores, numbers):
@@ -97,7 +97,7 @@ def scores_of_few(scores, numbers):
     return scores[numbers[:: 1 + len(numbers) // _ENOUGH_ROWS]]
 
 
-def widen_reach(module, scores):
+def widen_clipping_bound(module, scores):
     """Let the networks see as far as twice the largest of some scores in each direction.
 
     A direction in which rows hardly differ is magnified, and one row that does differ in it would
@@ -105,8 +105,8 @@ def widen_reach(module, scores):
     """
     largest = scores.abs().amax(dim=0).to(module.scale) / module.scale
     # Of networks that have not learnt yet it is infinite.
-    before = torch.where(module.reach.isinf(), 0.0, module.reach)
-    module.reach = torch.maximum(before, _BEYOND * largest)
+    before = torch.where(module.clipping_bound.isinf(), 0.0, module.clipping_bound)
+    module.clipping_bound = torch.maximum(before, _BEYOND * largest)
 
 
 def compressed(deviations):
@@ -123,7 +123,7 @@ def fit_linear_path(
     options: TrainingOptions,
     validation_fraction: float,
     rng: np.random.RandomState,
-) -> Verdict:
+) -> SelectionResult:
     """Train residual networks on the rows, if they are worth it.
 
     Parameters
@@ -139,10 +139,10 @@ def fit_linear_path(
         Share of the rows to put aside.
     rng : RandomState
     """
-    fitted, unseen = held_out_runs(len(rows), validation_fraction, rng)
+    fitted, validation = held_out_runs(len(rows), validation_fraction, rng)
     seed = rng.randint(2**31)
     directions = basis.directions
-    pca = pca_without_trial(basis, directions.shape[1], unseen, options)
+    pca = pca_without_trial(basis, directions.shape[1], validation, options)
     if pca is not None:
         return pca
     squared_norms, weights = rows.squared_norms(), weights_of(rows)
@@ -155,7 +155,7 @@ def fit_linear_path(
         scale = compressed(in_float64(scores_of_few(scores, known)).std(dim=0)) / unit
         axes = directions.float()
         return Ground(
-            fetcher_of(rows, unit),
+            batch_getter(rows, unit),
             lambda encoder: build(mean, axes, scale.float(), encoder),
             unit,
             squared_norms,
@@ -164,21 +164,21 @@ def fit_linear_path(
             weights,
         )
 
-    directions_held = directions_without(rows, scores, unseen)
-    verdict = fit_residuals(
+    directions_held = directions_without(rows, scores, validation)
+    result = fit_residuals(
         ground(directions_held, rows.times(directions_held), fitted),
         ground(directions, scores, np.arange(len(rows))),
         fitted,
-        unseen,
+        validation,
         directions.shape[1],
         options,
         seed,
     )
-    if verdict.module is not None:
+    if result.module is not None:
         # The module is homogeneous: this is all there is to changing the unit.
-        for buffer in (verdict.module.mean, verdict.module.scale, verdict.module.unit):
+        for buffer in (result.module.mean, result.module.scale, result.module.unit):
             buffer *= unit
-    return verdict
+    return result
 
 
 def typical_entry(rows, weights):
@@ -191,7 +191,7 @@ def typical_entry(rows, weights):
     return float(max(typical, np.finfo(np.float32).eps * of_mean)) or 1.0
 
 
-def fetcher_of(rows, unit):
+def batch_getter(rows, unit):
     def fetch(numbers):
         return (rows.dense(numbers) / unit).float()
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from .._data.splits import FEWEST_UNSEEN
+from .._data.splits import FEWEST_VALIDATION_ROWS
 from .._nn.autoencoders import Autoencoder, with_networks_of
 from .._runtime.device import in_float64, in_pieces
 from .._runtime.progress import PlannedStage
@@ -136,7 +136,7 @@ class Ground:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class SelectionResult:
     """What the gate decided.
 
     Attributes
@@ -166,11 +166,11 @@ def fit_residuals(
     held: Ground,
     whole: Ground,
     fitted: np.ndarray,
-    unseen: np.ndarray,
+    validation: np.ndarray,
     latent_dim: int,
     options: TrainingOptions,
     seed: int,
-) -> Verdict:
+) -> SelectionResult:
     """Train residual networks on top of PCA, if they are worth it.
 
     Parameters
@@ -180,14 +180,15 @@ def fit_residuals(
         those of ``whole``: for the trial runs.
     whole : Ground
         In the basis of all rows: for the final training.
-    fitted, unseen : ndarray of int
-        Indices of the rows for trial runs, and of the validation rows, at least `FEWEST_UNSEEN`.
+    fitted, validation : ndarray of int
+        Indices of the rows for trial runs, and of the validation rows: at least
+        `FEWEST_VALIDATION_ROWS`.
     latent_dim : int
         Length of the code.
     options : TrainingOptions
     seed : int
     """
-    return _Selection(held, whole, fitted, unseen, latent_dim, options, seed).verdict()
+    return _Selection(held, whole, fitted, validation, latent_dim, options, seed).result()
 
 
 @dataclass(frozen=True)
@@ -204,9 +205,9 @@ class _Trial:
 class _Selection:
     """Trial runs, the choice among them, and the final training. See `fit_residuals`."""
 
-    def __init__(self, held, whole, fitted, unseen, latent_dim, options, seed):
+    def __init__(self, held, whole, fitted, validation, latent_dim, options, seed):
         self.held, self.whole = held, whole
-        self.fitted, self.unseen = fitted, unseen
+        self.fitted, self.validation = fitted, validation
         self.latent_dim = latent_dim
         self.options = options
         self.seed = seed
@@ -215,10 +216,10 @@ class _Selection:
         self.longest = max(1, options.max_epochs - self.n_tried)  # the training on all rows
         self.begun = []  # trial runs, by whether they have an encoder
         self.present = None  # stage, its epochs so far and planned
-        self.variance = held.weights[unseen] @ held.squared_norms[unseen] or 1.0
-        self.of_pca = held.explained_by_pca(unseen)
+        self.variance = held.weights[validation] @ held.squared_norms[validation] or 1.0
+        self.of_pca = held.explained_by_pca(validation)
 
-    def verdict(self):
+    def result(self):
         winner, why_pca = self._winner()
         if winner is None:
             return self._pca(why_pca)
@@ -243,7 +244,7 @@ class _Selection:
             f"(PCA {self.of_pca:.3f})",
             interrupted=self.options.interrupts.n > 0,
         )
-        return Verdict(module, gain, len(training), winner.gains_when_cut, self.history)
+        return SelectionResult(module, gain, len(training), winner.gains_when_cut, self.history)
 
     def _winner(self):
         """The best of the trial runs; None, and why, if it is not clearly better than PCA."""
@@ -297,13 +298,13 @@ class _Selection:
             module,
             held.rows(self.fitted),
             self.n_tried,
-            unseen=held.rows(self.unseen),
+            validation=held.rows(self.validation),
             seed=self.seed,
             stage=Stage(_TRIALS[encoder], self.of_pca),
         )
-        errors = held.errors(module, self.unseen)
-        gains = held.weights[self.unseen] * (held.linear_errors[self.unseen] - errors)
-        when_cut = held.gains_when_cut(module, self.unseen)
+        errors = held.errors(module, self.validation)
+        gains = held.weights[self.validation] * (held.linear_errors[self.validation] - errors)
+        when_cut = held.gains_when_cut(module, self.validation)
         if not history or min(when_cut.values(), default=0) < 0:
             gains = 0 * gains  # codes that may be cut have to beat PCA at every length
         return _Trial(encoder, module, gains, when_cut, history)
@@ -323,7 +324,7 @@ class _Selection:
         if self.options.interrupts.n:
             return module, []
         self._plan(winner.encoder, n_epochs, at_most=False)
-        everything = np.arange(len(self.fitted) + len(self.unseen))
+        everything = np.arange(len(self.fitted) + len(self.validation))
         return module, self._trained(
             module,
             self.whole.rows(everything),
@@ -350,10 +351,10 @@ class _Selection:
 
     def _is_ahead(self, module):
         """Whether a module beats PCA on the validation rows, in the basis of all rows."""
-        whole, unseen = self.whole, self.unseen
-        gains = whole.linear_errors[unseen] - whole.errors(module, unseen)
-        of_cut = whole.gains_when_cut(module, unseen).values()
-        return whole.weights[unseen] @ gains > 0 and min(of_cut, default=0) >= 0
+        whole, validation = self.whole, self.validation
+        gains = whole.linear_errors[validation] - whole.errors(module, validation)
+        of_cut = whole.gains_when_cut(module, validation).values()
+        return whole.weights[validation] @ gains > 0 and min(of_cut, default=0) >= 0
 
     def _share(self, trial):
         return float(trial.gains.sum() / self.variance)
@@ -368,7 +369,7 @@ class _Selection:
             )
             why = "PCA kept: the networks had not proved themselves"
         self.options.report.conclude(why, interrupted=is_interrupted)
-        return Verdict(history=self.history)
+        return SelectionResult(history=self.history)
 
     def _plan(self, encoder, n_epochs, *, at_most):
         """Tell the trial runs and the training on all rows, as far as they are known.
@@ -384,21 +385,22 @@ class _Selection:
             label = f"trial run {number} of {n_trials}" if n_trials > 1 else "trial run"
             cost = _COSTS[kind] * len(self.fitted)
             stages.append(PlannedStage(_TRIALS[kind], label, self.n_tried, cost))
-        cost = _COSTS[encoder] * (len(self.fitted) + len(self.unseen))
+        cost = _COSTS[encoder] * (len(self.fitted) + len(self.validation))
         stages.append(PlannedStage(_FINAL, _FINAL, n_epochs, cost))
         self.options.report.plan(stages, at_most=at_most)
 
 
-def pca_without_trial(basis, latent_dim, unseen, options):
-    """The verdict where no network can be judged or is worth training: PCA; else None."""
-    if len(unseen) < FEWEST_UNSEEN:
-        why = f"there are {len(unseen)} validation rows, and networks need {FEWEST_UNSEEN}"
+def pca_without_trial(basis, latent_dim, validation, options):
+    """The result where no network can be judged or is worth training: PCA; else None."""
+    n_rows = len(validation)
+    if n_rows < FEWEST_VALIDATION_ROWS:
+        why = f"there are {n_rows} validation rows, and networks need {FEWEST_VALIDATION_ROWS}"
     elif basis.share_beyond(latent_dim) < _LEAST_LEFT:
         why = f"it leaves less than {100 * _LEAST_LEFT:g} % of the variance"
     else:
         return None
     options.report.conclude(f"PCA kept: {why}")
-    return Verdict()
+    return SelectionResult()
 
 
 def most_epochs(options):

@@ -84,7 +84,7 @@ class Interrupted(KeyboardInterrupt):
         self.history = history
 
 
-def train(module, rows, options, *, unseen=None, seed=0, stage=Stage()):
+def train(module, rows, options, *, validation=None, seed=0, stage=Stage()):
     """Train ``module`` in place to reconstruct ``rows``; it ends with its best weights.
 
     AdamW under a one-cycle schedule, whose gentle start keeps what the module already does well. If
@@ -97,7 +97,7 @@ def train(module, rows, options, *, unseen=None, seed=0, stage=Stage()):
         From a batch of rows to their reconstructions.
     rows : RowSet
     options : TrainingOptions
-    unseen : RowSet, default=None
+    validation : RowSet, default=None
         Rows to validate on after each epoch. If given, the best epoch is the one that is best on
         them, and with ``options.early_stopping`` training ends when none has been better for
         ``options.n_iter_no_change`` epochs.
@@ -108,9 +108,9 @@ def train(module, rows, options, *, unseen=None, seed=0, stage=Stage()):
     Returns
     -------
     history : list of dict
-        One entry an epoch: "stage", "epoch", "train_loss", "valid_loss" if there are unseen rows,
-        both in the unit of X, "variance_explained", of the unseen rows if there are any, and
-        "dur" (seconds).
+        One entry an epoch: "stage", "epoch", "train_loss", "valid_loss" if there are validation
+        rows, both in the unit of X, "variance_explained", of the validation rows if there are any,
+        and "dur" (seconds).
 
     Raises
     ------
@@ -122,14 +122,14 @@ def train(module, rows, options, *, unseen=None, seed=0, stage=Stage()):
         saved = {"attempt": 1, "n_before": 0, "history": []}
     history = saved["history"]
     options.report.stage_begins(stage.name, len(history))
-    supervisor = _Supervisor(rows, unseen, options, stage, saved)
+    supervisor = _Supervisor(rows, validation, options, stage, saved)
     try:
         if "weights" in saved:  # it was trained to its end
             module.load_state_dict(saved["weights"])
             return history
         with options.interrupts.ending_training():
             while True:
-                sound = _attempt(module, rows, options, unseen, seed, supervisor)
+                sound = _attempt(module, rows, options, validation, seed, supervisor)
                 if sound or len(history) == options.max_epochs:
                     break
                 given_up = supervisor.saved["attempt"] == _ATTEMPTS
@@ -174,7 +174,7 @@ def warn_if_cut_short(history, options):
         )
 
 
-def _attempt(module, rows, options, unseen, seed, supervisor):
+def _attempt(module, rows, options, validation, seed, supervisor):
     """Train until the end, or until the loss explodes: then False."""
     schedule = LRScheduler(
         torch.optim.lr_scheduler.OneCycleLR,
@@ -193,14 +193,14 @@ def _attempt(module, rows, options, unseen, seed, supervisor):
             lr=supervisor.learning_rate,
             max_epochs=supervisor.n_epochs,
             batch_size=options.batch_size,
-            train_split=None if unseen is None else predefined_split(unseen),
+            train_split=None if validation is None else predefined_split(validation),
             callbacks=[schedule, supervisor, *options.callbacks],
             device=options.device,
             verbose=0,
             generator=torch.Generator().manual_seed(seed),
             interrupts=options.interrupts,
             bfloat16=options.bfloat16,
-            has_guests=bool(options.callbacks),
+            has_user_callbacks=bool(options.callbacks),
         )
         net.initialize()
         net.shards = shards
@@ -248,7 +248,7 @@ class _Supervisor(Callback):
 
     Parameters
     ----------
-    rows, unseen : RowSet
+    rows, validation : RowSet
     options : TrainingOptions
     stage : Stage
     saved : dict
@@ -256,9 +256,9 @@ class _Supervisor(Callback):
         it ("n_before") and the history, which grows.
     """
 
-    def __init__(self, rows, unseen, options, stage, saved):
+    def __init__(self, rows, validation, options, stage, saved):
         self.rows = rows
-        self.unseen = unseen
+        self.validation = validation
         self.options = options
         self.stage = stage
         self.saved = saved
@@ -294,7 +294,7 @@ class _Supervisor(Callback):
         return self.options.max_epochs - len(self.history)
 
     def on_train_begin(self, net, **kwargs):
-        stops = self.unseen is not None and self.options.early_stopping
+        stops = self.validation is not None and self.options.early_stopping
         patience = self.options.n_iter_no_change if stops else inf
         # Epochs are told, and judged, by their reconstructions alone.
         latest = getattr(net.module_, "penalised", False)
@@ -310,8 +310,8 @@ class _Supervisor(Callback):
     def on_epoch_end(self, net, **kwargs):
         epoch = net.history[-1]
         self._tell(net, epoch)
-        is_best = self.best.meet(
-            epoch["train_loss" if self.unseen is None else "valid_loss"], net.module_
+        is_best = self.best.update(
+            epoch["train_loss" if self.validation is None else "valid_loss"], net.module_
         )
         if self.best.stalled or self.best.exploded:
             net.ending = EndOfTraining(sound=not self.best.exploded)
@@ -324,7 +324,7 @@ class _Supervisor(Callback):
 
     def _tell(self, net, epoch):
         entry = {"stage": self.stage.name, "epoch": len(self.history) + 1}
-        for key, row_set in (("train_loss", self.rows), ("valid_loss", self.unseen)):
+        for key, row_set in (("train_loss", self.rows), ("valid_loss", self.validation)):
             if row_set is not None:
                 entry[key] = row_set.measure.error(epoch[key])
                 entry["variance_explained"] = row_set.measure.explained(epoch[key])
