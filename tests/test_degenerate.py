@@ -7,11 +7,15 @@ import pytest
 import scipy.sparse as sp
 from sklearn.exceptions import ConvergenceWarning
 
-from skae import ConvAutoencoder, DenseAutoencoder
+from skae import ConvAutoencoder, DenseAutoencoder, RowBlocks
 
 BRIEF = {"max_epochs": 2, "random_state": 0}
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 8))
+
+
+def blocks(rows):
+    return RowBlocks([rows[::2], rows[1::2]])
 
 
 def plain(**parameters):
@@ -77,6 +81,14 @@ def test_values_beyond_float32_are_refused(storage):
     autoencoder = plain().fit(storage(X))
     with pytest.raises(ValueError, match=r"X has a value of -1e\+40"):
         autoencoder.transform(storage(rows))
+
+
+@pytest.mark.parametrize("storage", [np.asarray, sp.csr_matrix, blocks])
+def test_values_whose_sum_is_no_number_are_refused(storage):
+    rows = X.astype(np.float32)
+    rows[:30], rows[30:] = np.finfo(np.float32).max, np.finfo(np.float32).min
+    with pytest.raises(ValueError, match=r"X has a value of .*3\.4e\+38"):
+        plain().fit(storage(rows))
 
 
 @pytest.mark.parametrize("storage", [np.asarray, sp.csr_array])

@@ -118,7 +118,7 @@ MODELS = {
         4, input_shape=(8, 8), channels=(4,), bottleneck="channels", linear_path=False, **BRIEF
     ),
 }
-with torch.random.fork_rng():
+with torch.random.fork_rng(devices=[]):
     torch.manual_seed(0)
     _OWN = Own()
 
@@ -165,6 +165,24 @@ def test_what_is_set_around_a_call_changes_no_bit(digits, tmp_path, expected, mo
     with AROUND[around]():
         before = surroundings()
         found = answers(MODELS[model], X, new, tmp_path)
+        assert surroundings() == before
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("model", ["linear path", "plain", "plain pictures"])
+@pytest.mark.parametrize(
+    "around",
+    [lambda: torch.autocast("cuda", torch.bfloat16), lambda: default_device("cuda")],
+    ids=["autocast", "default device"],
+)
+def test_what_is_set_for_a_gpu_changes_no_bit(digits, tmp_path, expected, model, around):
+    wanted = expected(model)  # device="auto" is the GPU
+    with around():
+        before = surroundings()
+        found = answers(MODELS[model], digits[0][:600], digits[1][:50], tmp_path)
         assert surroundings() == before
     for one, other in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -306,7 +324,7 @@ class Decoder(nn.Module):
 def test_autocast_in_another_thread_changes_no_bit(digits):
     codes = []
     for interrupted in (False, True):
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             decoder = Decoder(interrupted)
         # Codes that may be cut decode with the same weights several times in one step.

@@ -44,14 +44,15 @@ def validated(estimator, X, *, reset, in_random_order):
         if reset and in_random_order:
             X.check_random_access()
         return _validated_blocks(estimator, X, reset)
-    X = validate_data(
-        estimator,
-        X,
-        reset=reset,
-        accept_sparse="csr",
-        dtype="numeric",
-        ensure_min_samples=2 if reset else 1,
-    )
+    with np.errstate(invalid="ignore"):  # a sum of X, by which scikit-learn looks for NaN
+        X = validate_data(
+            estimator,
+            X,
+            reset=reset,
+            accept_sparse="csr",
+            dtype="numeric",
+            ensure_min_samples=2 if reset else 1,
+        )
     _check_range(X)
     return canonical_csr(X, output_dtype(X.dtype)) if sp.issparse(X) else X
 
@@ -83,7 +84,9 @@ def _validated_blocks(estimator, X, reset):
 def _check(block):
     """Raise ValueError where a block of rows is no X."""
     for part in pieces(block):
-        _check_range(check_array(part, accept_sparse="csr", dtype="numeric", input_name="X"))
+        with np.errstate(invalid="ignore"):
+            part = check_array(part, accept_sparse="csr", dtype="numeric", input_name="X")
+        _check_range(part)
 
 
 # Less than so many times the precision of a row is taken for rounding.
