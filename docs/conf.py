@@ -23,12 +23,15 @@ extensions = [
 html_theme = "pydata_sphinx_theme"
 html_static_path = ["_static"]
 html_css_files = ["gallery.css"]
+html_theme_options = {"header_links_before_dropdown": 5}
+# Pages without neighbours in a section have nothing to show in a column of sections.
+html_sidebars = {page: [] for page in ("index", "tutorial", "benchmarks", "design", "changelog")}
 exclude_patterns = ["_build", "examples"]
 templates_path = ["_templates"]
 autodoc_typehints = "none"  # docstrings have them, in words
 smartquotes = False  # links of scikit-learn's diagram look for the straight quotes of docstrings
 numpydoc_show_class_members = False
-myst_enable_extensions = ["colon_fence"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 2  # so that pages can link to each other's sections
 sphinx_gallery_conf = {
     "examples_dirs": "examples",
