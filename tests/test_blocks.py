@@ -7,7 +7,7 @@ import scipy.sparse as sp
 import zarr
 
 from skae import ConvAutoencoder, DenseAutoencoder, RowBlocks
-from skae._data.blocks import Store
+from skae._data.blocks import ArrayAdapter
 from skae._pca import solvers as solvers_module
 
 BRIEF = {"max_epochs": 4, "random_state": 0}
@@ -123,7 +123,7 @@ def test_rows_are_taken_in_the_order_asked_for(digits):
             np.testing.assert_array_equal(
                 taken.toarray() if sp.issparse(taken) else taken, X[index]
             )
-    np.testing.assert_array_equal(Store(X)[chosen], X[chosen])
+    np.testing.assert_array_equal(ArrayAdapter(X)[chosen], X[chosen])
 
 
 def test_a_checkpoint_knows_rows_in_blocks(tmp_path, digits):

@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV
 from torch import nn
 
 from skae import ConvAutoencoder, DenseAutoencoder
-from skae._runtime.storage import description
+from skae._runtime.storage import stable_repr
 
 # Kills itself, as the system would, at a given write to the checkpoint: before it, in the middle
 # of it, or after it.
@@ -157,8 +157,8 @@ def test_a_checkpoint_knows_ones_own_networks(digits, quick, tmp_path):
 
 
 def test_what_a_checkpoint_remembers_of_a_function_is_its_name():
-    assert description(wide).endswith("test_checkpoint.wide")
-    assert description(8) == "8"
+    assert stable_repr(wide).endswith("test_checkpoint.wide")
+    assert stable_repr(8) == "8"
 
 
 def test_a_checkpoint_needs_an_integer_random_state(digits, tmp_path):

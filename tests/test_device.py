@@ -49,12 +49,12 @@ def test_a_device_that_is_not_there_gets_a_sentence(digits, device):
 
 def test_float64_stays_where_a_device_has_it(monkeypatch):
     tensor = torch.ones(3)
-    assert device_module.accurate(tensor) is tensor
+    assert device_module.on_float64_device(tensor) is tensor
     assert device_module.in_float64(tensor).dtype == torch.float64
     without = replace(device_module._KINDS["cpu"], has_float64=lambda device: False)
     monkeypatch.setitem(device_module._KINDS, "mps", without)
     mps, cpu = torch.device("mps"), torch.device("cpu")
-    assert device_module.accurate_device(mps) == cpu
+    assert device_module.float64_device(mps) == cpu
     assert device_module.supported_dtype(torch.float64, mps) == torch.float32
     assert device_module.supported_dtype(torch.float64, cpu) == torch.float64
 
@@ -275,6 +275,6 @@ def test_a_worker_hands_a_gpu_on_with_an_empty_cache(monkeypatch):
     emptied = []
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))
     monkeypatch.setattr(execution_module, "parent_process", lambda: "a parent")
-    with execution_module.taking_turns(torch.device("cuda")):
+    with execution_module.device_lock(torch.device("cuda")):
         assert not emptied
     assert emptied

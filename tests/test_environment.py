@@ -12,7 +12,7 @@ from torch import nn
 
 import skae
 from skae import ConvAutoencoder, DenseAutoencoder
-from skae._runtime.execution import neutral_surroundings
+from skae._runtime.execution import neutral_settings
 
 
 def surroundings():
@@ -138,7 +138,7 @@ def answers(make, X, new, folder):
     if model.get_params()["truncations"] is not None:
         results.append(model.truncate(2).transform(new))
     module = skae.to_torch(model)
-    with neutral_surroundings():
+    with neutral_settings():
         results.append(module(torch.from_numpy(new)).numpy())
     return results
 
@@ -247,7 +247,7 @@ def test_products_are_not_rounded(graph):
     a, b, c = (torch.randn(900, 900, generator=generator) for _ in range(3))
     exact = (a.double() @ b.double()).float()
     added = (c.double() + a.double() @ b.double()).float()
-    with matmul_precision("medium"), neutral_surroundings(), graph():
+    with matmul_precision("medium"), neutral_settings(), graph():
         for product in (a @ b, torch.mm(a, b), torch.einsum("ij,jk->ik", a, b)):
             assert torch.equal(product, exact)
         assert torch.equal(torch.mm(a, b, out=torch.empty(900, 900)), exact)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from skae import ConvAutoencoder, DenseAutoencoder
-from skae._runtime.device import part_of_rank
+from skae._runtime.device import indices_of_rank
 
 PROCESS = """
 import sys
@@ -98,6 +98,6 @@ def test_parts_of_a_batch_average_to_the_batch(n_rows, monkeypatch):
     means = []
     for rank in range(3):
         monkeypatch.setattr(device_module, "rank", lambda rank=rank: rank)
-        part, factor = part_of_rank(numbers)
+        part, factor = indices_of_rank(numbers)
         means.append(factor * values[part].mean())
     torch.testing.assert_close(torch.stack(means).mean(), values.mean())

@@ -325,23 +325,23 @@ def fit_in_time(plan, seconds, final=None):
     """
     clock = Clock()
     progress = Progress(clock)
-    progress.plan(plan, at_most=True)
+    progress.plan(plan, may_end_early=True)
     final = final or plan[-1]
     told, fractions = [], []
     for stage in [*plan[:-1], final]:
         if stage is final:
-            progress.plan([*plan[:-1], final], at_most=False)
-        progress.stage_begins(stage.name, 0)
+            progress.plan([*plan[:-1], final], may_end_early=False)
+        progress.on_stage_begin(stage.name, 0)
         clock.now += 3.0  # what comes before an epoch
         for _ in range(stage.n_epochs):
-            progress.epoch_begins()
+            progress.on_epoch_begin()
             clock.now += seconds[stage.name]
-            progress.epoch_ends()
-            told.append((clock.now, progress.seconds_left, progress.at_most))
+            progress.on_epoch_end()
+            told.append((clock.now, progress.seconds_left, progress.may_end_early))
             fractions.append(progress.fraction)
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1
-    return [(now, left, clock.now - now, at_most) for now, left, at_most in told]
+    return [(now, left, clock.now - now, may_end_early) for now, left, may_end_early in told]
 
 
 PLAN = [
@@ -362,20 +362,20 @@ def test_time_left_is_within_a_factor_of_two_from_a_fifth_on(cost_of_decoder):
 def test_time_left_is_right_once_the_length_is_known():
     final = PlannedStage("all", "training on all rows", 12, 0.6 * 1000)
     seconds = {"decoder": 6.3, "both": 9.0, "all": 7.0}
-    for _, told, left, at_most in fit_in_time(PLAN, seconds, final):
-        assert told >= left - 6 if at_most else told == pytest.approx(left)
+    for _, told, left, may_end_early in fit_in_time(PLAN, seconds, final):
+        assert told >= left - 6 if may_end_early else told == pytest.approx(left)
 
 
 def test_epochs_of_a_checkpoint_count_as_done_and_not_as_fast():
     clock = Clock()
     progress = Progress(clock)
-    progress.plan(PLAN, at_most=True)
-    progress.stage_begins("decoder", 10)
-    progress.stage_begins("both", 6)
+    progress.plan(PLAN, may_end_early=True)
+    progress.on_stage_begin("decoder", 10)
+    progress.on_stage_begin("both", 6)
     assert progress.seconds_left is None
-    progress.epoch_begins()
+    progress.on_epoch_begin()
     clock.now += 9.0
-    progress.epoch_ends()
+    progress.on_epoch_end()
     assert progress.n_done == 7
     assert progress.seconds_left == pytest.approx(3 * 9 + 40 * 10)
     assert progress.fraction == pytest.approx((5.4 + 6.3) / (5.4 + 9 + 40))

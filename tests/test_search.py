@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from skae import ConvAutoencoder, DenseAutoencoder
 from skae._pca import krylov as krylov_module
 from skae._pca import solvers as solvers_module
-from skae._runtime.execution import taking_turns
+from skae._runtime.execution import device_lock
 from skae._runtime.storage import Cache
 
 LENGTHS = (2, 8, 4)
@@ -132,7 +132,7 @@ def test_what_is_no_memory_is_refused(digits):
 
 
 def hold(device):
-    with taking_turns(torch.device(device)):
+    with device_lock(torch.device(device)):
         start = time.time()
         time.sleep(0.3)
         return start, time.time(), os.getppid()
@@ -215,7 +215,7 @@ def test_an_error_of_the_step_is_no_error_of_the_memory(tmp_path):
         raise OSError("of the rows")
 
     with pytest.raises(OSError, match="of the rows"):
-        Cache(str(tmp_path), {"X": "some"}).recall("step", fail)
+        Cache(str(tmp_path), {"X": "some"}).load_or_compute("step", fail)
 
 
 TWO_FITS = """

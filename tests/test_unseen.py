@@ -6,7 +6,7 @@ from sklearn.decomposition import PCA
 
 from skae._data.rows import rows_of
 from skae._data.splits import held_out_runs
-from skae._pca.holdout import scores_without
+from skae._pca.holdout import scores_without_validation
 from skae._pca.solvers import principal_basis
 
 
@@ -40,7 +40,7 @@ def test_unseen_rows_score_as_if_pca_had_never_met_them(convert, shape):
     rows = rows_of(convert(X), mean=X[fitted].mean(axis=0), dtype=torch.float64)
     basis = principal_basis(rows, min(n, p))
     k = 5
-    held = scores_without(rows, rows.times(basis.directions), validation, k).numpy()
+    held = scores_without_validation(rows, rows.times(basis.directions), validation, k).numpy()
     pca = PCA(k, svd_solver="full").fit(X[fitted])
     expected = np.square(pca.transform(X)).sum(axis=1)
     np.testing.assert_allclose(np.square(held[:, :k]).sum(axis=1), expected, rtol=1e-3)

@@ -23,7 +23,7 @@ _AT_ONCE = 8
 
 
 def _digest_of_block(block):
-    return "".join(map(digest, pieces(block)))
+    return "".join(map(digest, row_batches(block)))
 
 
 class Blocks(ABC):
@@ -81,7 +81,7 @@ class Blocks(ABC):
         return self.each(function, [()] * len(self.row_slices))
 
 
-def inside(rows, start, stop):
+def overlap(rows, start, stop):
     """Which rows of a block lie between two of all: a slice; None if there are none."""
     if rows.start < stop and rows.stop > start:
         return slice(max(0, start - rows.start), stop - rows.start)
@@ -89,14 +89,14 @@ def inside(rows, start, stop):
 
 
 def _least(block):
-    return min(part.min() for part in pieces(block))
+    return min(part.min() for part in row_batches(block))
 
 
 def _largest(block):
-    return max(part.max() for part in pieces(block))
+    return max(part.max() for part in row_batches(block))
 
 
-def pieces(block):
+def row_batches(block):
     """Some rows after others of a block, as arrays or CSR matrices of a bounded size."""
     entries = block.nnz / max(1, block.shape[0]) if sp.issparse(block) else block.shape[1]
     for rows in batch_slices(block.shape[0], 16 * entries):
@@ -166,7 +166,7 @@ class RowBlocks(Blocks):
         if isinstance(index, slice):
             start, stop, _ = index.indices(len(self))
             return self._stacked(
-                [block[inside(rows, start, stop)] for rows, block in self.blocks(start, stop)]
+                [block[overlap(rows, start, stop)] for rows, block in self.blocks(start, stop)]
             )
         numbers = np.asarray(index)
         order = np.argsort(numbers, kind="stable")
@@ -227,7 +227,7 @@ class RowBlocks(Blocks):
         """
         stop = len(self) if stop is None else stop
         for rows, block in zip(self.row_slices, self._blocks, strict=True):
-            if inside(rows, start, stop):
+            if overlap(rows, start, stop):
                 yield rows, self._converted(_opened(block))
 
     def _converted(self, block):
@@ -236,7 +236,7 @@ class RowBlocks(Blocks):
         return canonical_csr(block, self.dtype) if self.is_sparse else block
 
 
-class Store:
+class ArrayAdapter:
     """An array of another kind, such as an HDF5 dataset, with NumPy's way to take rows."""
 
     def __init__(self, array):
@@ -253,7 +253,7 @@ class Store:
         return rows.reshape(len(rows), -1)
 
 
-def in_blocks(X):
+def as_blocks(X):
     """X as `RowBlocks` if it is an array that is read by chunks, such as an HDF5 dataset."""
     is_store = hasattr(X, "chunks") and hasattr(X, "dtype") and not is_dask(X)
     return RowBlocks([X]) if is_store else X
@@ -271,7 +271,7 @@ def _opened(block):
         block = np.load(block, mmap_mode="r")
     if sp.issparse(block) or (isinstance(block, np.ndarray) and block.ndim == 2):
         return block
-    return Store(block)
+    return ArrayAdapter(block)
 
 
 def _shape(block):
@@ -312,7 +312,7 @@ class DaskBlocks(Blocks):
     def __getitem__(self, index):
         """The rows of a slice without a step, as an array or CSR matrix."""
         start, stop, _ = index.indices(len(self))
-        asked = [inside(rows, start, stop) for rows in self.row_slices]
+        asked = [overlap(rows, start, stop) for rows in self.row_slices]
         blocks = [block for block, rows in zip(self._blocks, asked, strict=True) if rows]
         arguments = [(rows,) for rows in asked if rows]
         return self._stacked(_computed(self._tasks(getitem, arguments, blocks)))
@@ -372,7 +372,7 @@ def _in_whole_rows(X):
     return X.rechunk({1: -1}) if X.numblocks[1] > 1 else X
 
 
-def lazily(estimator, method, X, n_columns=None, dtype=None):
+def lazy_result(estimator, method, X, n_columns=None, dtype=None):
     """What a method of a fitted estimator says of a dask array, when it is asked for."""
     import dask
 

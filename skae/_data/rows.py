@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from .._runtime.device import accurate_device, in_float64
+from .._runtime.device import float64_device, in_float64
 from .._runtime.execution import in_threads, slices_of_work
 from .._runtime.tensors import batch_slices, power_of_two, tensor_of, zeros_for_rows
 from .blocks import Blocks
@@ -124,7 +124,7 @@ class Rows(ABC):
         """``A A'`` in float64, shape (n, n)."""
         # In a unit of their length, or squares of large or small float32 would not be numbers.
         n, unit = len(self), power_of_two(self.squared_norms().max() ** 0.5)
-        gram = torch.empty(n, n, dtype=torch.float64, device=accurate_device(self.device))
+        gram = torch.empty(n, n, dtype=torch.float64, device=float64_device(self.device))
         for rows in self.slices():
             gram[:, rows] = in_float64(self.times(self.centred(rows).T / unit)) * unit
         return gram
@@ -195,7 +195,7 @@ class DenseRows(Rows):
 
     def covariance(self):
         p = self.shape[1]
-        covariance = torch.zeros(p, p, dtype=torch.float64, device=accurate_device(self.device))
+        covariance = torch.zeros(p, p, dtype=torch.float64, device=float64_device(self.device))
         for rows in self.slices():
             batch = in_float64(self.centred(rows))
             weighted = batch
@@ -317,7 +317,7 @@ class SparseRows(Rows):
                 sums += column_sums
         cross = np.outer(sums, self.mean)
         centred = squares - cross - cross.T + n * np.outer(self.mean, self.mean)
-        return torch.from_numpy(centred).to(accurate_device(self.device))
+        return torch.from_numpy(centred).to(float64_device(self.device))
 
     def _squared_norms(self):
         # |x - m|^2 = |x|^2 + |m|^2 - 2 x'm, in float64 because the terms nearly cancel.
@@ -378,7 +378,7 @@ class StackedRows(Rows):
         return np.concatenate(list(self.X.each(*self._asked("squared_norms"))))
 
     def covariance(self):
-        return self.X.total(*self._asked("covariance")).to(accurate_device(self.device))
+        return self.X.total(*self._asked("covariance")).to(float64_device(self.device))
 
 
 def _answer(method, mean, dtype, device, block, weights, *arguments, **others):

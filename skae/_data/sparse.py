@@ -8,7 +8,7 @@ import scipy.sparse as sp
 import torch
 from torch.nn.functional import embedding_bag
 
-from .._runtime.execution import in_threads, in_turn
+from .._runtime.execution import in_one_thread, in_threads
 from .._runtime.tensors import tensor_of
 
 
@@ -80,7 +80,7 @@ def add_products(parts, dense, product, n_entries, device):
             term.add_to(out[rows], panel, device)
 
     is_large = n_entries > 2 * _ENTRIES_OF_PART
-    each = in_threads if is_large and device.type == "cpu" else in_turn
+    each = in_threads if is_large and device.type == "cpu" else in_one_thread
     for columns, sums in zip(
         dense.split(4 * PANEL, dim=1), product.split(4 * PANEL, dim=1), strict=True
     ):

@@ -3,7 +3,7 @@
 import numpy as np
 
 # Fewer rows cannot tell a gain from luck.
-FEWEST_VALIDATION_ROWS = 8
+MIN_VALIDATION_ROWS = 8
 
 
 def held_out_runs(n_rows, fraction, rng, longest_run=32):

@@ -1,4 +1,4 @@
-"""X and `sample_weight`: validated, in the form that the rest of the package works on."""
+"""X and `sample_weight`: validate_rows, in the form that the rest of the package works on."""
 
 import numpy as np
 import scipy.sparse as sp
@@ -6,7 +6,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import _check_n_features, _check_sample_weight, validate_data
 
 from .._runtime.tensors import output_dtype
-from .blocks import Blocks, DaskBlocks, in_blocks, is_dask, pieces
+from .blocks import Blocks, DaskBlocks, as_blocks, is_dask, row_batches
 from .sparse import canonical_csr
 
 
@@ -25,7 +25,7 @@ def dense_array(X):
 _LARGEST = 1e32
 
 
-def validated(estimator, X, *, reset, in_random_order):
+def validate_rows(estimator, X, *, reset, in_random_order):
     """X as an array, a CSR matrix in floating point, or `Blocks`.
 
     Parameters
@@ -37,7 +37,7 @@ def validated(estimator, X, *, reset, in_random_order):
     in_random_order : bool
         Whether fitting will take rows in random order.
     """
-    X = in_blocks(X)
+    X = as_blocks(X)
     if is_dask(X):
         X = DaskBlocks(X)
     if isinstance(X, Blocks):
@@ -83,7 +83,7 @@ def _validated_blocks(estimator, X, reset):
 
 def _check(block):
     """Raise ValueError where a block of rows is no X."""
-    for part in pieces(block):
+    for part in row_batches(block):
         with np.errstate(invalid="ignore"):
             part = check_array(part, accept_sparse="csr", dtype="numeric", input_name="X")
         _check_range(part)
@@ -93,7 +93,7 @@ def _check(block):
 _ROUNDING = 100
 
 
-def weighed(X, sample_weight):
+def apply_sample_weight(X, sample_weight):
     """The rows that count, and how often: weights of mean one, None where all count the same."""
     if sample_weight is None:
         return X, None
@@ -119,7 +119,7 @@ def standard_deviations(codes, weights, sample_weight):
     return np.sqrt(weights @ centred**2 / len(codes) * n_rows / (n_rows - 1))
 
 
-def divisors(deviations, dtype):
+def whitening_divisors(deviations, dtype):
     """By what to divide codes of a dtype to whiten them: 1 for those whose deviation is rounding.
 
     That is about the last place of a whole row, which has the length of all deviations together.

@@ -14,34 +14,39 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import _check_n_features, check_is_fitted
 from torch import nn
 
-from .._data.blocks import Blocks, is_dask, lazily
+from .._data.blocks import Blocks, is_dask, lazy_result
 from .._data.rows import rows_of
-from .._data.validation import divisors, standard_deviations, validated, weighed
+from .._data.validation import (
+    apply_sample_weight,
+    standard_deviations,
+    validate_rows,
+    whitening_divisors,
+)
 from .._nn.autoencoders import PlainAutoencoder, with_networks_of
 from .._nn.builders import plain_autoencoder
 from .._nn.losses import LOSSES, LOSSES_OF_COUNTS
 from .._nn.penalties import ordered
 from .._nn.serialization import decoded, encoded
 from .._pca.holdout import shortest_code
-from .._pca.solvers import Basis, counting, is_exact, principal_basis
+from .._pca.solvers import Basis, apply_weights, principal_basis, uses_full_eigenproblem
 from .._runtime.device import (
-    explaining_lack_of_memory,
+    explain_out_of_memory,
     has_float64,
     in_pieces,
     resolve_device,
+    single_thread_after_fork,
     supported_dtype,
-    survive_fork,
 )
-from .._runtime.execution import in_neutral_surroundings, on_one_state, taking_turns
+from .._runtime.execution import device_lock, on_snapshot, with_neutral_settings
 from .._runtime.reports import (
     CallbackSupportMixin,
     Reports,
     Tasks,
     callback_context,
-    report_of,
+    open_report,
     with_callbacks,
 )
-from .._runtime.storage import NOWHERE, Cache, Checkpoint, description, digest
+from .._runtime.storage import NO_CHECKPOINT, Cache, Checkpoint, digest, stable_repr
 from .._runtime.tensors import batch_slices, output_dtype, tensor_of, torch_dtype
 from .._training.early_stopping import Interrupts
 from .._training.selection import most_epochs
@@ -114,7 +119,7 @@ class BaseAutoencoder(
         check_callbacks(self.callbacks)
         check_folders(self)
 
-    @in_neutral_surroundings
+    @with_neutral_settings
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn to encode and decode the rows of X.
 
@@ -152,7 +157,7 @@ class BaseAutoencoder(
         If learning fails the estimator is as it was.
         """
         learner = copy(self)
-        with explaining_lack_of_memory("fit", self.device), python_numbers(learner):
+        with explain_out_of_memory("fit", self.device), python_numbers(learner):
             getattr(learner, learn)(*arguments)
         parameters = self.get_params(deep=False)  # which may have been set meanwhile
         self.__dict__ = {**vars(learner), **parameters}
@@ -166,11 +171,11 @@ class BaseAutoencoder(
         self._forget()
         X = self._validate_rows(X, reset=True)
         LOSSES[self.loss]().check(X)
-        X, weights = weighed(X, sample_weight)
+        X, weights = apply_sample_weight(X, sample_weight)
         if X.shape[0] < 2:
             raise ValueError("sample_weight leaves one row that counts: fit needs two at least.")
         options = training_options(self, self._schedule(*X.shape), X.shape[0], device)
-        checkpoint = NOWHERE
+        checkpoint = NO_CHECKPOINT
         if self.checkpoint is not None:
             # The states of generators, and the last bits, are those of one kind of device.
             identity = {**self._identity(X, weights), "device": device.type}
@@ -183,8 +188,8 @@ class BaseAutoencoder(
         with (
             interrupts.counted(),
             checkpoint,
-            report_of(self.verbose) as report,
-            taking_turns(device),
+            open_report(self.verbose) as report,
+            device_lock(device),
         ):
             if context is not None:
                 report = Reports([report, Tasks(self, context)])
@@ -193,7 +198,7 @@ class BaseAutoencoder(
             del self._previous
             if self.whiten:
                 deviations = standard_deviations(self._encode(X), weights, sample_weight)
-                self._code_scale = divisors(deviations, self.mean_.dtype)
+                self._code_scale = whitening_divisors(deviations, self.mean_.dtype)
         self.interrupted_ = interrupts.n > 0
         if context is not None:
             # No attribute is missing: a copy of the estimator is the fitted one.
@@ -240,7 +245,7 @@ class BaseAutoencoder(
         if not self._wants_share:
             return resolve_latent_dim(self.latent_dim, self._has_linear_path, *X.shape)
         rows, seed = rows_of(X, weights=weights, device=options.device), rng.randint(2**31)
-        return options.checkpoint.recall(
+        return options.checkpoint.load_or_compute(
             "length",
             lambda: shortest_code(rows, self.latent_dim, self.validation_fraction, seed),
         )
@@ -269,18 +274,18 @@ class BaseAutoencoder(
     def _identity(self, X, weights):
         """What makes this call of `fit` the same as another."""
         silent = {"verbose", "callbacks", "checkpoint", "memory"}
-        parameters = {k: description(v) for k, v in self.get_params().items() if k not in silent}
+        parameters = {k: stable_repr(v) for k, v in self.get_params().items() if k not in silent}
         return {
             "estimator": type(self).__name__,
             **parameters,
-            "linear_path": description(self._has_linear_path),
+            "linear_path": stable_repr(self._has_linear_path),
             "X": digest(X),
             "sample_weight": "None" if weights is None else digest(weights),
             "torch": str(torch.__version__),
             "skae": __version__,
         }
 
-    @on_one_state
+    @on_snapshot
     def transform(self, X: Any) -> np.ndarray:
         """Encode the rows of X.
 
@@ -302,7 +307,7 @@ class BaseAutoencoder(
             Z /= self._code_scale
         return Z.astype(output_dtype(X.dtype), copy=False)
 
-    @on_one_state
+    @on_snapshot
     def inverse_transform(self, X: Any) -> np.ndarray:
         """Decode codes into rows.
 
@@ -320,7 +325,7 @@ class BaseAutoencoder(
         check_is_fitted(self)
         if is_dask(X):
             return self._lazily("inverse_transform", X, self.n_features_in_)
-        survive_fork()
+        single_thread_after_fork()
         Z = check_array(X, dtype=[np.float64, np.float32], input_name="X")
         if Z.shape[1] != self.latent_dim_:
             raise ValueError(
@@ -341,7 +346,7 @@ class BaseAutoencoder(
             in_pieces(range(chunk.start, chunk.stop), decode)
         return X_hat
 
-    @on_one_state
+    @on_snapshot
     def score_samples(self, X: Any) -> np.ndarray:
         """Return minus the reconstruction error of each row: squared, or as the loss has it.
 
@@ -361,7 +366,7 @@ class BaseAutoencoder(
             return self._lazily("score_samples", X)
         return -self._in_chunks(self._validate_rows(X, reset=False), "errors")[0]
 
-    @on_one_state
+    @on_snapshot
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the share of the variance of X that the reconstruction explains.
 
@@ -384,7 +389,7 @@ class BaseAutoencoder(
             At most 1.0. If X does not vary at all, 1.0 for a perfect reconstruction, else 0.0.
         """
         check_is_fitted(self)
-        X, weights = weighed(self._validate_rows(X, reset=False), sample_weight)
+        X, weights = apply_sample_weight(self._validate_rows(X, reset=False), sample_weight)
         weights = np.ones(X.shape[0]) if weights is None else weights
         error, total = self._in_chunks(X, "errors", "errors_of_mean") @ weights
         if total == 0:
@@ -435,16 +440,16 @@ class BaseAutoencoder(
         if method != "inverse_transform":
             _check_n_features(self, X, reset=False)
         dtype = np.dtype(np.float64) if n_columns is None else output_dtype(X.dtype)
-        return lazily(self, method, X, n_columns, dtype)
+        return lazy_result(self, method, X, n_columns, dtype)
 
     def _validate_rows(self, X, *, reset):
-        survive_fork()
-        return validated(self, X, reset=reset, in_random_order=self._draws_rows)
+        single_thread_after_fork()
+        return validate_rows(self, X, reset=reset, in_random_order=self._draws_rows)
 
     def _principal_basis(self, X, weights, n_directions, latent_dim, options, rng):
         """The rows of X and their principal directions, in the precision that codes will have."""
         # Krylov iteration has a tolerance of its own; float64 would only make it slower.
-        exact = is_exact(X.shape, n_directions) and has_float64(options.device)
+        exact = uses_full_eigenproblem(X.shape, n_directions) and has_float64(options.device)
         dtype = output_dtype(X.dtype) if exact else np.dtype("float32")
         rows = rows_of(X, weights=weights, dtype=torch_dtype(dtype), device=options.device)
         seed = rng.randint(2**31)
@@ -452,7 +457,7 @@ class BaseAutoencoder(
 
         def compute():
             basis = principal_basis(
-                counting(rows),
+                apply_weights(rows),
                 n_directions,
                 n_accurate=latent_dim,
                 generator=torch.Generator().manual_seed(seed),
@@ -460,14 +465,14 @@ class BaseAutoencoder(
             )
             return {**vars(basis), "variances": torch.from_numpy(basis.variances)}
 
-        found = options.checkpoint.recall("basis", compute)
+        found = options.checkpoint.load_or_compute("basis", compute)
         directions = found["directions"].to(options.device)
         return rows, Basis(directions, found["variances"].numpy(), found["total_variance"])
 
     def _cache_of(self, X, weights, rows, seed):
         """What fits on the same rows share: all that their bits depend on is in the key."""
         if self.memory is None:
-            return NOWHERE
+            return NO_CHECKPOINT
         key = {
             "X": digest(X),
             "sample_weight": "None" if weights is None else digest(weights),

@@ -14,7 +14,7 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
-from .._data.blocks import Blocks, in_blocks, is_dask
+from .._data.blocks import Blocks, as_blocks, is_dask
 from .._data.rows import rows_of
 from .._nn.autoencoders import LinearPathAutoencoder
 from .._nn.builders import custom_network, refuse_too_large_module
@@ -30,7 +30,7 @@ from .._nn.conv import (
 )
 from .._nn.layers import corrupted, drawn
 from .._nn.penalties import completed
-from .._runtime.execution import on_one_state
+from .._runtime.execution import on_snapshot
 from .._runtime.tensors import output_dtype
 from .._training.plain import fit_plain
 from .._training.residual import fit_linear_path
@@ -329,7 +329,7 @@ class ConvAutoencoder(BaseAutoencoder):
         """Principal directions, the linear part of the code: (latent_dim, n_features)."""
         return self.module_.directions.numpy().T
 
-    @on_one_state
+    @on_snapshot
     def inverse_transform(self, X: Any) -> np.ndarray:
         """Decode codes into pictures.
 
@@ -352,7 +352,7 @@ class ConvAutoencoder(BaseAutoencoder):
             X = np.asarray(X)
         shape = tuple(getattr(X, "shape", ()))
         flat = sp.issparse(X) or len(shape) <= 2
-        X = in_blocks(X)
+        X = as_blocks(X)
         if not flat and not is_dask(X):
             expected = self.input_shape if reset else self.input_shape_
             if expected is not None:

@@ -10,8 +10,8 @@ from sklearn.utils.metaestimators import available_if
 
 from .._nn.builders import check_one_row
 from .._pca.incremental import RunningBasis
-from .._runtime.device import accurate_device, resolve_device
-from .._runtime.execution import in_neutral_surroundings
+from .._runtime.device import float64_device, resolve_device
+from .._runtime.execution import with_neutral_settings
 from .._runtime.tensors import output_dtype, torch_dtype
 from .._training.online import AveragedNetworks, Stream
 from .._training.selection import LONGEST_NONLINEAR_CODE
@@ -38,7 +38,7 @@ class PartialFitMixin:
     """What makes batches of rows into the fitted attributes of `DenseAutoencoder`."""
 
     @available_if(_can_follow)
-    @in_neutral_surroundings
+    @with_neutral_settings
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Go on learning from a batch of rows, as `IncrementalPCA` does.
 
@@ -66,7 +66,7 @@ class PartialFitMixin:
         start = time.perf_counter()
         self._validate_params()
         check_combinations(self)
-        device = accurate_device(resolve_device(self.device))
+        device = float64_device(resolve_device(self.device))
         first = not hasattr(self, "components_")
         X = self._validate_rows(X, reset=first)
         if first and self._wants_share:

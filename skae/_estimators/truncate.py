@@ -8,14 +8,14 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from .._nn.autoencoders import VariationalAutoencoder
-from .._runtime.execution import on_one_state
+from .._runtime.execution import on_snapshot
 from .parameters import random_state_of
 
 
 class TruncateMixin:
     """`truncate`, for estimators with ``module_`` and ``_cut``."""
 
-    @on_one_state
+    @on_snapshot
     def truncate(self, latent_dim: int) -> Self:
         """Return a fitted autoencoder whose codes are the first numbers of these.
 
@@ -75,7 +75,7 @@ class SampleMixin:
     """`sample`, for estimators with ``latent_dim_``, ``mean_`` and `inverse_transform`."""
 
     @available_if(_is_variational)
-    @on_one_state
+    @on_snapshot
     def sample(
         self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
     ) -> np.ndarray:

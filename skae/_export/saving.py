@@ -27,7 +27,7 @@ from .._estimators.conv import ConvAutoencoder
 from .._estimators.dense import DenseAutoencoder
 from .._nn.autoencoders import Autoencoder, LinearPathAutoencoder, ResidualAutoencoder
 from .._nn.serialization import decoded, encoded
-from .._runtime.execution import in_neutral_surroundings
+from .._runtime.execution import with_neutral_settings
 from .._runtime.tensors import torch_dtype
 from .._version import __version__
 
@@ -64,7 +64,7 @@ you trust, whose names to read first:
     estimator = skops.io.load(path, trusted=types)"""
 
 
-@in_neutral_surroundings
+@with_neutral_settings
 def save(estimator: Any, path: str | PathLike) -> None:
     """Write a fitted autoencoder to one file, without pickle.
 
@@ -153,7 +153,7 @@ def _write(path, arrays, metadata):
             unfinished.unlink()
 
 
-@in_neutral_surroundings
+@with_neutral_settings
 def load(path: str | PathLike) -> Any:
     """Read what `save` wrote. Nothing in the file is run, now or by a later `fit`.
 

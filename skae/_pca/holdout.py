@@ -7,21 +7,21 @@ import torch
 from scipy import linalg
 
 from .._data.rows import weights_of
-from .._data.splits import FEWEST_VALIDATION_ROWS, held_out_runs
+from .._data.splits import MIN_VALIDATION_ROWS, held_out_runs
 from .._runtime.device import in_float64
 from .._runtime.tensors import (
-    cross,
-    gram_of,
-    parts_of,
+    batched_transposed_product,
+    matmul_,
     power_of_two,
-    product_of,
-    turned,
+    row_slices,
+    transposed_product,
+    weighted_gram,
     zeros_for_rows,
 )
-from .solvers import counting, principal_basis
+from .solvers import apply_weights, principal_basis
 
 
-def scores_without(rows, scores, validation, latent_dim=None):
+def scores_without_validation(rows, scores, validation, latent_dim=None):
     """The scores all rows would have, had the validation rows played no part in the basis.
 
     One step of subspace iteration on the other rows alone takes out of the basis what only the
@@ -34,23 +34,25 @@ def scores_without(rows, scores, validation, latent_dim=None):
     fitted = _inverted(scores, counts)
     if rows.shape[0] > rows.shape[1]:
         images = rows.transposed_times(fitted)
-        root = _inverse_root(cross(images, images))
+        root = _inverse_root(transposed_product(images, images))
         held = rows.times(images @ root)
     else:
         # A few at a time: images of all directions would take as much memory as the basis.
         held = zeros_for_rows(len(fitted), fitted)
         for columns, images in zip(fitted.split(256, 1), held.split(256, 1), strict=True):
             images.copy_(rows.times(rows.transposed_times(columns)))
-        root = _inverse_root(product_of(fitted, held, rows.device))  # the root of S'AA'S
-        held = turned(held, root)
-    _, axes = torch.linalg.eigh(gram_of(held, counts, rows.device))
+        root = _inverse_root(
+            batched_transposed_product(fitted, held, rows.device)
+        )  # the root of S'AA'S
+        held = matmul_(held, root)
+    _, axes = torch.linalg.eigh(weighted_gram(held, counts, rows.device))
     axes = axes.flip(1).to(root)
     if latent_dim is None:
-        return turned(held, axes)
+        return matmul_(held, axes)
     # The new directions are A'F root axes, for F the fitted scores; A times the old ones are the
     # old scores.
-    overlap = axes.T @ root @ product_of(fitted, scores, rows.device)
-    return turned(held, axes @ nearest_rotations(overlap, latent_dim).to(axes))
+    overlap = axes.T @ root @ batched_transposed_product(fitted, scores, rows.device)
+    return matmul_(held, axes @ nearest_rotations(overlap, latent_dim).to(axes))
 
 
 def nearest_rotations(overlap, latent_dim):
@@ -82,14 +84,14 @@ def _nearest_rotation(overlap):
     return torch.from_numpy(left @ right).to(overlap)
 
 
-def directions_without(rows, scores, validation):
+def directions_without_validation(rows, scores, validation):
     """The principal directions, had the validation rows played no part: the same step.
 
     They are orthonormal and close to the old ones; a direction that only the validation rows had is
     zero.
     """
     images = rows.transposed_times(_inverted(scores, _counts(rows, validation)))
-    return images @ _inverse_root(cross(images, images))
+    return images @ _inverse_root(transposed_product(images, images))
 
 
 def _counts(rows, validation):
@@ -105,8 +107,8 @@ def _inverted(scores, counts):
     They span the directions after one step of subspace iteration.
     """
     fitted, squares = zeros_for_rows(len(scores), scores), 0.0
-    unit = power_of_two(max(float(scores[part].abs().max()) for part in parts_of(scores)))
-    for part in parts_of(scores):
+    unit = power_of_two(max(float(scores[part].abs().max()) for part in row_slices(scores)))
+    for part in row_slices(scores):
         y = scores[part] / unit
         counted = y * torch.from_numpy(counts[part, None]).to(y)
         squares = squares + (counted * y).sum(dim=0)
@@ -146,7 +148,7 @@ def shortest_code(rows, share, validation_fraction, seed):
     _, validation = held_out_runs(len(rows), validation_fraction, np.random.RandomState(seed))
     generator = torch.Generator().manual_seed(seed)
     while True:
-        basis = principal_basis(counting(rows), n_directions, generator=generator)
+        basis = principal_basis(apply_weights(rows), n_directions, generator=generator)
         explained = _explained(rows, basis, validation)
         if explained[-1] >= share or n_directions == most:
             break
@@ -165,11 +167,11 @@ def shortest_code(rows, share, validation_fraction, seed):
 
 def _explained(rows, basis, validation):
     """Share of the variance that the first directions explain, for each number of them."""
-    if len(validation) < FEWEST_VALIDATION_ROWS:
+    if len(validation) < MIN_VALIDATION_ROWS:
         return np.cumsum(basis.explained_variance_ratio)
-    held = scores_without(rows, rows.times(basis.directions), validation)
+    held = scores_without_validation(rows, rows.times(basis.directions), validation)
     weights, squares = np.zeros(len(rows)), np.zeros(held.shape[1])
     weights[validation] = weights_of(rows)[validation]
-    for part in parts_of(held):
+    for part in row_slices(held):
         squares += weights[part] @ in_float64(held[part]).square().cpu().numpy()
     return np.cumsum(squares) / (weights @ rows.squared_norms() or 1.0)

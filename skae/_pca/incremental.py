@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 from .holdout import nearest_rotations
 
 # Rows that the directions take in at a time.
-ROWS_AT_ONCE = 1024
+ROWS_PER_UPDATE = 1024
 
 
 class RunningBasis:
@@ -102,7 +102,7 @@ class RunningBasis:
         return turn.double().square().T @ self.squares
 
 
-def turn_towards(old, new, latent_dim):
+def aligning_rotation(old, new, latent_dim):
     """The rotation of the first k new directions, and of the others, that is closest to the old.
 
     What networks have learnt in the old coordinates then holds as nearly as can be: the principal

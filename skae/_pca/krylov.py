@@ -8,7 +8,7 @@ from torch.nn.functional import pad
 
 from .._runtime.device import in_float64
 from .._runtime.execution import in_threads, slices_of_work
-from .._runtime.tensors import cross
+from .._runtime.tensors import transposed_product
 
 # Columns of the Krylov space that are kept side by side.
 _SLAB = 256
@@ -50,7 +50,7 @@ def krylov_vectors(rows, n_vectors, n_accurate, *, block_size, total, tol, gener
         what they have.
     generator : torch.Generator
         Draws B.
-    cache : object with `recall`
+    cache : object with `load_or_compute`
 
     Returns
     -------
@@ -111,7 +111,7 @@ class _Space:
         """Take the next block in."""
         m = len(self.T)
         self._keep(self._block)
-        found = cache.recall(f"columns from {m} by {self.block_size}", self._step)
+        found = cache.load_or_compute(f"columns from {m} by {self.block_size}", self._step)
         self.T = _bordered(self.T, in_float64(found["column"]).cpu().numpy())
         self._gram = found["gram"].cpu().numpy()
         self._previous, self._block = self._block, found["block"].to(self._rows.device)
@@ -129,12 +129,12 @@ class _Space:
         size = torch.linalg.vector_norm(following)
         # Nearly all of it is in the last two blocks: without that, one pass is as good as two.
         recent = torch.cat([self._previous, self._block], dim=1)
-        local = cross(recent, following)
+        local = transposed_product(recent, following)
         following -= recent @ local
         column = self._inside(following)
         self._subtract(column, following)
         column[len(column) - len(local) :] += local
-        gram = in_float64(cross(following, following))
+        gram = in_float64(transposed_product(following, following))
         block = self._next_block(following, size)
         return {"column": column, "block": block.contiguous(), "gram": gram}
 
@@ -244,7 +244,7 @@ def _refined(T, values, vectors):
     T, S = torch.from_numpy(T), torch.from_numpy(vectors)
     parts = slices_of_work(S.shape[1], 2 * len(T) * S.numel())
     images = torch.cat(in_threads(lambda part: T @ S[:, part], parts), dim=1)
-    values, turn = torch.linalg.eigh(cross(S, images))
+    values, turn = torch.linalg.eigh(transposed_product(S, images))
     turned = in_threads(lambda part: S @ turn[:, part], parts)
     return values.flip(0).numpy(), torch.cat(turned, dim=1).flip(1).numpy()
 
@@ -267,7 +267,7 @@ def _orthonormal(block):
     """
     spread = 1.0
     for _ in range(2):
-        values, vectors = torch.linalg.eigh(in_float64(cross(block, block)))
+        values, vectors = torch.linalg.eigh(in_float64(transposed_product(block, block)))
         kept = values > 1e-6 * values[-1]
         spread = max(spread, float((values[-1] / values[kept][0]).sqrt()))
         block = block @ (vectors[:, kept] / values[kept].sqrt()).to(block)

@@ -26,7 +26,7 @@ def rank():
     return distributed.get_rank() if n_processes() > 1 else 0
 
 
-def part_of_rank(numbers):
+def indices_of_rank(numbers):
     """The part of this process of the rows of a batch, and the weight of their mean in that of all.
 
     With these weights the gradients of the processes average to that of the batch.
@@ -37,13 +37,13 @@ def part_of_rank(numbers):
     return part, len(part) * n_processes() / len(numbers)
 
 
-def in_parallel(module):
+def data_parallel(module):
     """The module, its gradients averaged over the processes."""
     device = next(module.parameters()).device
     return DistributedDataParallel(module, device_ids=None if device.type == "cpu" else [device])
 
 
-def agreed(number, device):
+def mean_over_processes(number, device):
     """The mean of a number over the processes, so that all decide alike."""
     if n_processes() == 1:
         return number
@@ -190,19 +190,19 @@ def has_float64(device):
     return _kind_of(device).has_float64(device)
 
 
-def accurate_device(device):
+def float64_device(device):
     """The device, or the CPU where that one has no float64."""
     return device if has_float64(device) else torch.device("cpu")
 
 
-def accurate(tensor):
+def on_float64_device(tensor):
     """The tensor where float64 and solvers are to be had: on its device or on the CPU."""
-    return tensor.to(accurate_device(tensor.device))
+    return tensor.to(float64_device(tensor.device))
 
 
 def in_float64(tensor):
     """The tensor in float64, on its device or on the CPU."""
-    return accurate(tensor).double()
+    return on_float64_device(tensor).double()
 
 
 def supported_dtype(dtype, device):
@@ -234,7 +234,7 @@ def in_pieces(numbers, compute):
 
 
 @contextmanager
-def explaining_lack_of_memory(task, device):
+def explain_out_of_memory(task, device):
     """Raise MemoryError, with what helps, where a device has no room for the smallest piece."""
     try:
         yield
@@ -275,7 +275,7 @@ def _free_in_container():
         return float("inf")
 
 
-def survive_fork():
+def single_thread_after_fork():
     """In a forked process, compute in one thread.
 
     The parent's threads are not there, and GNU OpenMP would wait for them forever.

@@ -37,11 +37,11 @@ class Progress:
 
     Attributes
     ----------
-    at_most : bool
+    may_end_early : bool
         Whether the fit may end sooner than planned.
-    n_found : int
+    n_restored : int
         Epochs that a checkpoint held, of all stages so far.
-    n_made : int
+    n_new : int
         Epochs made since.
     """
 
@@ -50,28 +50,28 @@ class Progress:
         self._stages, self._present = [], None
         self._n_done, self._epoch_seconds = {}, {}
         self._fraction = 0.0
-        self.at_most = True
-        self.n_found = self.n_made = 0
+        self.may_end_early = True
+        self.n_restored = self.n_new = 0
 
-    def plan(self, stages, *, at_most):
+    def plan(self, stages, *, may_end_early):
         """Set the stages, those that are done included."""
-        self._stages, self.at_most = list(stages), at_most
+        self._stages, self.may_end_early = list(stages), may_end_early
 
-    def stage_begins(self, name, n_found):
+    def on_stage_begin(self, name, n_restored):
         """A stage begins, of which a checkpoint held some epochs."""
         self._present = name
-        self._n_done[name] = n_found
-        self.n_found += n_found
+        self._n_done[name] = n_restored
+        self.n_restored += n_restored
         self._n_made_of_stage = 0
 
-    def epoch_begins(self):
+    def on_epoch_begin(self):
         if not self._n_made_of_stage:
             self._start = self._clock()  # what came before is done once
 
-    def epoch_ends(self):
+    def on_epoch_end(self):
         self._n_done[self._present] += 1
         self._n_made_of_stage += 1
-        self.n_made += 1
+        self.n_new += 1
         seconds = (self._clock() - self._start) / self._n_made_of_stage
         self._epoch_seconds[self._present] = seconds
 

@@ -44,24 +44,24 @@ _WIDTH = 20
 class Report:
     """Silence, and what every report can be told."""
 
-    def plan(self, stages, *, at_most):
+    def plan(self, stages, *, may_end_early):
         """The stages of the fit, as far as is known by now.
 
         Parameters
         ----------
         stages : list of PlannedStage
             Those that are done included.
-        at_most : bool
+        may_end_early : bool
             Whether the fit may end sooner.
         """
 
-    def stage_begins(self, name, n_found=0):
-        """A planned stage begins, of which a checkpoint held ``n_found`` epochs."""
+    def on_stage_begin(self, name, n_restored=0):
+        """A planned stage begins, of which a checkpoint held ``n_restored`` epochs."""
 
-    def epoch_begins(self):
+    def on_epoch_begin(self):
         pass
 
-    def epoch_ends(self, epoch, best, of_pca):
+    def on_epoch_end(self, epoch, best, of_pca):
         """Take note of an epoch; true if training should end with it.
 
         Parameters
@@ -81,7 +81,7 @@ class Report:
         """The fit has ended."""
 
 
-SILENCE = Report()
+NO_REPORT = Report()
 
 
 class _Shown(Report):
@@ -99,22 +99,22 @@ class _Shown(Report):
         self._conclusion = "PCA: there were no networks to train"
         self._interrupted = False
 
-    def plan(self, stages, *, at_most):
-        self._progress.plan(stages, at_most=at_most)
+    def plan(self, stages, *, may_end_early):
+        self._progress.plan(stages, may_end_early=may_end_early)
 
-    def stage_begins(self, name, n_found=0):
-        self._progress.stage_begins(name, n_found)
+    def on_stage_begin(self, name, n_restored=0):
+        self._progress.on_stage_begin(name, n_restored)
 
-    def epoch_begins(self):
+    def on_epoch_begin(self):
         progress = self._progress
-        progress.epoch_begins()
-        if progress.n_found and not progress.n_made:
+        progress.on_epoch_begin()
+        if progress.n_restored and not progress.n_new:
             stage = progress.stage
             where = f"epoch {progress.n_done + 1} of {stage.n_epochs}, {stage.label}"
             self._say(f"resumed at {where}")
 
-    def epoch_ends(self, epoch, best, of_pca):
-        self._progress.epoch_ends()
+    def on_epoch_end(self, epoch, best, of_pca):
+        self._progress.on_epoch_end()
         self._show(epoch, best, of_pca)
 
     def conclude(self, sentence, *, interrupted=False):
@@ -138,7 +138,7 @@ class _Shown(Report):
         stream.flush()
 
     def _closing(self):
-        found = self._progress.n_found and not self._progress.n_made
+        found = self._progress.n_restored and not self._progress.n_new
         return self._conclusion + (", as the checkpoint had it" if found else "")
 
     def _where(self):
@@ -147,7 +147,7 @@ class _Shown(Report):
 
     def _time_left(self):
         left = _in_words(self._progress.seconds_left)
-        return f"at most {left}" if self._progress.at_most else left
+        return f"at most {left}" if self._progress.may_end_early else left
 
 
 class Bar(_Shown):
@@ -239,11 +239,11 @@ class Tasks(Report):
         self._estimator = estimator
         self._context = context
 
-    def epoch_begins(self):
+    def on_epoch_begin(self):
         self._task = self._context.subcontext(task_name="epoch")
         self._task.call_on_fit_task_begin(estimator=self._estimator)
 
-    def epoch_ends(self, epoch, best, of_pca):
+    def on_epoch_end(self, epoch, best, of_pca):
         return self._task.call_on_fit_task_end(estimator=self._estimator)
 
 
@@ -253,20 +253,20 @@ class Reports(Report):
     def __init__(self, reports):
         self._reports = reports
 
-    def plan(self, stages, *, at_most):
+    def plan(self, stages, *, may_end_early):
         for report in self._reports:
-            report.plan(stages, at_most=at_most)
+            report.plan(stages, may_end_early=may_end_early)
 
-    def stage_begins(self, name, n_found=0):
+    def on_stage_begin(self, name, n_restored=0):
         for report in self._reports:
-            report.stage_begins(name, n_found)
+            report.on_stage_begin(name, n_restored)
 
-    def epoch_begins(self):
+    def on_epoch_begin(self):
         for report in self._reports:
-            report.epoch_begins()
+            report.on_epoch_begin()
 
-    def epoch_ends(self, epoch, best, of_pca):
-        asked = [report.epoch_ends(epoch, best, of_pca) for report in self._reports]
+    def on_epoch_end(self, epoch, best, of_pca):
+        asked = [report.on_epoch_end(epoch, best, of_pca) for report in self._reports]
         return any(asked)
 
     def conclude(self, sentence, *, interrupted=False):
@@ -275,7 +275,7 @@ class Reports(Report):
 
 
 @contextmanager
-def report_of(verbose):
+def open_report(verbose):
     """What `verbose` asks for, closed at the end of the block."""
     report = _chosen(verbose)
     try:
@@ -288,7 +288,7 @@ def report_of(verbose):
 
 def _chosen(verbose):
     if not verbose:
-        return SILENCE
+        return NO_REPORT
     worker = _worker()
     if verbose > 1:
         return Lines(worker)

@@ -102,7 +102,7 @@ class Checkpoint:
                 unfinished.unlink()
             raise self._not_written(error) from error
 
-    def recall(self, name, compute):
+    def load_or_compute(self, name, compute):
         """What was saved under the name, else ``compute()``, which is then saved."""
         state = self.load(name)
         if state is None:
@@ -219,11 +219,11 @@ class NoCheckpoint:
     def save(self, name, state):
         pass
 
-    def recall(self, name, compute):
+    def load_or_compute(self, name, compute):
         return compute()
 
 
-NOWHERE = NoCheckpoint()
+NO_CHECKPOINT = NoCheckpoint()
 
 
 def digest(X):
@@ -239,7 +239,7 @@ def digest(X):
     return hashed.hexdigest()
 
 
-def description(value):
+def stable_repr(value):
     """A text that is the same for the same value of a parameter, in another process too."""
     if isinstance(value, torch.nn.Module):
         weights = [
@@ -249,7 +249,7 @@ def description(value):
     if hasattr(value, "__qualname__"):  # a function or a class, whose repr is an address
         return f"{value.__module__}.{value.__qualname__}"
     if isinstance(value, (list, tuple)):
-        return f"({', '.join(map(description, value))})"
+        return f"({', '.join(map(stable_repr, value))})"
     return repr(value.item() if isinstance(value, np.generic) else value)
 
 
@@ -301,7 +301,7 @@ class Cache:
         self._step = memory.cache(_with_digest, ignore=["step"])
         self._key = key
 
-    def recall(self, name, compute):
+    def load_or_compute(self, name, compute):
         """The tensors that ``compute()`` returns in a dict, or those kept under the name."""
         step = _Step(compute)
         arrays = self._kept(name, step)
