@@ -128,7 +128,7 @@ def test_a_checkpoint_of_other_data_is_refused(digits, quick, tmp_path, storage)
     quick(checkpoint=tmp_path, max_epochs=2).fit(X)
     changed = digits[0].copy()
     changed[-1, -2] += 1
-    with pytest.raises(ValueError, match="with other rows of X: one folder is one fit"):
+    with pytest.raises(ValueError, match="with other rows of X: a folder holds one fit"):
         quick(checkpoint=tmp_path, max_epochs=2).fit(storage(changed))
 
 
@@ -319,7 +319,7 @@ def test_a_disk_that_is_full_loses_nothing(folders, tmp_path):
     for n_writes in (0, 1, 2, 3):
         sentence = (
             f"checkpoint={str(folder)!r} cannot be written (No space left on device). What was "
-            f"saved there before is whole, and the same fit goes on from it"
+            f"saved there before is complete, and the same fit continues from it"
         )
         with pytest.raises(OSError, match=re.escape(sentence)) as caught:
             stopped_at(n_writes, lambda: before.fit(X))
@@ -408,7 +408,9 @@ def test_a_folder_in_use_is_refused_until_its_fit_has_died(folders, tmp_path):
     with subprocess.Popen(script, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout.readline() == "in training\n"
-            with pytest.raises(ValueError, match="is in use by another fit: one folder is one fit"):
+            with pytest.raises(
+                ValueError, match="is in use by another fit: a folder holds one fit"
+            ):
                 tiny(tmp_path).fit(X)
             assert os.path.exists(tmp_path / "basis.pt")
         finally:
@@ -418,7 +420,7 @@ def test_a_folder_in_use_is_refused_until_its_fit_has_died(folders, tmp_path):
 
 def test_a_search_is_told_to_use_a_memory(digits, tmp_path):
     search = GridSearchCV(tiny(tmp_path), {"latent_dim": [2, 3]}, error_score="raise", cv=2)
-    with pytest.raises(ValueError, match="with other rows of X: one folder is one fit") as caught:
+    with pytest.raises(ValueError, match="with other rows of X: a folder holds one fit") as caught:
         search.fit(digits[0][:160])
     assert "The fits of a search share their long steps by memory=" in str(caught.value)
     assert not re.search("[0-9a-f]{16}", str(caught.value).replace(str(tmp_path), ""))
