@@ -39,9 +39,9 @@ from .._runtime.device import (
 )
 from .._runtime.execution import device_lock, on_snapshot, with_neutral_settings
 from .._runtime.reports import (
+    CallbackReport,
     CallbackSupportMixin,
-    Reports,
-    Tasks,
+    ReportGroup,
     callback_context,
     open_report,
     with_callbacks,
@@ -192,7 +192,7 @@ class BaseAutoencoder(
             device_lock(device),
         ):
             if context is not None:
-                report = Reports([report, Tasks(self, context)])
+                report = ReportGroup([report, CallbackReport(self, context)])
             options = replace(options, report=report, interrupts=interrupts)
             self._fit_rows(X, weights, options, random_state_of(self.random_state))
             del self._previous
