@@ -146,13 +146,13 @@ def test_a_search_runs_on_the_workers(client, digits):
 
 def test_what_dask_cannot_do_is_told(digits):
     lazy = da.from_array(digits[0], chunks=(300, 64))
-    with pytest.raises(ValueError, match=r"compute_chunk_sizes\(\) finds it out"):
+    with pytest.raises(ValueError, match=r"call compute_chunk_sizes\(\) first"):
         DenseAutoencoder(2).fit(lazy[lazy[:, 3] > 2])
     for estimator in (
         DenseAutoencoder(2, linear_path=False),
         ConvAutoencoder(2, input_shape=(8, 8)),
     ):
-        with pytest.raises(ValueError, match="other networks draw rows at random"):
+        with pytest.raises(ValueError, match="other networks read rows in random order"):
             estimator.fit(lazy)
     broken = digits[0].copy()
     broken[700, 3] = np.nan

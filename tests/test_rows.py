@@ -25,7 +25,9 @@ def test_products_are_those_of_the_centred_matrix(sample, convert, monkeypatch):
     W, Q = torch.randn(150, 70, dtype=torch.float64), torch.randn(40, 70, dtype=torch.float64)
     rows = rows_of(convert(X), dtype=torch.float64)
     monkeypatch.setattr(sparse_module, "PANEL_ROWS", 20)
-    monkeypatch.setattr(sparse_module, "LEAST_PER_SUM", 8)  # of 30 non-zeros a row: several sums
+    monkeypatch.setattr(
+        sparse_module, "MIN_NONZEROS_PER_SUM", 8
+    )  # of 30 non-zeros a row: several sums
     for _ in range(2):
         np.testing.assert_allclose(rows.times(W), A @ W.numpy(), atol=1e-12)
         np.testing.assert_allclose(rows.transposed_times(Q), A.T @ Q.numpy(), atol=1e-12)

@@ -14,8 +14,9 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
-from .._data.blocks import Blocks, as_blocks, is_dask
+from .._data.blocks import Blocks
 from .._data.rows import rows_of
+from .._data.validation import as_blocks
 from .._nn.autoencoders import LinearPathAutoencoder
 from .._nn.builders import custom_network, refuse_too_large_module
 from .._nn.conv import (
@@ -353,7 +354,7 @@ class ConvAutoencoder(BaseAutoencoder):
         shape = tuple(getattr(X, "shape", ()))
         flat = sp.issparse(X) or len(shape) <= 2
         X = as_blocks(X)
-        if not flat and not is_dask(X):
+        if not flat:
             expected = self.input_shape if reset else self.input_shape_
             if expected is not None:
                 expected = positive_integers(expected, "input_shape")
