@@ -51,7 +51,7 @@ def matrices(draw):
 
 @settings(deadline=None, max_examples=60)
 @given(matrices(), st.sampled_from([np.asarray, sp.csr_matrix]))
-def test_exact_roads_capture_what_pca_captures(drawn, convert):
+def test_full_eigenproblems_capture_what_pca_captures(drawn, convert):
     X, k = drawn
     assert_as_good_as_pca(X, k, convert, 1e-6)
 
@@ -152,7 +152,7 @@ def test_krylov_lacks_half_a_thousandth_of_the_variance_at_most(
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("is_exact", [True, False])
 @pytest.mark.parametrize("shape", [(150, 90), (90, 150)])
-def test_rows_in_a_plane_leave_nothing_beyond_it(shape, is_exact, dtype, convert, monkeypatch):
+def test_rows_in_a_plane_have_no_variance_beyond_it(shape, is_exact, dtype, convert, monkeypatch):
     monkeypatch.setattr(
         solvers_module, "uses_full_eigenproblem", lambda shape, n_directions: is_exact
     )
@@ -167,7 +167,7 @@ def test_rows_in_a_plane_leave_nothing_beyond_it(shape, is_exact, dtype, convert
     assert principal_basis(rows, 12).share_beyond(7) > 0
 
 
-def test_rows_that_are_all_alike_leave_nothing():
+def test_equal_rows_have_no_variance():
     basis = principal_basis(rows_of(np.full((20, 5), 0.1)), 3)
     assert basis.share_beyond(1) == 0.0
 

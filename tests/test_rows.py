@@ -47,7 +47,7 @@ def test_a_given_mean_is_subtracted(sample):
 
 
 @pytest.mark.parametrize("convert", [np.array, sp.csr_matrix])
-def test_dense_gives_the_rows_asked_for(sample, convert):
+def test_dense_returns_the_rows_of_the_index(sample, convert):
     X = sample
     rows = rows_of(convert(X))
     picked = np.array([7, 3, 3, 39])

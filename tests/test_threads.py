@@ -19,7 +19,7 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-def test_operations_run_in_one_thread_and_the_setting_comes_back(two_threads):
+def test_operations_run_in_one_thread_and_the_setting_is_restored(two_threads):
     with single_threaded_operations():
         assert (torch.get_num_threads(), n_threads()) == (1, 2)
         with multithreaded_operations():
@@ -29,17 +29,17 @@ def test_operations_run_in_one_thread_and_the_setting_comes_back(two_threads):
 
 
 def test_matrix_products_run_in_one_thread_too(two_threads):
-    def numbers():
+    def n_threads_of_each_pool():
         lines = torch.__config__.parallel_info().splitlines()
         return {line.split()[-1] for line in lines if "get_max_threads()" in line}
 
-    before = numbers()
+    before = n_threads_of_each_pool()
     with single_threaded_operations():
-        assert numbers() == {"1"}
-        assert in_threads(lambda _: numbers(), range(4)) == [{"1"}] * 4
+        assert n_threads_of_each_pool() == {"1"}
+        assert in_threads(lambda _: n_threads_of_each_pool(), range(4)) == [{"1"}] * 4
         with multithreaded_operations():
-            assert numbers() == {"2"}
-    assert numbers() == before
+            assert n_threads_of_each_pool() == {"2"}
+    assert n_threads_of_each_pool() == before
 
 
 def test_other_threads_keep_their_setting(two_threads):

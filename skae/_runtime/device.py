@@ -72,7 +72,7 @@ def resolve_device(device):
         resolved = torch.device(device)
     except RuntimeError:
         raise ValueError(
-            f"device={device!r} must be 'auto' or a device that PyTorch knows, such as 'cpu', "
+            f"device={device!r} must be 'auto' or a device that PyTorch supports, such as 'cpu', "
             f"'cuda' or 'cuda:1'."
         ) from None
     kind = resolved.type.upper()
