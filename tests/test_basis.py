@@ -10,7 +10,7 @@ from skae import DenseAutoencoder
 from skae._data.rows import rows_of
 from skae._pca import solvers as solvers_module
 from skae._pca.solvers import principal_basis
-from skae._runtime.execution import one_thread_each
+from skae._runtime.execution import single_threaded_operations
 
 
 def captured(A, directions):
@@ -51,7 +51,7 @@ def matrices(draw):
 
 @settings(deadline=None, max_examples=60)
 @given(matrices(), st.sampled_from([np.asarray, sp.csr_matrix]))
-def test_exact_roads_capture_what_pca_captures(drawn, convert):
+def test_full_eigenproblems_capture_what_pca_captures(drawn, convert):
     X, k = drawn
     assert_as_good_as_pca(X, k, convert, 1e-6)
 
@@ -61,7 +61,7 @@ def test_exact_roads_capture_what_pca_captures(drawn, convert):
 def test_krylov_captures_what_pca_captures(drawn, convert):
     X, k = drawn
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(solvers_module, "is_exact", lambda shape, n_directions: False)
+        patch.setattr(solvers_module, "uses_full_eigenproblem", lambda shape, n_directions: False)
         patch.setattr(solvers_module, "_BLOCK_SIZE", 3)
         assert_as_good_as_pca(X, k, convert, 1e-3)
 
@@ -94,7 +94,7 @@ def test_krylov_on_real_bigrams_is_exact_pca(bigrams):
     rows = rows_of(X)
     exact = principal_basis(rows, 50)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(solvers_module, "is_exact", lambda shape, n_directions: False)
+        patch.setattr(solvers_module, "uses_full_eigenproblem", lambda shape, n_directions: False)
         krylov = principal_basis(rows, 50, generator=torch.Generator().manual_seed(0))
     assert krylov.variances.sum() >= 0.999 * exact.variances.sum()
     overlap = (krylov.directions.T @ exact.directions).diagonal()[:20]
@@ -132,7 +132,7 @@ SPECTRA = {
 def test_krylov_lacks_half_a_thousandth_of_the_variance_at_most(
     shape, spectrum, n_directions, monkeypatch
 ):
-    monkeypatch.setattr(solvers_module, "is_exact", lambda shape, n_directions: False)
+    monkeypatch.setattr(solvers_module, "uses_full_eigenproblem", lambda shape, n_directions: False)
     rng = np.random.default_rng(0)
     scales = SPECTRA[spectrum](np.arange(600))
     left, right = (np.linalg.qr(rng.normal(size=(side, 600)))[0] for side in shape)
@@ -152,8 +152,10 @@ def test_krylov_lacks_half_a_thousandth_of_the_variance_at_most(
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("is_exact", [True, False])
 @pytest.mark.parametrize("shape", [(150, 90), (90, 150)])
-def test_rows_in_a_plane_leave_nothing_beyond_it(shape, is_exact, dtype, convert, monkeypatch):
-    monkeypatch.setattr(solvers_module, "is_exact", lambda shape, n_directions: is_exact)
+def test_rows_in_a_plane_have_no_variance_beyond_it(shape, is_exact, dtype, convert, monkeypatch):
+    monkeypatch.setattr(
+        solvers_module, "uses_full_eigenproblem", lambda shape, n_directions: is_exact
+    )
     rng = np.random.default_rng(0)
     plane = rng.normal(size=(shape[0], 7)) @ rng.normal(size=(7, shape[1])) + 2
     rows = rows_of(convert(plane.astype(dtype)), dtype=torch.from_numpy(plane.astype(dtype)).dtype)
@@ -165,7 +167,7 @@ def test_rows_in_a_plane_leave_nothing_beyond_it(shape, is_exact, dtype, convert
     assert principal_basis(rows, 12).share_beyond(7) > 0
 
 
-def test_rows_that_are_all_alike_leave_nothing():
+def test_equal_rows_have_no_variance():
     basis = principal_basis(rows_of(np.full((20, 5), 0.1)), 3)
     assert basis.share_beyond(1) == 0.0
 
@@ -176,14 +178,16 @@ def test_bits_do_not_depend_on_the_number_of_threads(kind, monkeypatch):
     monkeypatch.setattr("skae._runtime.execution._WORK_OF_PART", 1e5)
     monkeypatch.setattr("skae._data.sparse._ENTRIES_OF_PART", 5000)
     monkeypatch.setattr("skae._data.sparse.PANEL_ROWS", 100)
-    monkeypatch.setattr(solvers_module, "is_exact", lambda shape, n: kind == "dense, covariance")
+    monkeypatch.setattr(
+        solvers_module, "uses_full_eigenproblem", lambda shape, n: kind == "dense, covariance"
+    )
     X = np.random.default_rng(0).normal(size=(500, 400)).astype(np.float32)
     X = sp.csr_matrix(X * (X > 0.5)) if kind == "sparse" else X
     before, found = torch.get_num_threads(), []
     try:
         for n_threads in (1, 2, 3):
             torch.set_num_threads(n_threads)
-            with one_thread_each():
+            with single_threaded_operations():
                 rows = rows_of(X)
                 basis = principal_basis(rows, 20, generator=torch.Generator().manual_seed(0))
                 scores = rows.times(basis.directions)

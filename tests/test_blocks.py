@@ -1,4 +1,6 @@
-"""Rows in blocks, files and stores of other kinds, as one X."""
+"""Rows in blocks, files, HDF5 datasets and zarr arrays, used as one X."""
+
+import zlib
 
 import h5py
 import numpy as np
@@ -6,8 +8,9 @@ import pytest
 import scipy.sparse as sp
 import zarr
 
-from skae import ConvAutoencoder, DenseAutoencoder, RowBlocks
-from skae._data.blocks import Store
+from skae import ConvAutoencoder, DenseAutoencoder, RowBlocks, load, save
+from skae._data import validation as validation_module
+from skae._data.blocks import ArrayAdapter, Blocks
 from skae._pca import solvers as solvers_module
 
 BRIEF = {"max_epochs": 4, "random_state": 0}
@@ -58,7 +61,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_blocks_give_what_the_whole_gives(kind, tmp_path, digits):
+def test_blocks_give_the_same_results_as_one_array(kind, tmp_path, digits):
     X, X_test, _, _ = digits
     blocks = KINDS[kind](X, tmp_path)
     weights = np.random.RandomState(0).uniform(0.5, 2, len(X))
@@ -75,7 +78,7 @@ def test_blocks_give_what_the_whole_gives(kind, tmp_path, digits):
 
 
 @pytest.mark.parametrize("kind", ["arrays", "sparse", ".npy", "HDF5", "zarr"])
-def test_networks_on_the_rows_draw_from_blocks(kind, tmp_path, digits):
+def test_networks_on_the_rows_are_trained_from_blocks(kind, tmp_path, digits):
     X, X_test = digits[0][:600], digits[1]
     blocks = KINDS[kind](X, tmp_path)
     brief = {"max_epochs": 2, "random_state": 0}
@@ -86,7 +89,7 @@ def test_networks_on_the_rows_draw_from_blocks(kind, tmp_path, digits):
         assert autoencoder.fit(blocks).score(X_test) == pytest.approx(expected, abs=0.01)
 
 
-def test_pictures_in_a_store_keep_their_shape(tmp_path, digits):
+def test_images_in_a_dataset_keep_their_shape(tmp_path, digits):
     images = digits[0].reshape(-1, 8, 8)
     with h5py.File(tmp_path / "images.h5", "w") as file:
         dataset = file.create_dataset("images", data=images, chunks=(64, 8, 8))
@@ -96,9 +99,9 @@ def test_pictures_in_a_store_keep_their_shape(tmp_path, digits):
     assert autoencoder.inverse_transform(codes[:3]).shape == (3, 8, 8)
 
 
-@pytest.mark.parametrize("road", ["eigenproblem", "Krylov"])
-def test_wide_sparse_blocks_are_never_dense_whole(road, bigrams, monkeypatch):
-    if road == "Krylov":
+@pytest.mark.parametrize("solver", ["eigenproblem", "Krylov"])
+def test_wide_sparse_blocks_are_never_made_dense_whole(solver, bigrams, monkeypatch):
+    if solver == "Krylov":
         monkeypatch.setattr(solvers_module, "_EXACT_SIDE", 16)
     X = bigrams[0]
     blocks = RowBlocks(halves(X))
@@ -114,19 +117,17 @@ def test_wide_sparse_blocks_are_never_dense_whole(road, bigrams, monkeypatch):
     np.testing.assert_allclose(codes, autoencoder.transform(X), rtol=1e-4, atol=1e-5)
 
 
-def test_rows_are_taken_in_the_order_asked_for(digits):
+def test_rows_are_returned_in_the_order_of_the_indices(digits):
     X = digits[0]
-    chosen = np.array([900, 3, 499, 500, 3])
+    indices = np.array([900, 3, 499, 500, 3])
     for blocks in (RowBlocks(halves(X)), RowBlocks(halves(sp.csr_matrix(X)))):
-        for index in (chosen, slice(490, 510), slice(0, 0), chosen[:0]):
-            taken = blocks[index]
-            np.testing.assert_array_equal(
-                taken.toarray() if sp.issparse(taken) else taken, X[index]
-            )
-    np.testing.assert_array_equal(Store(X)[chosen], X[chosen])
+        for index in (indices, slice(490, 510), slice(0, 0), indices[:0]):
+            rows = blocks[index]
+            np.testing.assert_array_equal(rows.toarray() if sp.issparse(rows) else rows, X[index])
+    np.testing.assert_array_equal(ArrayAdapter(X)[indices], X[indices])
 
 
-def test_a_checkpoint_knows_rows_in_blocks(tmp_path, digits):
+def test_a_checkpoint_identifies_rows_in_blocks(tmp_path, digits):
     X = digits[0]
     autoencoder = DenseAutoencoder(4, checkpoint=str(tmp_path), hidden_layer_sizes=(16,), **BRIEF)
     codes = autoencoder.fit(RowBlocks(halves(X))).transform(X)
@@ -136,7 +137,7 @@ def test_a_checkpoint_knows_rows_in_blocks(tmp_path, digits):
         autoencoder.fit(RowBlocks(halves(X + 1)))
 
 
-def test_blocks_that_are_no_x_are_refused(digits):
+def test_invalid_blocks_are_refused(digits):
     X = digits[0]
     with pytest.raises(ValueError, match="one block of rows or more"):
         RowBlocks([])
@@ -156,3 +157,54 @@ def test_blocks_that_are_no_x_are_refused(digits):
         DenseAutoencoder(2).fit(RowBlocks([X]), sample_weight=np.arange(len(X)))
     with pytest.raises(ValueError, match="loss='poisson' needs non-negative X"):
         DenseAutoencoder(2, linear_path=False, loss="poisson").fit(RowBlocks(halves(X - 1)))
+
+
+class Compressed:
+    """Compressed rows: a kind of storage that skae does not support."""
+
+    def __init__(self, X, n_rows):
+        self.shape, self.dtype = X.shape, X.dtype
+        self.starts = list(range(0, len(X), n_rows))
+        self.chunks_ = [zlib.compress(X[start : start + n_rows].tobytes()) for start in self.starts]
+
+
+class CompressedBlocks(Blocks):
+    """All that skae needs for one more kind of storage."""
+
+    is_sparse = False
+
+    def __init__(self, X):
+        self.X, self.shape, self.dtype = X, X.shape, X.dtype
+        stops = [*X.starts[1:], len(self)]
+        self.row_slices = [slice(*ends) for ends in zip(X.starts, stops, strict=True)]
+
+    def __getitem__(self, index):
+        return np.concatenate(list(self.each(lambda block: block, [()] * len(self.row_slices))))[
+            index
+        ]
+
+    def each(self, function, arguments):
+        for chunk, args in zip(self.X.chunks_, arguments, strict=True):
+            block = np.frombuffer(zlib.decompress(chunk), self.dtype).reshape(-1, self.shape[1])
+            yield function(block, *args)
+
+    def total(self, function, arguments):
+        return sum(self.each(function, arguments))
+
+
+@pytest.mark.parametrize("linear_path", [True, False])
+def test_a_kind_of_storage_is_one_class_and_one_line(linear_path, digits, tmp_path, monkeypatch):
+    line = (lambda X: isinstance(X, Compressed), CompressedBlocks)
+    monkeypatch.setattr(validation_module, "BLOCK_KINDS", [*validation_module.BLOCK_KINDS, line])
+    X, X_test, _, _ = digits
+    parameters = {"linear_path": linear_path, "hidden_layer_sizes": (16,), "whiten": True, **BRIEF}
+    whole = DenseAutoencoder(4, **parameters).fit(X)
+    ours = DenseAutoencoder(4, **parameters).fit(Compressed(X, 300))
+    assert ours.score(X_test) == pytest.approx(whole.score(X_test), abs=0.01)
+    codes = ours.transform(X_test)
+    save(ours, tmp_path / "ours.skae")
+    loaded = load(tmp_path / "ours.skae")
+    np.testing.assert_array_equal(loaded.transform(X_test), codes)
+    compressed = Compressed(X_test, 50)
+    np.testing.assert_allclose(loaded.transform(compressed), codes, rtol=1e-5, atol=1e-5)
+    assert loaded.score(compressed) == pytest.approx(ours.score(X_test), abs=1e-6)

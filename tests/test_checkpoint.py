@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV
 from torch import nn
 
 from skae import ConvAutoencoder, DenseAutoencoder
-from skae._runtime.storage import description
+from skae._runtime.storage import stable_repr
 
 # Kills itself, as the system would, at a given write to the checkpoint: before it, in the middle
 # of it, or after it.
@@ -71,7 +71,7 @@ def fit_apart(kind, folder, codes, last_write=-1, moment="before"):
         ("conv", [(4, "after")]),
     ],
 )
-def test_a_fit_killed_again_and_again_ends_with_the_same_codes(kind, deaths, tmp_path):
+def test_a_fit_killed_repeatedly_ends_with_the_same_codes(kind, deaths, tmp_path):
     done = fit_apart(kind, "", tmp_path / "undisturbed.npy")
     assert done.returncode == 0, done.stderr
     folder, codes = tmp_path / "checkpoint", tmp_path / "codes.npy"
@@ -84,7 +84,7 @@ def test_a_fit_killed_again_and_again_ends_with_the_same_codes(kind, deaths, tmp
     assert codes.read_bytes() == (tmp_path / "undisturbed.npy").read_bytes()
 
 
-def test_a_fit_that_had_ended_is_found(digits, quick, tmp_path, monkeypatch):
+def test_a_finished_fit_is_restored(digits, quick, tmp_path, monkeypatch):
     codes = quick(checkpoint=tmp_path).fit_transform(digits[0])
     monkeypatch.setattr(
         "skae._training.trainer._attempt", lambda *args: pytest.fail("trained again")
@@ -100,7 +100,7 @@ def test_a_checkpoint_changes_no_bit(digits, quick, tmp_path):
     np.testing.assert_array_equal(quick(checkpoint=tmp_path).fit_transform(digits[0]), without)
 
 
-def test_early_stopping_survives(digits, quick, tmp_path):
+def test_early_stopping_is_restored(digits, quick, tmp_path):
     settings = {"linear_path": False, "max_epochs": 60, "learning_rate": 0.1, "n_iter_no_change": 3}
     plain = quick(**settings).fit(digits[0])
     assert plain.n_iter_ < 60
@@ -111,13 +111,13 @@ def test_early_stopping_survives(digits, quick, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "sentence"),
     [({"latent_dim": 5}, "latent_dim=4 instead of latent_dim=5"), ({"tol": 0.1}, "tol=0.0001")],
 )
-def test_a_checkpoint_of_other_parameters_is_refused(digits, quick, tmp_path, change, told):
+def test_a_checkpoint_of_other_parameters_is_refused(digits, quick, tmp_path, change, sentence):
     quick(checkpoint=tmp_path).fit(digits[0])
     other = quick(checkpoint=tmp_path).set_params(**change)
-    with pytest.raises(ValueError, match=f"belongs to another fit, with {told}"):
+    with pytest.raises(ValueError, match=f"belongs to another fit, with {sentence}"):
         other.fit(digits[0])
     assert not hasattr(other, "latent_dim_")
 
@@ -128,7 +128,7 @@ def test_a_checkpoint_of_other_data_is_refused(digits, quick, tmp_path, storage)
     quick(checkpoint=tmp_path, max_epochs=2).fit(X)
     changed = digits[0].copy()
     changed[-1, -2] += 1
-    with pytest.raises(ValueError, match="with other rows of X: one folder is one fit"):
+    with pytest.raises(ValueError, match="with other rows of X: a folder holds one fit"):
         quick(checkpoint=tmp_path, max_epochs=2).fit(storage(changed))
 
 
@@ -144,7 +144,7 @@ def wide(n_inputs, n_outputs):
     return nn.Sequential(nn.Linear(n_inputs, 32), nn.BatchNorm1d(32), nn.Linear(32, n_outputs))
 
 
-def test_a_checkpoint_knows_ones_own_networks(digits, quick, tmp_path):
+def test_a_checkpoint_identifies_custom_networks(digits, quick, tmp_path):
     quick(encoder=wide, checkpoint=tmp_path / "function").fit(digits[0])
     quick(encoder=wide, checkpoint=tmp_path / "function").fit(digits[0])
     module = wide(64, 4)
@@ -156,9 +156,9 @@ def test_a_checkpoint_knows_ones_own_networks(digits, quick, tmp_path):
         quick(encoder=module, checkpoint=tmp_path / "module").fit(digits[0])
 
 
-def test_what_a_checkpoint_remembers_of_a_function_is_its_name():
-    assert description(wide).endswith("test_checkpoint.wide")
-    assert description(8) == "8"
+def test_functions_are_identified_by_their_name():
+    assert stable_repr(wide).endswith("test_checkpoint.wide")
+    assert stable_repr(8) == "8"
 
 
 def test_a_checkpoint_needs_an_integer_random_state(digits, tmp_path):
@@ -233,7 +233,7 @@ def sentence_or_codes(folder, X):
 
 
 @pytest.mark.parametrize("state", ["stopped", "ended"])
-def test_damaged_files_give_a_sentence_or_the_same_codes(state, folders, tmp_path):
+def test_damaged_files_raise_or_give_the_same_codes(state, folders, tmp_path):
     X, codes, root = folders
     folder, n_sentences, n_same = tmp_path / "folder", 0, 0
     for path in sorted((root / state).glob("*.pt")):
@@ -242,20 +242,20 @@ def test_damaged_files_give_a_sentence_or_the_same_codes(state, folders, tmp_pat
             (folder / path.name).unlink()
             if content is not None:
                 (folder / path.name).write_bytes(content)
-            told = sentence_or_codes(folder, X)
-            if isinstance(told, str):
+            result = sentence_or_codes(folder, X)
+            if isinstance(result, str):
                 n_sentences += 1
-                assert f"checkpoint={str(folder)!r} cannot be read: {path.name!r} " in told
-                assert "Delete the folder to start the fit anew" in told
+                assert f"checkpoint={str(folder)!r} cannot be read: {path.name!r} " in result
+                assert "Delete the folder to start the fit anew" in result
             else:
                 n_same += 1
-                np.testing.assert_array_equal(told, codes)
+                np.testing.assert_array_equal(result, codes)
             shutil.rmtree(folder)
     assert n_sentences > 100
     assert n_same > 0
 
 
-def test_best_weights_that_are_lost_or_old_give_a_sentence(digits, tmp_path):
+def test_missing_or_old_best_weights_raise(digits, tmp_path):
     X, best = digits[0][:160], "training-best.pt"
     now, earlier = tmp_path / "now", tmp_path / "earlier"
     for folder, n_writes in ((now, 5), (earlier, 3)):  # the identity, two files for each epoch
@@ -269,7 +269,7 @@ def test_best_weights_that_are_lost_or_old_give_a_sentence(digits, tmp_path):
         tiny(now, linear_path=False).fit(X)
 
 
-def test_a_file_of_another_fit_is_not_taken(folders, tmp_path):
+def test_a_file_of_another_fit_raises(folders, tmp_path):
     X, _, root = folders
     shutil.copytree(root / "ended", tmp_path / "mixed")
     tiny(tmp_path / "other").fit(X[::-1])
@@ -310,7 +310,7 @@ def test_numpy_scalars_are_the_same_parameters(folders, tmp_path):
     np.testing.assert_array_equal(same.fit_transform(X), codes)
 
 
-def test_a_disk_that_is_full_loses_nothing(folders, tmp_path):
+def test_a_full_disk_loses_nothing(folders, tmp_path):
     X, codes, _ = folders
     folder = tmp_path / "folder"
     before = tiny(None).fit(X[:80])
@@ -319,7 +319,7 @@ def test_a_disk_that_is_full_loses_nothing(folders, tmp_path):
     for n_writes in (0, 1, 2, 3):
         sentence = (
             f"checkpoint={str(folder)!r} cannot be written (No space left on device). What was "
-            f"saved there before is whole, and the same fit goes on from it"
+            f"saved there before is complete, and the same fit continues from it"
         )
         with pytest.raises(OSError, match=re.escape(sentence)) as caught:
             stopped_at(n_writes, lambda: before.fit(X))
@@ -329,7 +329,7 @@ def test_a_disk_that_is_full_loses_nothing(folders, tmp_path):
     np.testing.assert_array_equal(tiny(folder).fit_transform(X), codes)
 
 
-# No file may grow beyond a limit, which torch meets in the middle of its writing.
+# No file may grow beyond a limit, which torch reaches in the middle of its writing.
 LIMITED = """
 import resource, sys
 import numpy as np
@@ -350,7 +350,7 @@ except OSError as error:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such limits")
-def test_a_write_that_fails_in_the_middle_gives_a_sentence(tmp_path):
+def test_a_write_that_fails_in_the_middle_raises(tmp_path):
     script = [sys.executable, "-W", "ignore", "-c", LIMITED, str(tmp_path), "5000"]
     done = subprocess.run(script, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -359,18 +359,18 @@ def test_a_write_that_fails_in_the_middle_gives_a_sentence(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["basis.unfinished", "basis.pt", "fit.lock"])
-def test_a_folder_in_the_way_of_a_file_gives_a_sentence(name, folders, tmp_path):
+def test_a_folder_with_the_name_of_a_file_raises(name, folders, tmp_path):
     X, codes, _ = folders
     (tmp_path / name).mkdir()
     with pytest.raises((OSError, ValueError), match=r"checkpoint='.*' cannot be (written|read)"):
         tiny(tmp_path).fit(X)
     (tmp_path / name).rmdir()
     if name == "basis.pt":
-        shutil.rmtree(tmp_path)  # as the sentence says
+        shutil.rmtree(tmp_path)  # as the message recommends
     np.testing.assert_array_equal(tiny(tmp_path).fit_transform(X), codes)
 
 
-def test_a_folder_within_a_file_gives_a_sentence(digits, tmp_path):
+def test_a_folder_inside_a_file_raises(digits, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"checkpoint='.*folder' cannot be written \(Not a directory"):
         tiny(tmp_path / "file" / "folder").fit(digits[0][:160])
@@ -383,7 +383,7 @@ def test_a_folder_needs_a_name(digits, tmp_path, monkeypatch):
     assert not any(tmp_path.iterdir())
 
 
-# Fits, and says so at its first epoch; there it waits to be killed.
+# Fits, prints a line at its first epoch, and then waits to be killed.
 WAITING = """
 import sys, time
 from sklearn.datasets import load_digits
@@ -408,7 +408,9 @@ def test_a_folder_in_use_is_refused_until_its_fit_has_died(folders, tmp_path):
     with subprocess.Popen(script, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout.readline() == "in training\n"
-            with pytest.raises(ValueError, match="is in use by another fit: one folder is one fit"):
+            with pytest.raises(
+                ValueError, match="is in use by another fit: a folder holds one fit"
+            ):
                 tiny(tmp_path).fit(X)
             assert os.path.exists(tmp_path / "basis.pt")
         finally:
@@ -416,9 +418,9 @@ def test_a_folder_in_use_is_refused_until_its_fit_has_died(folders, tmp_path):
     np.testing.assert_array_equal(tiny(tmp_path).fit_transform(X), codes)
 
 
-def test_a_search_is_told_to_use_a_memory(digits, tmp_path):
+def test_a_search_with_a_checkpoint_is_referred_to_memory(digits, tmp_path):
     search = GridSearchCV(tiny(tmp_path), {"latent_dim": [2, 3]}, error_score="raise", cv=2)
-    with pytest.raises(ValueError, match="with other rows of X: one folder is one fit") as caught:
+    with pytest.raises(ValueError, match="with other rows of X: a folder holds one fit") as caught:
         search.fit(digits[0][:160])
     assert "The fits of a search share their long steps by memory=" in str(caught.value)
     assert not re.search("[0-9a-f]{16}", str(caught.value).replace(str(tmp_path), ""))

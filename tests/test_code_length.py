@@ -16,7 +16,7 @@ def test_a_share_gives_the_shortest_code_that_reaches_it(digits, quick):
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9])
-def test_the_count_is_that_of_pca_on_rows_it_has_not_seen(share):
+def test_the_length_is_that_of_pca_on_validation_rows(share):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(3000, 40)) * 0.85 ** np.arange(40)
     _, validation = held_out_runs(3000, 0.2, np.random.RandomState(0))
@@ -39,7 +39,7 @@ def test_wide_sparse_rows_have_a_shortest_code_too(bigrams):
     assert longer.transform(X).shape == (X.shape[0], longer.latent_dim_)
 
 
-def test_a_share_beyond_reach_is_told(bigrams):
+def test_a_share_out_of_reach_warns(bigrams):
     X = bigrams[0][:120]
     with pytest.warns(UserWarning, match=r"latent_dim=0.999 is out of reach: all 120 .* explain"):
         autoencoder = DenseAutoencoder(0.999, hidden_layer_sizes=(), random_state=0).fit(X)
@@ -54,6 +54,6 @@ def test_convolutions_take_a_share_as_well(digits):
     assert autoencoder.transform(images).shape == (400, linear.latent_dim_)
 
 
-def test_a_stream_cannot_know_a_share(digits, quick):
+def test_partial_fit_refuses_a_share(digits, quick):
     with pytest.raises(ValueError, match=r"latent_dim=0.9 must be an integer for partial_fit"):
         quick(0.9).partial_fit(digits[0])

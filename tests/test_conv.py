@@ -305,7 +305,7 @@ def test_a_fit_that_fails_leaves_the_estimator_as_it_was(images, small):
     ],
 )
 @pytest.mark.filterwarnings("ignore:X is read as signals of length 64")
-def test_wrong_parameters_get_a_sentence(digits, small, parameters, sentence):
+def test_invalid_parameters_raise(digits, small, parameters, sentence):
     with pytest.raises(ValueError, match=sentence):
         small(**parameters).fit(digits[0][:30])
 

@@ -39,7 +39,7 @@ def sparse_blocks(X, n_rows):
 
 @pytest.mark.parametrize("blocks", ["dense", "sparse", "columns"])
 @pytest.mark.parametrize("parameters", [{"hidden_layer_sizes": ()}, BRIEF])
-def test_dask_arrays_give_what_the_whole_gives(blocks, parameters, digits):
+def test_dask_arrays_give_the_same_results_as_arrays(blocks, parameters, digits):
     X, X_test, _, _ = digits
     lazy = sparse_blocks(X, 300) if blocks == "sparse" else da.from_array(X, chunks=(300, 64))
     if blocks == "columns":
@@ -61,9 +61,9 @@ def test_dask_arrays_give_what_the_whole_gives(blocks, parameters, digits):
     assert ours.score(lazy) == pytest.approx(ours.score(X), abs=1e-6)
 
 
-@pytest.mark.parametrize("road", ["eigenproblem", "Krylov"])
-def test_wide_sparse_blocks_stay_sparse(road, bigrams, monkeypatch):
-    if road == "Krylov":
+@pytest.mark.parametrize("solver", ["eigenproblem", "Krylov"])
+def test_wide_sparse_blocks_stay_sparse(solver, bigrams, monkeypatch):
+    if solver == "Krylov":
         monkeypatch.setattr(solvers_module, "_EXACT_SIDE", 16)
     X, X_test, _, _ = bigrams
     linear = DenseAutoencoder(4, hidden_layer_sizes=(), random_state=0)
@@ -144,15 +144,15 @@ def test_a_search_runs_on_the_workers(client, digits):
     assert search.best_params_ == {"latent_dim": 8}
 
 
-def test_what_dask_cannot_do_is_told(digits):
+def test_unsupported_uses_of_dask_raise(digits):
     lazy = da.from_array(digits[0], chunks=(300, 64))
-    with pytest.raises(ValueError, match=r"compute_chunk_sizes\(\) finds it out"):
+    with pytest.raises(ValueError, match=r"call compute_chunk_sizes\(\) first"):
         DenseAutoencoder(2).fit(lazy[lazy[:, 3] > 2])
     for estimator in (
         DenseAutoencoder(2, linear_path=False),
         ConvAutoencoder(2, input_shape=(8, 8)),
     ):
-        with pytest.raises(ValueError, match="other networks draw rows at random"):
+        with pytest.raises(ValueError, match="other networks read rows in random order"):
             estimator.fit(lazy)
     broken = digits[0].copy()
     broken[700, 3] = np.nan

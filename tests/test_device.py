@@ -40,21 +40,21 @@ def brief(**parameters):
 
 
 @pytest.mark.parametrize("device", ["mps", "xpu", "meta", "cuda:99"])
-def test_a_device_that_is_not_there_gets_a_sentence(digits, device):
+def test_a_missing_device_raises(digits, device):
     if getattr(torch, device, torch.cuda).is_available() and device != "cuda:99":
         pytest.skip("it is there")
     with pytest.raises(ValueError, match=rf"device='{device}' (needs an? .* only 'cpu'|must be)"):
         brief(device=device).fit(digits[0])
 
 
-def test_float64_stays_where_a_device_has_it(monkeypatch):
+def test_float64_stays_on_a_device_that_supports_it(monkeypatch):
     tensor = torch.ones(3)
-    assert device_module.accurate(tensor) is tensor
+    assert device_module.on_float64_device(tensor) is tensor
     assert device_module.in_float64(tensor).dtype == torch.float64
     without = replace(device_module._KINDS["cpu"], has_float64=lambda device: False)
     monkeypatch.setitem(device_module._KINDS, "mps", without)
     mps, cpu = torch.device("mps"), torch.device("cpu")
-    assert device_module.accurate_device(mps) == cpu
+    assert device_module.float64_device(mps) == cpu
     assert device_module.supported_dtype(torch.float64, mps) == torch.float32
     assert device_module.supported_dtype(torch.float64, cpu) == torch.float64
 
@@ -88,7 +88,7 @@ class WithoutFloat64(TorchDispatchMode):
 
 @gpu
 @pytest.mark.parametrize("how", ["exact", "gram", "krylov", "sparse", "plain", "pictures"])
-def test_a_device_without_float64_is_never_given_any(digits, how, monkeypatch):
+def test_a_device_without_float64_never_gets_float64(digits, how, monkeypatch):
     from skae._pca import solvers as solvers_module
 
     without = replace(device_module._KINDS["cuda"], has_float64=lambda device: False)
@@ -121,7 +121,7 @@ def test_a_device_without_float64_is_never_given_any(digits, how, monkeypatch):
     ],
 )
 @pytest.mark.parametrize("kind", ["dense", "sparse", "wide", "wide sparse", "weighted", "blocks"])
-def test_scores_that_a_device_has_no_room_for_wait_on_the_cpu(
+def test_scores_too_large_for_a_device_stay_on_the_cpu(
     digits, kind, parameters, monkeypatch, tmp_path
 ):
     parameters = {**parameters, "device": "cuda"}
@@ -148,7 +148,7 @@ def test_scores_that_a_device_has_no_room_for_wait_on_the_cpu(
 
 
 @gpu
-def test_batches_that_a_device_has_no_room_for_wait_on_the_cpu(digits, monkeypatch):
+def test_batches_too_large_for_a_device_stay_on_the_cpu(digits, monkeypatch):
     monkeypatch.setattr(tensors_module, "_LARGE", 2**8)
     monkeypatch.setattr(tensors_module, "_SHARE_OF_DEVICE", 0.0)
     model = brief(device="cuda")
@@ -158,7 +158,7 @@ def test_batches_that_a_device_has_no_room_for_wait_on_the_cpu(digits, monkeypat
 
 
 @gpu
-def test_a_device_with_room_keeps_large_scores(monkeypatch):
+def test_large_scores_stay_on_a_device_with_enough_memory(monkeypatch):
     monkeypatch.setattr(tensors_module, "_LARGE", 2**8)
     like = torch.ones(1, 4, device="cuda")
     assert tensors_module.zeros_for_rows(1000, like).is_cuda
@@ -177,7 +177,7 @@ def needing_room(function, most, count):
     return limited
 
 
-def test_rows_are_encoded_in_pieces_for_which_there_is_room(digits, monkeypatch):
+def test_rows_are_encoded_in_pieces_that_fit(digits, monkeypatch):
     model = brief().fit(digits[0])
     X = digits[1]
     Z, X_hat, scores = model.transform(X), None, model.score_samples(X)
@@ -193,7 +193,7 @@ def test_rows_are_encoded_in_pieces_for_which_there_is_room(digits, monkeypatch)
 
 @pytest.mark.filterwarnings("ignore:The device has no room for a batch")
 @pytest.mark.parametrize("step", ["training", "validation"])
-def test_steps_take_parts_for_which_there_is_room(digits, step, monkeypatch):
+def test_steps_use_parts_of_a_batch_that_fit(digits, step, monkeypatch):
     expected = brief().fit(digits[0])
     parts = []
 
@@ -208,24 +208,24 @@ def test_steps_take_parts_for_which_there_is_room(digits, step, monkeypatch):
     assert model.score(digits[1]) == pytest.approx(expected.score(digits[1]), abs=1e-3)
 
 
-def test_batches_are_fetched_in_pieces_for_which_there_is_room(digits, monkeypatch):
+def test_batches_are_loaded_in_pieces_that_fit(digits, monkeypatch):
     expected = brief().fit(digits[0]).transform(digits[1])
-    row_set, asked = selection_module.row_set, []
+    row_set, sizes = selection_module.row_set, []
 
-    def count(numbers):
-        asked.append(len(numbers))
-        return len(numbers)
+    def count(indices):
+        sizes.append(len(indices))
+        return len(indices)
 
     def limited(fetch, *others):
         return row_set(needing_room(fetch, 50, count), *others)
 
     monkeypatch.setattr(selection_module, "row_set", limited)
     np.testing.assert_array_equal(brief().fit(digits[0]).transform(digits[1]), expected)
-    assert max(asked) > 50
+    assert max(sizes) > 50
 
 
 @pytest.mark.filterwarnings("ignore:The device has no room for a batch")
-def test_a_device_without_room_for_one_row_gets_a_sentence(digits, monkeypatch):
+def test_a_device_too_small_for_one_row_raises_memory_error(digits, monkeypatch):
     model = brief(device="cpu").fit(digits[0])
     for where in (ReconstructionNet, "_output"), (PrincipalCodec, "encode"):
         limited = needing_room(getattr(*where), 0, lambda *arguments: len(arguments[-1]))
@@ -262,7 +262,7 @@ def test_a_default_device_changes_no_bit(digits, kind, device):
 
 
 @gpu
-def test_memory_that_torch_keeps_for_tensors_to_come_is_free(monkeypatch):
+def test_memory_reserved_by_torch_counts_as_free(monkeypatch):
     device = torch.device("cuda")
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100, 1000))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 50)
@@ -271,10 +271,10 @@ def test_memory_that_torch_keeps_for_tensors_to_come_is_free(monkeypatch):
 
 
 @gpu
-def test_a_worker_hands_a_gpu_on_with_an_empty_cache(monkeypatch):
+def test_a_worker_empties_the_cache_of_a_gpu_before_the_next(monkeypatch):
     emptied = []
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))
     monkeypatch.setattr(execution_module, "parent_process", lambda: "a parent")
-    with execution_module.taking_turns(torch.device("cuda")):
+    with execution_module.device_lock(torch.device("cuda")):
         assert not emptied
     assert emptied

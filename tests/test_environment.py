@@ -12,7 +12,7 @@ from torch import nn
 
 import skae
 from skae import ConvAutoencoder, DenseAutoencoder
-from skae._runtime.execution import neutral_surroundings
+from skae._runtime.execution import neutral_settings
 
 
 def surroundings():
@@ -138,7 +138,7 @@ def answers(make, X, new, folder):
     if model.get_params()["truncations"] is not None:
         results.append(model.truncate(2).transform(new))
     module = skae.to_torch(model)
-    with neutral_surroundings():
+    with neutral_settings():
         results.append(module(torch.from_numpy(new)).numpy())
     return results
 
@@ -159,7 +159,7 @@ def expected(digits, tmp_path_factory):
 
 @pytest.mark.parametrize("model", list(MODELS))
 @pytest.mark.parametrize("around", list(AROUND))
-def test_what_is_set_around_a_call_changes_no_bit(digits, tmp_path, expected, model, around):
+def test_settings_around_a_call_change_no_bit(digits, tmp_path, expected, model, around):
     wanted = expected(model)
     X, new = digits[0][:600], digits[1][:50]
     with AROUND[around]():
@@ -178,7 +178,7 @@ def test_what_is_set_around_a_call_changes_no_bit(digits, tmp_path, expected, mo
     [lambda: torch.autocast("cuda", torch.bfloat16), lambda: default_device("cuda")],
     ids=["autocast", "default device"],
 )
-def test_what_is_set_for_a_gpu_changes_no_bit(digits, tmp_path, expected, model, around):
+def test_settings_for_a_gpu_change_no_bit(digits, tmp_path, expected, model, around):
     wanted = expected(model)  # device="auto" is the GPU
     with around():
         before = surroundings()
@@ -189,7 +189,7 @@ def test_what_is_set_for_a_gpu_changes_no_bit(digits, tmp_path, expected, model,
 
 
 @pytest.mark.parametrize("around", list(AROUND))
-def test_partial_fit_is_the_same_whatever_is_set_around_it(digits, around):
+def test_settings_around_partial_fit_change_no_bit(digits, around):
     def codes():
         model = DenseAutoencoder(4, hidden_layer_sizes=(64,), random_state=0, precision="bfloat16")
         for part in np.array_split(np.tile(digits[0], (4, 1)), 4):
@@ -206,7 +206,7 @@ def test_partial_fit_is_the_same_whatever_is_set_around_it(digits, around):
 
 
 @pytest.mark.parametrize("around", list(AROUND))
-def test_surroundings_are_back_after_an_error(digits, around):
+def test_settings_are_restored_after_an_error(digits, around):
     model = DenseAutoencoder(4, encoder=lambda n, k: nn.Linear(n, k + 1), hidden_layer_sizes=(8,))
     with AROUND[around]():
         before = surroundings()
@@ -216,7 +216,7 @@ def test_surroundings_are_back_after_an_error(digits, around):
 
 
 @pytest.mark.parametrize("around", ["autocast", "default device", "inference_mode", "float64"])
-def test_networks_made_in_other_surroundings_fit(digits, around):
+def test_networks_made_with_other_settings_fit(digits, around):
     with AROUND[around]() if around != "default device" else torch.no_grad():
         own = Own()
         model = DenseAutoencoder(
@@ -230,7 +230,7 @@ def test_networks_made_in_other_surroundings_fit(digits, around):
 
 
 @pytest.mark.parametrize("precision", ["high", "medium"])
-def test_rounded_products_leave_codes_their_digits(digits, precision):
+def test_rounded_products_do_not_change_codes(digits, precision):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(2500, 2400)).astype(np.float32) * 0.97 ** np.arange(2400, dtype=np.float32)
     pca = DenseAutoencoder(8, hidden_layer_sizes=(), random_state=0)
@@ -247,7 +247,7 @@ def test_products_are_not_rounded(graph):
     a, b, c = (torch.randn(900, 900, generator=generator) for _ in range(3))
     exact = (a.double() @ b.double()).float()
     added = (c.double() + a.double() @ b.double()).float()
-    with matmul_precision("medium"), neutral_surroundings(), graph():
+    with matmul_precision("medium"), neutral_settings(), graph():
         for product in (a @ b, torch.mm(a, b), torch.einsum("ij,jk->ik", a, b)):
             assert torch.equal(product, exact)
         assert torch.equal(torch.mm(a, b, out=torch.empty(900, 900)), exact)
@@ -258,7 +258,7 @@ def test_products_are_not_rounded(graph):
         assert (a.double() @ b.double()).dtype == torch.float64
 
 
-def test_onnx_export_in_other_surroundings(digits):
+def test_onnx_export_with_other_settings(digits):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("skl2onnx")
     X = digits[0].astype(np.float32)

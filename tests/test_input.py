@@ -1,4 +1,4 @@
-"""What may be given to fit and transform, and what is said when it may not."""
+"""Valid and invalid input of fit and transform."""
 
 import numpy as np
 import pandas as pd
@@ -119,7 +119,7 @@ def test_wide_sparse_rows_keep_float64_codes(bigrams, quick):
     ],
     ids=["constant column", "zero rows", "zeros", "ones", "one row", "tiny", "huge"],
 )
-def test_odd_data_gives_numbers(counts, quick, change, convert, linear_path):
+def test_degenerate_data_gives_finite_results(counts, quick, change, convert, linear_path):
     X = convert(change(counts))
     autoencoder = quick(linear_path=linear_path, whiten=True).fit(X)
     codes = autoencoder.transform(X)
@@ -165,7 +165,7 @@ def with_entry(value):
     ],
 )
 @pytest.mark.parametrize("linear_path", [True, False])
-def test_wrong_data_gets_a_sentence(quick, X, error, sentence, linear_path):
+def test_invalid_data_raises(quick, X, error, sentence, linear_path):
     with pytest.raises(error, match=sentence):
         quick(2, linear_path=linear_path).fit(X)
 
@@ -194,7 +194,7 @@ def test_wrong_data_gets_a_sentence(quick, X, error, sentence, linear_path):
             {"output_activation": "sigmoid", "linear_path": True},
             r"output_activation='sigmoid' needs linear_path=False",
         ),
-        ({"device": "gpu"}, r"device='gpu' must be 'auto' or a device that PyTorch knows"),
+        ({"device": "gpu"}, r"device='gpu' must be 'auto' or a device that PyTorch supports"),
         ({"device": "meta"}, r"device='meta' needs a META device, .*only 'cpu'.*device='cpu'"),
         ({"max_epochs": 0}, r"'max_epochs' parameter .* Got 0"),
         ({"batch_size": -1}, r"'batch_size' parameter .* Got -1"),
@@ -204,38 +204,38 @@ def test_wrong_data_gets_a_sentence(quick, X, error, sentence, linear_path):
         ({"precision": "half"}, r"'precision' parameter .* Got 'half'"),
     ],
 )
-def test_wrong_parameters_get_a_sentence(counts, quick, parameters, sentence):
+def test_invalid_parameters_raise(counts, quick, parameters, sentence):
     with pytest.raises(ValueError, match=sentence):
         quick(**parameters).fit(counts[:25])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
-def test_cuda_without_cuda_gets_a_sentence(counts, quick):
+def test_cuda_without_cuda_raises(counts, quick):
     with pytest.raises(ValueError, match=r"device='cuda' needs a CUDA device.*finds none"):
         quick(device="cuda").fit(counts)
 
 
-def test_transform_before_fit_gets_a_sentence(counts):
+def test_transform_before_fit_raises(counts):
     for method in ("transform", "inverse_transform", "score", "score_samples"):
         with pytest.raises(NotFittedError, match="not fitted yet"):
             getattr(DenseAutoencoder(), method)(counts)
 
 
-def test_other_columns_get_a_sentence(counts, quick):
+def test_another_number_of_columns_raises(counts, quick):
     autoencoder = quick().fit(counts)
     for method in ("transform", "score", "score_samples"):
         with pytest.raises(ValueError, match=r"X has 39 features.*expecting 40 features"):
             getattr(autoencoder, method)(counts[:, 1:])
 
 
-def test_other_names_of_columns_get_a_sentence(counts, quick):
+def test_other_column_names_raise(counts, quick):
     frame = pd.DataFrame(counts).add_prefix("c")
     autoencoder = quick().fit(frame)
     with pytest.raises(ValueError, match="feature names"):
         autoencoder.transform(frame.add_prefix("x"))
 
 
-def test_codes_of_the_wrong_length_get_a_sentence(counts, quick):
+def test_codes_of_the_wrong_length_raise(counts, quick):
     autoencoder = quick(4).fit(counts)
     sentence = "X has 5 columns, but this DenseAutoencoder makes codes of latent_dim_=4 numbers"
     with pytest.raises(ValueError, match=sentence):

@@ -14,7 +14,7 @@ from skae._runtime import tensors as tensors_module
 
 ROOT = Path(__file__).parents[1]
 
-# X on disk, and what the process may hold beyond what it held before.
+# X on disk, and what the process may hold beyond what it used before.
 N_BYTES, MEMORY = 120 * 10**6, 80 * 10**6
 CHILD = """
 import sys
@@ -68,7 +68,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="measures memory as Linux tells it")
+@pytest.mark.skipif(sys.platform != "linux", reason="measures memory as Linux reports it")
 @pytest.mark.parametrize("kind", ["dense", "csr", "convolutions"])
 def test_rows_on_disk_train_in_less_memory_than_they_have(folder, kind):
     command = [sys.executable, "-W", "ignore", "-c", CHILD, kind, str(folder)]
@@ -84,7 +84,7 @@ def test_rows_on_disk_train_in_less_memory_than_they_have(folder, kind):
     assert shape == [N_BYTES // 1024, 4]
 
 
-def test_a_matrix_too_large_to_transpose_whole_gives_the_same(bigrams, quick, monkeypatch):
+def test_a_matrix_transposed_in_parts_gives_the_same_codes(bigrams, quick, monkeypatch):
     X = bigrams[0]
     expected = quick(8).fit(X).transform(X)
     monkeypatch.setattr(rows_module, "_LARGE", X.data.nbytes)

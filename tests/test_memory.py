@@ -53,6 +53,6 @@ def test_a_network_that_does_not_fit_is_refused_before_it_is_allocated(monkeypat
     assert not hasattr(wide, "module_")
 
 
-def test_the_memory_at_hand_is_a_sensible_number():
+def test_free_memory_is_a_plausible_number():
     free = free_bytes(torch.device("cpu"))
     assert 1e8 < free < 1e15

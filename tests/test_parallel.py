@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from skae import ConvAutoencoder, DenseAutoencoder
-from skae._runtime.device import part_of_rank
+from skae._runtime.device import indices_of_rank
 
 PROCESS = """
 import sys
@@ -65,7 +65,7 @@ def of_two(tmp_path_factory):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names the loopback interface as Linux does")
-def test_two_processes_end_where_one_does(of_two, digits):
+def test_two_processes_give_the_model_of_one(of_two, digits):
     X = np.concatenate(digits[:2])[:700]
     brief = {"max_epochs": 3, "precision": "float32", "random_state": 0, "device": "cpu"}
     plain = DenseAutoencoder(4, linear_path=False, hidden_layer_sizes=(32,), **brief)
@@ -93,11 +93,11 @@ def test_both_processes_have_the_same_model(of_two):
 def test_parts_of_a_batch_average_to_the_batch(n_rows, monkeypatch):
     from skae._runtime import device as device_module
 
-    values, numbers = torch.randn(n_rows), np.arange(n_rows)
+    values, indices = torch.randn(n_rows), np.arange(n_rows)
     monkeypatch.setattr(device_module, "n_processes", lambda: 3)
     means = []
     for rank in range(3):
         monkeypatch.setattr(device_module, "rank", lambda rank=rank: rank)
-        part, factor = part_of_rank(numbers)
+        part, factor = indices_of_rank(indices)
         means.append(factor * values[part].mean())
     torch.testing.assert_close(torch.stack(means).mean(), values.mean())

@@ -102,7 +102,7 @@ def test_a_training_that_a_callback_ended_does_not_warn(digits, quick, linear_pa
     assert ended.n_iter_ == 3
 
 
-def test_a_length_left_to_us_does_not_warn(digits, quick, recwarn):
+def test_the_default_length_does_not_warn(digits, quick, recwarn):
     quick(8, max_epochs="auto").fit(digits[0])
     assert not recwarn.list
 
@@ -110,7 +110,7 @@ def test_a_length_left_to_us_does_not_warn(digits, quick, recwarn):
 # -- Progress -------------------------------------------------------------------------------------
 
 
-def test_silent_unless_asked(digits, quick, capsys):
+def test_fit_is_silent_by_default(digits, quick, capsys):
     quick(8).fit(digits[0])
     assert capsys.readouterr() == ("", "")
 
@@ -202,7 +202,7 @@ def closing_line(capsys):
 
 
 @pytest.mark.parametrize("verbose", [1, 2])
-def test_what_was_kept_is_said_with_its_gain(digits, quick, capsys, verbose):
+def test_the_result_is_reported_with_its_gain(digits, quick, capsys, verbose):
     autoencoder = quick(8, verbose=verbose).fit(digits[0])
     *_, tried = (entry for entry in autoencoder.history_ if "valid_loss" in entry)
     gain, of_pca = autoencoder.nonlinear_gain_, tried["variance_explained_by_pca"]
@@ -212,7 +212,7 @@ def test_what_was_kept_is_said_with_its_gain(digits, quick, capsys, verbose):
     )
 
 
-def test_why_pca_was_kept_is_said(digits, quick, capsys):
+def test_the_reason_for_keeping_pca_is_reported(digits, quick, capsys):
     X = digits[0]
     quick(4, verbose=1, validation_fraction=0.1).fit(X[:50])
     assert closing_line(capsys) == ("PCA kept: there are 5 validation rows, and networks need 8")
@@ -222,7 +222,7 @@ def test_why_pca_was_kept_is_said(digits, quick, capsys):
     assert closing_line(capsys) == "PCA: there were no networks to train"
 
 
-def test_what_a_plain_network_explains_is_said(digits, quick, capsys):
+def test_the_variance_a_plain_network_explains_is_reported(digits, quick, capsys):
     plain = quick(4, verbose=1, linear_path=False).fit(digits[0])
     best = max(entry["variance_explained"] for entry in plain.history_)
     assert closing_line(capsys) == (
@@ -242,7 +242,7 @@ def test_a_fit_that_fails_has_no_closing_line(digits, quick, capsys):
     assert "kept" not in capsys.readouterr().out
 
 
-def test_a_resumed_fit_says_where_it_goes_on(digits, quick, tmp_path, capsys):
+def test_a_resumed_fit_reports_its_first_epoch(digits, quick, tmp_path, capsys):
     class Killed(Callback):
         n_epochs_ = 0
 
@@ -289,8 +289,8 @@ with parallel_config("loky", n_jobs=2):
 def test_worker_processes_label_their_lines():
     shown = shown_in_terminal(SCRIPT + SEARCH, n_columns=200)
     assert all(len(states) == 1 for states in shown)  # no bar
-    told = [re.match(r"\[worker (\d+)\] ", line) for (line,) in shown]
-    assert len({found[1] for found in told}) == 2
+    labels = [re.match(r"\[worker (\d+)\] ", line) for (line,) in shown]
+    assert len({label[1] for label in labels}) == 2
     assert sum("kept: " in line for (line,) in shown) == 4
 
 
@@ -304,7 +304,7 @@ def test_worker_threads_label_their_lines(digits, quick, capsys, monkeypatch):
 
 
 class Clock:
-    """A time that passes as it is told to."""
+    """A clock that a test sets."""
 
     now = 0.0
 
@@ -313,35 +313,35 @@ class Clock:
 
 
 def fit_in_time(plan, seconds, final=None):
-    """Progress through some stages: after each epoch, the time left as told and as it is.
+    """Run through stages: return, after each epoch, the estimated and the actual time left.
 
     Parameters
     ----------
     plan : list of PlannedStage
     seconds : dict
-        What an epoch of each stage takes, and what comes before it.
+        Of an epoch of each stage.
     final : PlannedStage
-        What the last stage turns out to be.
+        The last stage as it is known when it begins.
     """
     clock = Clock()
     progress = Progress(clock)
-    progress.plan(plan, at_most=True)
+    progress.plan(plan, may_end_early=True)
     final = final or plan[-1]
-    told, fractions = [], []
+    estimates, fractions = [], []
     for stage in [*plan[:-1], final]:
         if stage is final:
-            progress.plan([*plan[:-1], final], at_most=False)
-        progress.stage_begins(stage.name, 0)
+            progress.plan([*plan[:-1], final], may_end_early=False)
+        progress.on_stage_begin(stage.name, 0)
         clock.now += 3.0  # what comes before an epoch
         for _ in range(stage.n_epochs):
-            progress.epoch_begins()
+            progress.on_epoch_begin()
             clock.now += seconds[stage.name]
-            progress.epoch_ends()
-            told.append((clock.now, progress.seconds_left, progress.at_most))
+            progress.on_epoch_end()
+            estimates.append((clock.now, progress.seconds_left, progress.may_end_early))
             fractions.append(progress.fraction)
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1
-    return [(now, left, clock.now - now, at_most) for now, left, at_most in told]
+    return [(now, left, clock.now - now, may_end_early) for now, left, may_end_early in estimates]
 
 
 PLAN = [
@@ -354,28 +354,28 @@ PLAN = [
 @pytest.mark.parametrize("cost_of_decoder", [0.5, 0.6, 0.9])
 def test_time_left_is_within_a_factor_of_two_from_a_fifth_on(cost_of_decoder):
     seconds = {"decoder": 9 * cost_of_decoder, "both": 9.0, "all": 10.0}
-    for now, told, left, _ in fit_in_time(PLAN, seconds):
+    for now, estimate, left, _ in fit_in_time(PLAN, seconds):
         if now > 0.2 * (now + left) and left > 10:
-            assert left / 2 <= told <= 2 * left
+            assert left / 2 <= estimate <= 2 * left
 
 
 def test_time_left_is_right_once_the_length_is_known():
     final = PlannedStage("all", "training on all rows", 12, 0.6 * 1000)
     seconds = {"decoder": 6.3, "both": 9.0, "all": 7.0}
-    for _, told, left, at_most in fit_in_time(PLAN, seconds, final):
-        assert told >= left - 6 if at_most else told == pytest.approx(left)
+    for _, estimate, left, may_end_early in fit_in_time(PLAN, seconds, final):
+        assert estimate >= left - 6 if may_end_early else estimate == pytest.approx(left)
 
 
 def test_epochs_of_a_checkpoint_count_as_done_and_not_as_fast():
     clock = Clock()
     progress = Progress(clock)
-    progress.plan(PLAN, at_most=True)
-    progress.stage_begins("decoder", 10)
-    progress.stage_begins("both", 6)
+    progress.plan(PLAN, may_end_early=True)
+    progress.on_stage_begin("decoder", 10)
+    progress.on_stage_begin("both", 6)
     assert progress.seconds_left is None
-    progress.epoch_begins()
+    progress.on_epoch_begin()
     clock.now += 9.0
-    progress.epoch_ends()
+    progress.on_epoch_end()
     assert progress.n_done == 7
     assert progress.seconds_left == pytest.approx(3 * 9 + 40 * 10)
     assert progress.fraction == pytest.approx((5.4 + 6.3) / (5.4 + 9 + 40))
@@ -392,7 +392,7 @@ class Diary(Callback):
         self.seen.append(net.history[-1, "train_loss"])
 
 
-def test_skorch_callbacks_hear_of_every_epoch(digits, quick):
+def test_skorch_callbacks_are_called_for_every_epoch(digits, quick):
     diary = Diary()
     autoencoder = quick(8, callbacks=[diary]).fit(digits[0])
     assert len(diary.seen) == len(autoencoder.history_)

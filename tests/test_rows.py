@@ -25,7 +25,9 @@ def test_products_are_those_of_the_centred_matrix(sample, convert, monkeypatch):
     W, Q = torch.randn(150, 70, dtype=torch.float64), torch.randn(40, 70, dtype=torch.float64)
     rows = rows_of(convert(X), dtype=torch.float64)
     monkeypatch.setattr(sparse_module, "PANEL_ROWS", 20)
-    monkeypatch.setattr(sparse_module, "LEAST_PER_SUM", 8)  # of 30 non-zeros a row: several sums
+    monkeypatch.setattr(
+        sparse_module, "MIN_NONZEROS_PER_SUM", 8
+    )  # of 30 non-zeros a row: several sums
     for _ in range(2):
         np.testing.assert_allclose(rows.times(W), A @ W.numpy(), atol=1e-12)
         np.testing.assert_allclose(rows.transposed_times(Q), A.T @ Q.numpy(), atol=1e-12)
@@ -45,7 +47,7 @@ def test_a_given_mean_is_subtracted(sample):
 
 
 @pytest.mark.parametrize("convert", [np.array, sp.csr_matrix])
-def test_dense_gives_the_rows_asked_for(sample, convert):
+def test_dense_returns_the_rows_of_the_index(sample, convert):
     X = sample
     rows = rows_of(convert(X))
     picked = np.array([7, 3, 3, 39])

@@ -20,14 +20,14 @@ from sklearn.pipeline import make_pipeline
 from skae import ConvAutoencoder, DenseAutoencoder
 from skae._pca import krylov as krylov_module
 from skae._pca import solvers as solvers_module
-from skae._runtime.execution import taking_turns
+from skae._runtime.execution import device_lock
 from skae._runtime.storage import Cache
 
 LENGTHS = (2, 8, 4)
 
 
 @pytest.fixture(params=["eigenproblem", "Krylov"])
-def road(request, monkeypatch):
+def solver(request, monkeypatch):
     """Both roads to the principal directions, on rows that are quick to fit."""
     if request.param == "Krylov":
         monkeypatch.setattr(solvers_module, "_EXACT_SIDE", 16)
@@ -36,7 +36,7 @@ def road(request, monkeypatch):
 
 
 @pytest.fixture
-def n_products(road, monkeypatch):
+def n_products(solver, monkeypatch):
     """How many long steps towards principal directions were computed so far."""
     counts = {"steps": 0}
 
@@ -48,7 +48,7 @@ def n_products(road, monkeypatch):
         return counted
 
     where, name = solvers_module, "_eigenvectors"
-    if road == "Krylov":
+    if solver == "Krylov":
         where, name = krylov_module, "_orthonormal"
     monkeypatch.setattr(where, name, counting(getattr(where, name)))
     return counts
@@ -59,7 +59,7 @@ def codes_of(latent_dim, X, memory=None, sample_weight=None):
     return linear.fit(X, sample_weight=sample_weight).transform(X).tobytes()
 
 
-def test_codes_are_the_same_with_and_without_a_memory(road, tmp_path, bigrams):
+def test_codes_are_the_same_with_and_without_a_memory(solver, tmp_path, bigrams):
     X = bigrams[0]
     for latent_dim in LENGTHS:
         alone = codes_of(latent_dim, X)
@@ -67,7 +67,7 @@ def test_codes_are_the_same_with_and_without_a_memory(road, tmp_path, bigrams):
         assert codes_of(latent_dim, X, Memory(tmp_path, mmap_mode="r", verbose=0)) == alone
 
 
-def test_a_shorter_code_finds_all_that_a_longer_one_left(road, tmp_path, n_products, digits):
+def test_a_shorter_code_uses_the_steps_of_a_longer_one(solver, tmp_path, n_products, digits):
     X = digits[0]
     codes_of(8, X, str(tmp_path))
     before = n_products["steps"]
@@ -75,10 +75,10 @@ def test_a_shorter_code_finds_all_that_a_longer_one_left(road, tmp_path, n_produ
     for latent_dim in (2, 4):
         codes_of(latent_dim, X, str(tmp_path))
     # The start of Krylov iteration is made orthonormal anew each time, and that is all.
-    assert n_products["steps"] - before == (2 if road == "Krylov" else 0)
+    assert n_products["steps"] - before == (2 if solver == "Krylov" else 0)
 
 
-def test_other_rows_and_other_weights_share_nothing(road, tmp_path, digits):
+def test_other_rows_and_other_weights_share_nothing(solver, tmp_path, digits):
     X, weights = digits[0], np.random.RandomState(0).uniform(0.5, 2, len(digits[0]))
     memory = str(tmp_path)
     codes_of(4, X, memory)
@@ -114,7 +114,7 @@ def test_searches_find_the_same_scores(kind, tmp_path, digits):
         np.testing.assert_allclose(scores(str(tmp_path), 2), alone, atol=0.02)
 
 
-def test_convolutions_share_too(road, tmp_path, n_products, digits):
+def test_convolutions_share_too(solver, tmp_path, n_products, digits):
     def fit(latent_dim):
         return ConvAutoencoder(
             latent_dim, input_shape=(8, 8), memory=str(tmp_path), max_epochs=1, random_state=0
@@ -123,22 +123,22 @@ def test_convolutions_share_too(road, tmp_path, n_products, digits):
     fit(2)
     before = n_products["steps"]
     fit(3)
-    assert n_products["steps"] - before == (1 if road == "Krylov" else 0)
+    assert n_products["steps"] - before == (1 if solver == "Krylov" else 0)
 
 
-def test_what_is_no_memory_is_refused(digits):
+def test_an_invalid_memory_raises(digits):
     with pytest.raises(ValueError, match="'memory' parameter of DenseAutoencoder must be"):
         DenseAutoencoder(memory=3).fit(digits[0])
 
 
 def hold(device):
-    with taking_turns(torch.device(device)):
+    with device_lock(torch.device(device)):
         start = time.time()
         time.sleep(0.3)
         return start, time.time(), os.getppid()
 
 
-def test_workers_take_turns_on_a_gpu():
+def test_workers_use_a_gpu_one_at_a_time():
     """The lock needs no GPU."""
     workers = Parallel(n_jobs=2)
     (_, first_end, parent), (second_start, _, _) = sorted(
@@ -176,7 +176,7 @@ def test_a_damaged_memory_changes_no_code(tmp_path, digits, capfd):
     assert n_files >= 60
 
 
-def test_a_damaged_array_is_written_again(tmp_path, digits, n_products, road):
+def test_a_damaged_array_is_written_again(tmp_path, digits, n_products, solver):
     def steps_of_a_fit():
         before = n_products["steps"]
         return codes_of(2, digits[0][:160], str(tmp_path)), n_products["steps"] - before
@@ -188,7 +188,7 @@ def test_a_damaged_array_is_written_again(tmp_path, digits, n_products, road):
         path.write_bytes(content)
     assert steps_of_a_fit() == (alone, n_steps)
     # The start of Krylov iteration is made orthonormal anew each time.
-    assert steps_of_a_fit() == (alone, 1 if road == "Krylov" else 0)
+    assert steps_of_a_fit() == (alone, 1 if solver == "Krylov" else 0)
 
 
 def test_a_memory_that_cannot_be_written_is_named(digits, tmp_path):
@@ -198,7 +198,7 @@ def test_a_memory_that_cannot_be_written_is_named(digits, tmp_path):
         codes_of(2, digits[0][:160], folder)
 
 
-def test_a_memory_on_a_full_disk_costs_time_alone(digits, tmp_path, monkeypatch):
+def test_a_memory_on_a_full_disk_only_costs_time(digits, tmp_path, monkeypatch):
     X = digits[0][:160]
     alone = codes_of(2, X)
 
@@ -215,7 +215,7 @@ def test_an_error_of_the_step_is_no_error_of_the_memory(tmp_path):
         raise OSError("of the rows")
 
     with pytest.raises(OSError, match="of the rows"):
-        Cache(str(tmp_path), {"X": "some"}).recall("step", fail)
+        Cache(str(tmp_path), {"X": "some"}).load_or_compute("step", fail)
 
 
 TWO_FITS = """

@@ -3,7 +3,12 @@ import threading
 import pytest
 import torch
 
-from skae._runtime.execution import all_threads_each, in_threads, n_threads, one_thread_each
+from skae._runtime.execution import (
+    in_threads,
+    multithreaded_operations,
+    n_threads,
+    single_threaded_operations,
+)
 
 
 @pytest.fixture
@@ -14,32 +19,32 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-def test_operations_run_in_one_thread_and_the_setting_comes_back(two_threads):
-    with one_thread_each():
+def test_operations_run_in_one_thread_and_the_setting_is_restored(two_threads):
+    with single_threaded_operations():
         assert (torch.get_num_threads(), n_threads()) == (1, 2)
-        with all_threads_each():
+        with multithreaded_operations():
             assert torch.get_num_threads() == 2
         assert torch.get_num_threads() == 1
     assert (torch.get_num_threads(), n_threads()) == (2, 2)
 
 
 def test_matrix_products_run_in_one_thread_too(two_threads):
-    def numbers():
+    def n_threads_of_each_pool():
         lines = torch.__config__.parallel_info().splitlines()
         return {line.split()[-1] for line in lines if "get_max_threads()" in line}
 
-    before = numbers()
-    with one_thread_each():
-        assert numbers() == {"1"}
-        assert in_threads(lambda _: numbers(), range(4)) == [{"1"}] * 4
-        with all_threads_each():
-            assert numbers() == {"2"}
-    assert numbers() == before
+    before = n_threads_of_each_pool()
+    with single_threaded_operations():
+        assert n_threads_of_each_pool() == {"1"}
+        assert in_threads(lambda _: n_threads_of_each_pool(), range(4)) == [{"1"}] * 4
+        with multithreaded_operations():
+            assert n_threads_of_each_pool() == {"2"}
+    assert n_threads_of_each_pool() == before
 
 
 def test_other_threads_keep_their_setting(two_threads):
     seen = []
-    with one_thread_each():
+    with single_threaded_operations():
         other = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
         other.start()
         other.join()
@@ -53,7 +58,7 @@ def test_parts_are_shared_and_results_keep_their_order(two_threads):
         both_at_once.wait()  # passes only if two threads are at work
         return i * i, torch.get_num_threads()
 
-    with one_thread_each():
+    with single_threaded_operations():
         assert in_threads(square, range(6)) == [(i * i, 1) for i in range(6)]
 
 
@@ -66,7 +71,7 @@ def test_an_error_in_any_part_is_raised_after_all_have_ended(two_threads):
             raise ZeroDivisionError
         running.remove(i)
 
-    with one_thread_each():
+    with single_threaded_operations():
         with pytest.raises(ZeroDivisionError):
             in_threads(work, range(8))
         assert running == [3]
@@ -81,6 +86,6 @@ def test_threads_are_in_the_mode_of_their_caller(two_threads, mode):
         both_at_once.wait()
         return torch.is_inference_mode_enabled(), torch.is_grad_enabled()
 
-    with one_thread_each(), mode():
+    with single_threaded_operations(), mode():
         expected = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
         assert in_threads(seen, range(2)) == [expected] * 2

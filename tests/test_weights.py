@@ -51,7 +51,7 @@ def test_integer_weights_are_repetition(weighted_digits, digits, storage, whiten
 
 @pytest.mark.parametrize("storage", [np.asarray, sp.csr_matrix])
 @pytest.mark.parametrize("n_columns", [20, 900])
-def test_every_road_to_the_directions_knows_weights(storage, n_columns):
+def test_every_solver_uses_weights(storage, n_columns):
     # Covariance, and Gram matrix for more columns than rows.
     rng = np.random.default_rng(0)
     X = rng.normal(size=(60, 12)) @ rng.normal(size=(12, n_columns))
@@ -61,7 +61,7 @@ def test_every_road_to_the_directions_knows_weights(storage, n_columns):
     np.testing.assert_allclose(weighted.components_, repeated.components_, atol=1e-8)
 
 
-def test_krylov_iteration_knows_weights(bigrams):
+def test_krylov_iteration_uses_weights(bigrams):
     X = bigrams[0]
     weights = np.random.default_rng(0).integers(1, 4, size=X.shape[0])
     weighted = linear("array").fit(X, sample_weight=weights)

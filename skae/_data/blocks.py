@@ -1,4 +1,4 @@
-"""Rows that lie in blocks, on disk, in memory or in a dask array, as one X."""
+"""Rows stored in blocks: in files, in memory or in a dask array, used as one X."""
 
 import sys
 from abc import ABC, abstractmethod
@@ -18,16 +18,14 @@ from .._runtime.storage import digest
 from .._runtime.tensors import batch_slices, output_dtype
 from .sparse import canonical_csr
 
-# So many sums of blocks of a dask array are added up by one task.
-_AT_ONCE = 8
-
-
-def _digest_of_block(block):
-    return "".join(map(digest, pieces(block)))
+# Results of blocks of a dask array that one task adds up.
+_SUMS_PER_TASK = 8
 
 
 class Blocks(ABC):
-    """Rows that are asked block by block.
+    """Rows in blocks: each function is called with one block at a time.
+
+    A further kind of storage is a subclass and a line in `skae._data.validation.BLOCK_KINDS`.
 
     Attributes
     ----------
@@ -37,7 +35,7 @@ class Blocks(ABC):
     row_slices : list of slice
         The rows of each block, in order.
     device : torch.device or None
-        Where blocks are computed with; None for where everything else is.
+        The device that computes with blocks; None for that of the estimator.
     """
 
     ndim = 2
@@ -47,22 +45,22 @@ class Blocks(ABC):
         return self.shape[0]
 
     def digest(self):
-        """A short text that differs between data sets, as `storage.digest` makes it."""
+        """Return a checksum of the rows, in the form of `storage.digest`."""
         return digest(np.frombuffer("".join(self.apply(_digest_of_block)).encode(), np.uint8))
 
     @abstractmethod
     def each(self, function, arguments):
-        """Iterate over ``function(block, *part)`` for each block and part of ``arguments``."""
+        """Iterate over ``function(block, *args)`` for each block and its tuple of arguments."""
 
     @abstractmethod
     def total(self, function, arguments):
-        """The sum of these."""
+        """Return the sum of what `each` yields."""
 
-    def check_random_access(self):  # noqa: B027, most have it
-        """Raise ValueError if rows cannot be drawn at random."""
+    def check_random_access(self):  # noqa: B027, most kinds have random access
+        """Raise ValueError if rows cannot be read in random order."""
 
     def _stacked(self, parts):
-        """Arrays or CSR matrices, one below the other."""
+        """Stack arrays or CSR matrices vertically."""
         if self.is_sparse:
             empty = sp.csr_matrix((0, self.shape[1]), dtype=self.dtype)
             return sp.vstack(parts or [empty], format="csr")
@@ -71,40 +69,23 @@ class Blocks(ABC):
         return np.concatenate([np.empty((0, self.shape[1])), *parts]).astype(self.dtype, copy=False)
 
     def min(self):
-        return min(self.apply(_least))
+        """Return the smallest value."""
+        return min(self.apply(_block_min))
 
     def max(self):
-        return max(self.apply(_largest))
+        """Return the largest value."""
+        return max(self.apply(_block_max))
 
     def apply(self, function):
         """Iterate over ``function(block)`` for each block."""
         return self.each(function, [()] * len(self.row_slices))
 
 
-def inside(rows, start, stop):
-    """Which rows of a block lie between two of all: a slice; None if there are none."""
-    if rows.start < stop and rows.stop > start:
-        return slice(max(0, start - rows.start), stop - rows.start)
-    return None
-
-
-def _least(block):
-    return min(part.min() for part in pieces(block))
-
-
-def _largest(block):
-    return max(part.max() for part in pieces(block))
-
-
-def pieces(block):
-    """Some rows after others of a block, as arrays or CSR matrices of a bounded size."""
-    entries = block.nnz / max(1, block.shape[0]) if sp.issparse(block) else block.shape[1]
-    for rows in batch_slices(block.shape[0], 16 * entries):
-        yield block[rows]
+# Blocks in memory and in files
 
 
 class RowBlocks(Blocks):
-    """Rows in blocks, one below the other, read a piece at a time.
+    """Rows in blocks, stacked vertically and read a batch at a time.
 
     For `fit`, `transform`, `score` and `score_samples` of data that does not fit into memory:
     an HDF5 dataset, a zarr array, files. `DenseAutoencoder` reads the blocks in order, some ten
@@ -145,11 +126,11 @@ class RowBlocks(Blocks):
         self._blocks = list(blocks)
         if not self._blocks:
             raise ValueError("blocks=[] must be one block of rows or more.")
-        shapes = [_shape(block) for block in self._blocks]
-        first = _opened(self._blocks[0])
+        shapes = [_shape_of(block) for block in self._blocks]
+        first = _open(self._blocks[0])
         self.is_sparse = sp.issparse(first)
         self.dtype = first.dtype
-        if self.is_sparse:  # as everywhere, in the precision of its codes
+        if self.is_sparse:  # sparse rows have the precision of their codes everywhere
             self.dtype = output_dtype(first.dtype)
         for shape in shapes:
             if shape[1] != shapes[0][1]:
@@ -162,45 +143,46 @@ class RowBlocks(Blocks):
         self.shape = self.row_slices[-1].stop, shapes[0][1]
 
     def __getitem__(self, index):
-        """Some rows, as an array or CSR matrix: a slice without a step, or row numbers."""
+        """Return rows as an array or CSR matrix, by a slice without a step or by indices."""
         if isinstance(index, slice):
             start, stop, _ = index.indices(len(self))
             return self._stacked(
-                [block[inside(rows, start, stop)] for rows, block in self.blocks(start, stop)]
+                [block[overlap(rows, start, stop)] for rows, block in self.blocks(start, stop)]
             )
-        numbers = np.asarray(index)
-        order = np.argsort(numbers, kind="stable")
-        found, parts = numbers[order], []
-        for rows, block in self.blocks(*((found[0], found[-1] + 1) if len(found) else (0, 0))):
-            taken = found[(found >= rows.start) & (found < rows.stop)] - rows.start
-            if len(taken):
-                parts.append(block[taken])
+        indices = np.asarray(index)
+        order = np.argsort(indices, kind="stable")
+        ordered, parts = indices[order], []
+        ends = (ordered[0], ordered[-1] + 1) if len(ordered) else (0, 0)
+        for rows, block in self.blocks(*ends):
+            own = ordered[(ordered >= rows.start) & (ordered < rows.stop)] - rows.start
+            if len(own):
+                parts.append(block[own])
         return self._stacked(parts)[np.argsort(order)]
 
     def each(self, function, arguments):
-        """Ask each block.
+        """Call a function with each block.
 
         Parameters
         ----------
         function : callable
-            What is called with each block.
+            Called with a block and its further arguments.
         arguments : list of tuple
-            What it is called with besides, one for each block.
+            The further arguments, one tuple for each block.
 
         Yields
         ------
-        answer : object
+        result : object
         """
-        for (_, block), part in zip(self.blocks(), arguments, strict=True):
-            yield function(block, *part)
+        for (_, block), args in zip(self.blocks(), arguments, strict=True):
+            yield function(block, *args)
 
     def total(self, function, arguments):
-        """Sum up what the blocks say.
+        """Sum the results of a function of each block.
 
         Parameters
         ----------
         function : callable
-            What is called with each block.
+            Called with a block and its further arguments.
         arguments : list of tuple
             As in `each`.
 
@@ -212,23 +194,23 @@ class RowBlocks(Blocks):
         return sum(self.each(function, arguments))
 
     def blocks(self, start=0, stop=None):
-        """Open the blocks, one after the other.
+        """Open the blocks one after the other.
 
         Parameters
         ----------
         start, stop : int
-            Only those with rows between these.
+            Only blocks with rows in this range are opened.
 
         Yields
         ------
         rows : slice
-            Numbers of the rows of the block.
+            The rows of the block.
         block : array-like or CSR matrix
         """
         stop = len(self) if stop is None else stop
         for rows, block in zip(self.row_slices, self._blocks, strict=True):
-            if inside(rows, start, stop):
-                yield rows, self._converted(_opened(block))
+            if overlap(rows, start, stop):
+                yield rows, self._converted(_open(block))
 
     def _converted(self, block):
         if sp.issparse(block) is not self.is_sparse:
@@ -236,46 +218,40 @@ class RowBlocks(Blocks):
         return canonical_csr(block, self.dtype) if self.is_sparse else block
 
 
-class Store:
-    """An array of another kind, such as an HDF5 dataset, with NumPy's way to take rows."""
+class ArrayAdapter:
+    """Rows of an HDF5 dataset, zarr array or the like by NumPy's indexing, flattened."""
 
     def __init__(self, array):
         self._array = array
-        self.shape = _shape(array)
+        self.shape = _shape_of(array)
         self.dtype = np.dtype(array.dtype)
         self.row_bytes = self.shape[1] * self.dtype.itemsize
 
     def __getitem__(self, index):
         if isinstance(index, slice):
             rows = np.asarray(self._array[index])
-        else:  # not every kind takes a list of rows
+        else:  # not every kind supports a list of indices
             rows = np.stack([np.asarray(self._array[int(i)]) for i in index])
         return rows.reshape(len(rows), -1)
 
 
-def in_blocks(X):
-    """X as `RowBlocks` if it is an array that is read by chunks, such as an HDF5 dataset."""
-    is_store = hasattr(X, "chunks") and hasattr(X, "dtype") and not is_dask(X)
-    return RowBlocks([X]) if is_store else X
+def is_chunked(X):
+    """Whether X is an array that is read in chunks, such as an HDF5 dataset or a zarr array."""
+    return hasattr(X, "chunks") and hasattr(X, "dtype") and not is_dask(X)
 
 
-def is_dask(X):
-    """Whether X is a dask array, without importing dask."""
-    return hasattr(X, "dask") and hasattr(X, "to_delayed") and hasattr(X, "chunks")
-
-
-def _opened(block):
+def _open(block):
     if isinstance(block, (str, PathLike)):
         if str(block).endswith(".npz"):
             return sp.load_npz(block)
         block = np.load(block, mmap_mode="r")
     if sp.issparse(block) or (isinstance(block, np.ndarray) and block.ndim == 2):
         return block
-    return Store(block)
+    return ArrayAdapter(block)
 
 
-def _shape(block):
-    """(rows, columns) of a block; a sparse matrix in a file is not loaded for it."""
+def _shape_of(block):
+    """(rows, columns) of a block; does not load a sparse matrix from its file."""
     if not isinstance(block, (str, PathLike)):
         shape = block.shape
     elif str(block).endswith(".npz"):
@@ -287,22 +263,25 @@ def _shape(block):
     return n_rows, prod(others)
 
 
-class DaskBlocks(Blocks):
-    """The blocks of rows of a dask array, of NumPy arrays or SciPy sparse matrices.
+# Blocks of dask arrays
 
-    Functions go to the blocks, on whatever scheduler is active; what comes back is as small as
-    their results, and sums are added up on the way.
+
+class DaskBlocks(Blocks):
+    """The rows of a dask array of NumPy arrays or SciPy sparse matrices.
+
+    The active dask scheduler calls functions where the blocks are. Only their results are
+    returned, and sums are added up by the workers.
     """
 
-    device = torch.device("cpu")  # of the workers
+    device = torch.device("cpu")  # that of the workers
 
     def __init__(self, X):
         if X.ndim != 2 or np.isnan(X.shape).any():
             raise ValueError(
                 f"X is a dask array of shape {X.shape}, but must have two axes of known length: "
-                f"compute_chunk_sizes() finds it out."
+                f"call compute_chunk_sizes() first."
             )
-        X = _in_whole_rows(X)
+        X = _with_whole_rows(X)
         self.shape = tuple(map(int, X.shape))
         self.is_sparse = sp.issparse(X._meta)
         self.dtype = output_dtype(X.dtype) if self.is_sparse else X.dtype
@@ -310,76 +289,56 @@ class DaskBlocks(Blocks):
         self._blocks = X.to_delayed().ravel().tolist()
 
     def __getitem__(self, index):
-        """The rows of a slice without a step, as an array or CSR matrix."""
+        """Return the rows of a slice without a step, as an array or CSR matrix."""
         start, stop, _ = index.indices(len(self))
-        asked = [inside(rows, start, stop) for rows in self.row_slices]
-        blocks = [block for block, rows in zip(self._blocks, asked, strict=True) if rows]
-        arguments = [(rows,) for rows in asked if rows]
-        return self._stacked(_computed(self._tasks(getitem, arguments, blocks)))
+        selected = [overlap(rows, start, stop) for rows in self.row_slices]
+        blocks = [block for block, rows in zip(self._blocks, selected, strict=True) if rows]
+        arguments = [(rows,) for rows in selected if rows]
+        return self._stacked(_compute(self._tasks(getitem, arguments, blocks)))
 
     def check_random_access(self):
         raise ValueError(
-            "dask arrays are for DenseAutoencoder with linear_path=True: other networks draw rows "
-            "at random. Give them the zarr array or the files."
+            "dask arrays are for DenseAutoencoder with linear_path=True: other networks read rows "
+            "in random order. Use the zarr array or the files instead."
         )
 
     def each(self, function, arguments):
-        return _computed(self._tasks(function, arguments))
+        return _compute(self._tasks(function, arguments))
 
     def total(self, function, arguments):
         import dask
 
         tasks = self._tasks(function, arguments)
         while len(tasks) > 1:
-            starts = range(0, len(tasks), _AT_ONCE)
-            tasks = [dask.delayed(sum)(tasks[start : start + _AT_ONCE]) for start in starts]
-        return _computed(tasks)[0]
+            starts = range(0, len(tasks), _SUMS_PER_TASK)
+            tasks = [dask.delayed(sum)(tasks[start : start + _SUMS_PER_TASK]) for start in starts]
+        return _compute(tasks)[0]
 
     def _tasks(self, function, arguments, blocks=None):
         import dask
 
         blocks = self._blocks if blocks is None else blocks
-        # One node of the graph, however large what the function carries and however many blocks.
-        ask = dask.delayed(partial(_ask, function, self.dtype if self.is_sparse else None))
+        # The function is one node of the graph: it may hold large arrays, and is sent only once.
+        call = dask.delayed(partial(_call, function, self.dtype if self.is_sparse else None))
         return [
-            ask(block, tuple(map(_apart, part)))
-            for block, part in zip(blocks, arguments, strict=True)
+            call(block, tuple(map(_without_base, args)))
+            for block, args in zip(blocks, arguments, strict=True)
         ]
 
 
-def _apart(value):
-    """A tensor without the one it is a view of, which would travel with it."""
-    return value.clone() if isinstance(value, torch.Tensor) else value
+def is_dask(X):
+    """Whether X is a dask array, without importing dask."""
+    return hasattr(X, "dask") and hasattr(X, "to_delayed") and hasattr(X, "chunks")
 
 
-def _computed(tasks):
+def lazy_result(estimator, method, X, n_columns=None, dtype=None):
+    """Return a dask array of the results of a fitted estimator's method on the blocks of X."""
     import dask
 
-    if "distributed" not in sys.modules:
-        # Nothing to warn, and what is set before it has loaded its defaults would replace them.
-        return dask.compute(*tasks)
-    # What we send is large on purpose: a worker that dies then takes nothing of ours with it.
-    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
-        return dask.compute(*tasks)
-
-
-def _ask(function, dtype, block, part):
-    block = np.asarray(block) if dtype is None else canonical_csr(block, dtype)
-    return function(block, *part)
-
-
-def _in_whole_rows(X):
-    return X.rechunk({1: -1}) if X.numblocks[1] > 1 else X
-
-
-def lazily(estimator, method, X, n_columns=None, dtype=None):
-    """What a method of a fitted estimator says of a dask array, when it is asked for."""
-    import dask
-
-    X = _in_whole_rows(X)
+    X = _with_whole_rows(X)
     chunks = (X.chunks[0],) if n_columns is None else (X.chunks[0], (n_columns,))
     return X.map_blocks(
-        _say,
+        _call_method,
         dask.delayed(estimator),
         method,
         dtype=dtype,
@@ -389,5 +348,61 @@ def lazily(estimator, method, X, n_columns=None, dtype=None):
     )
 
 
-def _say(block, estimator, method):
+def _call(function, dtype, block, args):
+    block = np.asarray(block) if dtype is None else canonical_csr(block, dtype)
+    return function(block, *args)
+
+
+def _call_method(block, estimator, method):
     return getattr(estimator, method)(block)
+
+
+def _without_base(value):
+    """Copy a tensor that is a view: its base would be sent too."""
+    return value.clone() if isinstance(value, torch.Tensor) else value
+
+
+def _compute(tasks):
+    import dask
+
+    if "distributed" not in sys.modules:
+        # There is no warning to avoid, and a value set before distributed loads its defaults would
+        # replace them.
+        return dask.compute(*tasks)
+    # Graphs are large on purpose: they contain all arguments, so that no data is lost if a worker
+    # dies.
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
+        return dask.compute(*tasks)
+
+
+def _with_whole_rows(X):
+    return X.rechunk({1: -1}) if X.numblocks[1] > 1 else X
+
+
+# Functions of one block
+
+
+def row_batches(block):
+    """Yield the rows of a block in batches of bounded size, as arrays or CSR matrices."""
+    entries = block.nnz / max(1, block.shape[0]) if sp.issparse(block) else block.shape[1]
+    for rows in batch_slices(block.shape[0], 16 * entries):
+        yield block[rows]
+
+
+def overlap(rows, start, stop):
+    """Return the slice of a block's rows that is between two row indices of X; None if empty."""
+    if rows.start < stop and rows.stop > start:
+        return slice(max(0, start - rows.start), stop - rows.start)
+    return None
+
+
+def _digest_of_block(block):
+    return "".join(map(digest, row_batches(block)))
+
+
+def _block_min(block):
+    return min(part.min() for part in row_batches(block))
+
+
+def _block_max(block):
+    return max(part.max() for part in row_batches(block))

@@ -1,8 +1,7 @@
-"""Rows of an array, a memmap or a sparse matrix: batches, and products with a tall matrix.
+"""Centred rows of an array, a sparse matrix or blocks: dense batches, and matrix products.
 
-Everything that depends on how the data is stored lives here. Both kinds of rows stand for the
-*centred* matrix ``A = X - 1 mean'`` and never build it: a dense batch is centred before its
-product, a sparse one after it.
+All kinds of rows represent the centred matrix ``A = X - 1 mean'`` without building it: a dense
+batch is centred before a product, a sparse product after it.
 """
 
 from abc import ABC, abstractmethod
@@ -12,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from .._runtime.device import accurate_device, in_float64
+from .._runtime.device import float64_device, in_float64
 from .._runtime.execution import in_threads, slices_of_work
 from .._runtime.tensors import batch_slices, power_of_two, tensor_of, zeros_for_rows
 from .blocks import Blocks
@@ -20,51 +19,52 @@ from .sparse import (
     add_products,
     column_blocks,
     columns_of_csr,
-    only_needed,
     rows_of_csr,
     slices_of_entries,
     transposed_blocks,
+    without_unused_rows,
 )
 
-# From so many columns of the tall matrix on, even a single product is worth it.
+# With at least so many columns, a single product is worth the rearrangement of sparse rows.
 _MANY_COLUMNS = 512
 
-# A transpose of more bytes is not kept, but made again in parts of so many.
+# A transpose of more bytes than the first is not kept, but made for each product, in parts of the
+# second size.
 _LARGE, _PART = 2**30, 256 * 2**20
 
-# Bytes of dense rows that one thread takes at a time, and at least so many rows.
+# Bytes of dense rows that one thread multiplies at a time, and the fewest rows.
 _DENSE_PART, _DENSE_ROWS = 16 * 2**20, 256
 
-# Products of p x p that are added up at a time.
-_AT_ONCE = 4
+# Sparse p x p products that are in memory at a time.
+_PRODUCTS_AT_ONCE = 4
 
-# A difference of squares that is a smaller share of them is what rounding left of zero.
-_CANCELLED = 16 * np.finfo(np.float64).eps
+# A difference of squares that is a smaller share of their sum is taken for zero.
+_CANCELLATION = 16 * np.finfo(np.float64).eps
 
 
 def rows_of(X, *, mean=None, weights=None, dtype=torch.float32, device="cpu"):
-    """Wrap X, a 2-D array, a CSR matrix or blocks of these, as `Rows`.
+    """Return X, a 2-D array, a CSR matrix or blocks of these, as `Rows`.
 
     Parameters
     ----------
     X : ndarray, CSR matrix or array, or Blocks, of shape (n, p)
     mean : ndarray of shape (p,), default=None
-        What is subtracted from each row; the (weighted) mean of the rows if None.
+        Subtracted from each row; the (weighted) mean of the rows if None.
     weights : ndarray of shape (n,), default=None
-        How often each row counts in the mean and the covariance, of mean one; once if None.
+        Weight of each row in the mean and the covariance, of mean one; equal weights if None.
     dtype : torch.dtype
         Precision of batches and products.
     device : str or torch.device
-        Where batches and products live.
+        Of batches and products.
     """
     kind = SparseRows if sp.issparse(X) else DenseRows
     if isinstance(X, Blocks):
-        kind = StackedRows
+        kind = BlockRows
     return kind(X, mean, weights, dtype, torch.device(device))
 
 
 def weights_of(rows):
-    """How often each row counts, in float64: shape (n,)."""
+    """Return the weight of each row in float64: shape (n,)."""
     return np.ones(len(rows)) if rows.weights is None else rows.weights
 
 
@@ -86,55 +86,55 @@ class Rows(ABC):
 
     @abstractmethod
     def _column_mean(self):
-        """Mean of each column in float64, shape (p,)."""
+        """The mean of each column in float64: shape (p,)."""
 
     def _column_sum(self):
         return len(self) * self.mean
 
     @abstractmethod
     def dense(self, index):
-        """The rows at ``index`` (a slice or an array), not centred, as a dense tensor."""
+        """Return the rows at ``index`` (a slice or indices), not centred, as a dense tensor."""
 
     @abstractmethod
     def times(self, W):
-        """``A W`` for a tensor W of shape (p, c): shape (n, c)."""
+        """Return ``A W`` for a tensor W of shape (p, c): shape (n, c)."""
 
     @abstractmethod
     def transposed_times(self, Q):
-        """``A' Q`` for a tensor Q of shape (n, c): shape (p, c)."""
+        """Return ``A' Q`` for a tensor Q of shape (n, c): shape (p, c)."""
 
-    def prepare_for_many_products(self):  # noqa: B027, rows may well have nothing to do
-        """Rearrange the rows, if that makes `times` and `transposed_times` faster."""
+    def prepare_for_many_products(self):  # noqa: B027, optional
+        """Rearrange the rows if that makes `times` and `transposed_times` faster."""
 
     def squared_norms(self):
-        """Squared length of each centred row in float64, shape (n,)."""
+        """Return the squared length of each centred row in float64: shape (n,)."""
         if self._norms is None:
             self._norms = self._squared_norms()
         return self._norms
 
     @abstractmethod
     def _squared_norms(self):
-        """What `squared_norms` remembers."""
+        """Compute the result of `squared_norms`, which stores it."""
 
     @abstractmethod
     def covariance(self):
-        """``A' W A`` in float64, shape (p, p)."""
+        """Return ``A' W A`` in float64 for the weights W: shape (p, p)."""
 
     def gram(self):
-        """``A A'`` in float64, shape (n, n)."""
-        # In a unit of their length, or squares of large or small float32 would not be numbers.
+        """Return ``A A'`` in float64: shape (n, n)."""
+        # In a unit of their length: the squares of large or small float32 overflow or vanish.
         n, unit = len(self), power_of_two(self.squared_norms().max() ** 0.5)
-        gram = torch.empty(n, n, dtype=torch.float64, device=accurate_device(self.device))
+        gram = torch.empty(n, n, dtype=torch.float64, device=float64_device(self.device))
         for rows in self.slices():
             gram[:, rows] = in_float64(self.times(self.centred(rows).T / unit)) * unit
         return gram
 
     def centred(self, index):
-        """The rows at ``index`` of A, as a dense tensor."""
+        """Return the rows at ``index`` of A as a dense tensor."""
         return self.dense(index) - self._mean
 
     def slices(self):
-        """Slices of rows that are small enough to be dense one at a time."""
+        """Return slices of rows that are small enough to be made dense."""
         return batch_slices(self.shape[0], self.shape[1] * self.dtype.itemsize)
 
 
@@ -145,13 +145,13 @@ class DenseRows(Rows):
         total = np.zeros(self.shape[1])
         for rows in batch_slices(self.shape[0], self.shape[1] * 8):
             if self.weights is None:
-                total += self._part(rows).sum(axis=0, dtype=np.float64)
+                total += self._contiguous(rows).sum(axis=0, dtype=np.float64)
             else:
-                total += self.weights[rows] @ self._part(rows)
+                total += self.weights[rows] @ self._contiguous(rows)
         return total / self.shape[0]
 
-    def _part(self, rows):
-        # In one order, on which sums depend, whatever that of X is.
+    def _contiguous(self, rows):
+        # The rounding of sums depends on the memory order: use the same order for every X.
         return np.ascontiguousarray(self.X[rows])
 
     def dense(self, index):
@@ -165,20 +165,20 @@ class DenseRows(Rows):
         def multiply(rows):
             product[rows] = self.centred(rows) @ W
 
-        self._each_of(multiply, 2 * self.shape[0] * W.numel())
+        self._apply_to_slices(multiply, 2 * self.shape[0] * W.numel())
         return product
 
-    def _each_of(self, function, n_operations):
-        """Call a function of slices of rows, in threads where there is enough to do."""
+    def _apply_to_slices(self, function, n_operations):
+        """Call a function with slices of rows, in threads if there are enough operations."""
         n, row_bytes = self.shape[0], self.shape[1] * self.dtype.itemsize
         parts = slices_of_work(n, n_operations, self.device)
-        most = max(_DENSE_PART, _DENSE_ROWS * row_bytes)
+        max_bytes = max(_DENSE_PART, _DENSE_ROWS * row_bytes)
         if len(parts) == 1:
-            for rows in batch_slices(n, row_bytes, most):
+            for rows in batch_slices(n, row_bytes, max_bytes):
                 function(rows)
         else:
-            step = min(parts[0].stop * row_bytes, most)
-            in_threads(function, batch_slices(n, row_bytes, step))
+            part_bytes = min(parts[0].stop * row_bytes, max_bytes)
+            in_threads(function, batch_slices(n, row_bytes, part_bytes))
 
     def transposed_times(self, Q):
         product = torch.zeros(self.shape[1], Q.shape[1], dtype=Q.dtype, device=self.device)
@@ -195,7 +195,7 @@ class DenseRows(Rows):
 
     def covariance(self):
         p = self.shape[1]
-        covariance = torch.zeros(p, p, dtype=torch.float64, device=accurate_device(self.device))
+        covariance = torch.zeros(p, p, dtype=torch.float64, device=float64_device(self.device))
         for rows in self.slices():
             batch = in_float64(self.centred(rows))
             weighted = batch
@@ -203,9 +203,9 @@ class DenseRows(Rows):
                 weighted = torch.from_numpy(self.weights[rows, None]).to(batch) * batch
 
             def add(columns, batch=batch, weighted=weighted):
-                # Nothing below the diagonal: that is copied in the end.
-                beyond = slice(columns.start, None)
-                covariance[columns, beyond].addmm_(batch[:, columns].T, weighted[:, beyond])
+                # On and above the diagonal: the rest is copied at the end.
+                right = slice(columns.start, None)
+                covariance[columns, right].addmm_(batch[:, columns].T, weighted[:, right])
 
             in_threads(add, slices_of_work(p, 2 * p * batch.numel(), covariance.device))
         return covariance.triu_() + covariance.triu(1).T
@@ -214,19 +214,19 @@ class DenseRows(Rows):
         norms = np.empty(self.shape[0])
 
         def measure(rows):
-            centred = self._part(rows).astype(np.float64) - self.mean
+            centred = self._contiguous(rows).astype(np.float64) - self.mean
             norms[rows] = np.einsum("ij,ij->i", centred, centred)
 
-        # Read and converted rather than multiplied: a dozen operations' worth for each number.
-        self._each_of(measure, 12 * self.shape[0] * self.shape[1])
+        # Reading and converting a value takes as long as a dozen multiplications.
+        self._apply_to_slices(measure, 12 * self.shape[0] * self.shape[1])
         return norms
 
 
 class SparseRows(Rows):
     """Rows of a SciPy CSR matrix or array, with 32- or 64-bit indices.
 
-    ``A' Q`` uses a transpose of X, which is made once, when first asked for; that of a very large X
-    is made anew for each product, part by part.
+    ``A' Q`` uses a transpose of X, which is made once, when it is first needed; that of a very
+    large X is made again for each product, part by part.
     """
 
     def __init__(self, X, mean, weights, dtype, device):
@@ -235,7 +235,7 @@ class SparseRows(Rows):
         self._column_blocks = None
 
     def _column_mean(self):
-        # Not X.sum: that adds float32 up in float32.
+        # X.sum would add float32 in float32.
         weights = weights_of(self)
         parts = slices_of_entries(self.X.indptr)
         total = sum(in_threads(lambda rows: self.X[rows].T @ weights[rows], parts))
@@ -253,7 +253,7 @@ class SparseRows(Rows):
         if self._column_blocks is not None:
             add_products(self._column_blocks, W, product, self.X.nnz, self.device)
         elif needs_few:
-            X, needed = only_needed(self.X, W)
+            X, needed = without_unused_rows(self.X, W)
             add_products(rows_of_csr(X), needed, product, X.nnz, self.device)
         else:
             add_products(rows_of_csr(self.X), W, product, self.X.nnz, self.device)
@@ -274,7 +274,7 @@ class SparseRows(Rows):
         return 16 * self.X.nnz > _LARGE
 
     def _slices_of_entries(self, batch_bytes=None):
-        """Slices of rows by the size of their non-zeros."""
+        """Slices of rows whose non-zeros have a given size."""
         return batch_slices(self.shape[0], 16 * self.X.nnz / self.shape[0], batch_bytes)
 
     @property
@@ -291,12 +291,12 @@ class SparseRows(Rows):
             self._column_blocks = column_blocks(self.X, self._transposed())
 
     def _mean_times(self, W):
-        # Short sums, added up in float64: one float32 sum of all terms would cost three digits.
+        # Short sums, added in float64: one float32 sum of all terms would lose three digits.
         def multiply(part):
             terms = zip(self._mean[part].split(256), W[part].split(256), strict=True)
             return sum(in_float64(mean @ block) for mean, block in terms)
 
-        # It is the reading of W that takes long.
+        # Counted as 16 operations for each value: reading W takes longer than multiplying.
         parts = slices_of_work(len(W), 16 * W.numel(), self.device)
         return sum(in_threads(multiply, parts)).to(W)
 
@@ -311,13 +311,14 @@ class SparseRows(Rows):
             return X.T @ weighted, weighted.T @ np.ones(weighted.shape[0])
 
         parts = slices_of_entries(self.X.indptr)
-        for start in range(0, len(parts), _AT_ONCE):
-            for product, column_sums in in_threads(products, parts[start : start + _AT_ONCE]):
+        for start in range(0, len(parts), _PRODUCTS_AT_ONCE):
+            some = parts[start : start + _PRODUCTS_AT_ONCE]
+            for product, column_sums in in_threads(products, some):
                 squares += product.toarray()
                 sums += column_sums
-        cross = np.outer(sums, self.mean)
-        centred = squares - cross - cross.T + n * np.outer(self.mean, self.mean)
-        return torch.from_numpy(centred).to(accurate_device(self.device))
+        mixed = np.outer(sums, self.mean)
+        centred = squares - mixed - mixed.T + n * np.outer(self.mean, self.mean)
+        return torch.from_numpy(centred).to(float64_device(self.device))
 
     def _squared_norms(self):
         # |x - m|^2 = |x|^2 + |m|^2 - 2 x'm, in float64 because the terms nearly cancel.
@@ -325,38 +326,38 @@ class SparseRows(Rows):
 
         def measure(rows):
             offsets = self.X.indptr[rows.start : rows.stop + 1]
-            filled = np.flatnonzero(np.diff(offsets))
-            if not len(filled):
+            nonempty = np.flatnonzero(np.diff(offsets))
+            if not len(nonempty):
                 return
-            entries, starts = slice(offsets[0], offsets[-1]), offsets[filled] - offsets[0]
+            entries, starts = slice(offsets[0], offsets[-1]), offsets[nonempty] - offsets[0]
             values = self.X.data[entries].astype(np.float64)
             means = self.mean[self.X.indices[entries]]
             means *= values
-            lengths = norms[rows.start + filled]
-            lengths += np.add.reduceat(np.square(values, out=values), starts)
-            left = lengths - 2 * np.add.reduceat(means, starts)
-            norms[rows.start + filled] = np.where(left <= _CANCELLED * lengths, 0.0, left)
+            squares = norms[rows.start + nonempty]
+            squares += np.add.reduceat(np.square(values, out=values), starts)
+            norm = squares - 2 * np.add.reduceat(means, starts)
+            norms[rows.start + nonempty] = np.where(norm <= _CANCELLATION * squares, 0.0, norm)
 
         in_threads(measure, slices_of_entries(self.X.indptr))
         return norms
 
 
-class StackedRows(Rows):
-    """Rows of blocks that lie one below the other, each opened and read where it is."""
+class BlockRows(Rows):
+    """Rows of `Blocks`: each method is called with the rows of one block at a time."""
 
-    def _asked(self, method, *arguments, centred=True):
-        """A function of a block and its part of each argument, and those parts for each block."""
+    def _call(self, method, *arguments, centred=True):
+        """The function and arguments that `Blocks.each` needs to call a method of `Rows`."""
         device = self.X.device or self.device
-        ask = partial(_answer, method, self.mean if centred else None, self.dtype, device)
-        tall = (self.weights, *arguments)
+        function = partial(_call_method, method, self.mean if centred else None, self.dtype, device)
+        arguments = (self.weights, *arguments)
         parts = [
-            tuple(None if values is None else values[rows] for values in tall)
+            tuple(None if values is None else values[rows] for values in arguments)
             for rows in self.X.row_slices
         ]
-        return ask, parts
+        return function, parts
 
     def _column_mean(self):
-        return self.X.total(*self._asked("_column_sum", centred=False)) / len(self)
+        return self.X.total(*self._call("_column_sum", centred=False)) / len(self)
 
     def dense(self, index):
         rows = rows_of(self.X[index], mean=self.mean, dtype=self.dtype, device=self.device)
@@ -364,24 +365,24 @@ class StackedRows(Rows):
 
     def times(self, W):
         product = zeros_for_rows(len(self), W)
-        ask, parts = self._asked("times")
-        answers = self.X.each(partial(ask, W=W.to(self.X.device or self.device)), parts)
-        for rows, part in zip(self.X.row_slices, answers, strict=True):
+        function, parts = self._call("times")
+        products = self.X.each(partial(function, W=W.to(self.X.device or self.device)), parts)
+        for rows, part in zip(self.X.row_slices, products, strict=True):
             product[rows] = part
         return product
 
     def transposed_times(self, Q):
         Q = Q.to(self.X.device or Q.device)
-        return self.X.total(*self._asked("transposed_times", Q)).to(self.device)
+        return self.X.total(*self._call("transposed_times", Q)).to(self.device)
 
     def _squared_norms(self):
-        return np.concatenate(list(self.X.each(*self._asked("squared_norms"))))
+        return np.concatenate(list(self.X.each(*self._call("squared_norms"))))
 
     def covariance(self):
-        return self.X.total(*self._asked("covariance")).to(accurate_device(self.device))
+        return self.X.total(*self._call("covariance")).to(float64_device(self.device))
 
 
-def _answer(method, mean, dtype, device, block, weights, *arguments, **others):
-    """What the rows of a block say."""
+def _call_method(method, mean, dtype, device, block, weights, *arguments, **keywords):
+    """Call a method of the rows of a block."""
     rows = rows_of(block, mean=mean, weights=weights, dtype=dtype, device=device)
-    return getattr(rows, method)(*arguments, **others)
+    return getattr(rows, method)(*arguments, **keywords)

@@ -1,4 +1,4 @@
-"""CSR matrices: one canonical form, and products with a dense matrix in threads."""
+"""CSR matrices: a canonical form, and products with dense matrices in threads."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -8,12 +8,22 @@ import scipy.sparse as sp
 import torch
 from torch.nn.functional import embedding_bag
 
-from .._runtime.execution import in_threads, in_turn
+from .._runtime.execution import in_one_thread, in_threads
 from .._runtime.tensors import tensor_of
+
+# Columns of the dense matrix in one product, and its rows if the sparse matrix is rearranged for
+# many products: 2,048 rows of 64 float32 fit into the cache of a core.
+PANEL, PANEL_ROWS = 64, 2048
+
+# The least average number of non-zeros per row of a block: sums of fewer take too long.
+MIN_NONZEROS_PER_SUM = 16
+
+# Non-zeros that one thread multiplies at a time, in some milliseconds; they take 16 bytes each.
+_ENTRIES_OF_PART = 2**21
 
 
 def canonical_csr(X, dtype):
-    """A sparse matrix as CSR with sorted indices, each once; the one that was given stays as is."""
+    """Return a sparse matrix as CSR with sorted, unique indices, without changing the given one."""
     X = X.tocsr().astype(dtype, copy=False)
     if not X.has_canonical_format:
         X = X.copy()
@@ -21,26 +31,16 @@ def canonical_csr(X, dtype):
     return X
 
 
-# Columns of the dense matrix that are gathered at a time; and how many of its rows, where many
-# products are worth a rearrangement: 2,048 rows of 64 float32 stay in the nearest large cache.
-PANEL, PANEL_ROWS = 64, 2048
-
-# Fewer non-zeros of a row than these, on average, are not worth a sum of their own.
-LEAST_PER_SUM = 16
-
-# Non-zeros that one thread takes at a time: some milliseconds, and 16 bytes each.
-_ENTRIES_OF_PART = 2**21
-
-
 @dataclass(frozen=True)
 class Term:
-    """``csr[rows] @ dense[columns]``."""
+    """The product ``csr[rows] @ dense[columns]``."""
 
     csr: sp.csr_matrix
     rows: slice
     columns: slice
 
     def add_to(self, out, panel, device):
+        """Add the product with a panel of columns of ``dense`` to ``out``."""
         offsets = self.csr.indptr[self.rows.start : self.rows.stop + 1]
         entries = slice(offsets[0], offsets[-1])
         indices = tensor_of(self.csr.indices[entries]).to(device)
@@ -57,18 +57,18 @@ class Term:
 
 
 def add_products(parts, dense, product, n_entries, device):
-    """Add a sum of products to some rows of ``product``, for each part: panel by panel.
+    """Add sums of products to the rows of ``product``, one panel of columns at a time.
 
     Parameters
     ----------
     parts : list of (slice, list of Term)
-        The rows of ``product``, different ones for each part, and what is added to them.
+        Disjoint rows of ``product``, and the terms that are added to them.
     dense, product : Tensor
-        Of as many columns.
+        With the same number of columns.
     n_entries : int
-        Non-zeros in all.
+        Total number of non-zeros.
     device : torch.device
-        Where to compute.
+        Computes the products.
     """
 
     def gather(panel):
@@ -80,26 +80,26 @@ def add_products(parts, dense, product, n_entries, device):
             term.add_to(out[rows], panel, device)
 
     is_large = n_entries > 2 * _ENTRIES_OF_PART
-    each = in_threads if is_large and device.type == "cpu" else in_turn
+    map_parts = in_threads if is_large and device.type == "cpu" else in_one_thread
     for columns, sums in zip(
         dense.split(4 * PANEL, dim=1), product.split(4 * PANEL, dim=1), strict=True
     ):
-        panels = each(gather, columns.split(PANEL, dim=1))
+        panels = map_parts(gather, columns.split(PANEL, dim=1))
         jobs = [
             (rows, terms, panel, out)
             for panel, out in zip(panels, sums.split(PANEL, dim=1), strict=True)
             for rows, terms in parts
         ]
-        each(add, jobs)
+        map_parts(add, jobs)
 
 
 def rows_of_csr(csr):
-    """The product of a whole CSR matrix, as parts."""
+    """Return the parts of `add_products` for the product with a CSR matrix."""
     return [(rows, [Term(csr, rows, slice(None))]) for rows in slices_of_entries(csr.indptr)]
 
 
 def columns_of_csr(blocks):
-    """The product of a transpose that is made of the blocks of `transposed_blocks`, as parts."""
+    """Return the parts for the product with a transpose, given as `transposed_blocks`."""
     entries = sum(transpose.indptr.astype(np.int64) for _, transpose in blocks)
     return [
         (part, [Term(transpose, part, rows) for rows, transpose in blocks])
@@ -108,25 +108,25 @@ def columns_of_csr(blocks):
 
 
 def transposed_blocks(csr, dtype):
-    """The transposes of some rows of a CSR matrix each: a list of (rows, transpose)."""
+    """Return the transposes of blocks of rows of a CSR matrix: a list of (rows, transpose)."""
     n, p = csr.shape
-    step = max(PANEL_ROWS, -(-LEAST_PER_SUM * n * p // max(1, csr.nnz)))
+    step = max(PANEL_ROWS, -(-MIN_NONZEROS_PER_SUM * n * p // max(1, csr.nnz)))
     blocks = [slice(start, min(start + step, n)) for start in range(0, n, step)]
     return list(
-        zip(blocks, _each(lambda rows: _transposed(csr[rows], dtype), blocks, csr.nnz), strict=True)
+        zip(blocks, _map(lambda rows: _transposed(csr[rows], dtype), blocks, csr.nnz), strict=True)
     )
 
 
 def column_blocks(csr, blocks):
-    """A CSR matrix cut into some of its columns each, from `transposed_blocks`: as parts.
+    """Divide a CSR matrix into blocks of columns, from `transposed_blocks`: return the parts.
 
-    None where that would not make products faster.
+    Returns None if that does not make products faster.
     """
     n, p = csr.shape
-    most = csr.nnz // (LEAST_PER_SUM * n)
-    if min(most, p // PANEL_ROWS) <= 1:
+    max_blocks = csr.nnz // (MIN_NONZEROS_PER_SUM * n)
+    if min(max_blocks, p // PANEL_ROWS) <= 1:
         return None
-    width = max(PANEL_ROWS, -(-p // most))
+    width = max(PANEL_ROWS, -(-p // max_blocks))
     columns = [slice(start, start + width) for start in range(0, p, width)]
 
     def cut(block):
@@ -135,28 +135,28 @@ def column_blocks(csr, blocks):
         step = PANEL_ROWS // 2
         parts = []
         for start in range(0, rows.stop - rows.start, step):
-            own = slice(start, min(start + step, rows.stop - rows.start))
-            terms = [Term(piece, own, part) for piece, part in pieces]
-            parts.append((slice(rows.start + own.start, rows.start + own.stop), terms))
+            local = slice(start, min(start + step, rows.stop - rows.start))
+            terms = [Term(piece, local, part) for piece, part in pieces]
+            parts.append((slice(rows.start + local.start, rows.start + local.stop), terms))
         return parts
 
-    return [part for parts in _each(cut, blocks, csr.nnz) for part in parts]
+    return [part for parts in _map(cut, blocks, csr.nnz) for part in parts]
+
+
+def without_unused_rows(csr, dense):
+    """Return smaller factors of ``csr @ dense``, without the rows of ``dense`` it does not use."""
+    used, indices = np.unique(csr.indices, return_inverse=True)
+    indices = indices.reshape(-1).astype(csr.indices.dtype)
+    small = sp.csr_matrix((csr.data, indices, csr.indptr), shape=(csr.shape[0], len(used)))
+    return small, dense[torch.from_numpy(used).long().to(dense.device)]
 
 
 def slices_of_entries(offsets):
-    """Slices of rows with about as many non-zeros each, from where each row starts."""
+    """Return slices of rows with similar numbers of non-zeros, given the offset of each row."""
     n_parts = max(1, int(offsets[-1]) // _ENTRIES_OF_PART)
     targets = np.linspace(0, offsets[-1], n_parts + 1)[1:-1]
     cuts = np.unique([0, *np.searchsorted(offsets, targets), len(offsets) - 1])
     return [slice(start, stop) for start, stop in pairwise(cuts)]
-
-
-def only_needed(csr, dense):
-    """The same product without the rows of ``dense`` that it does not need."""
-    needed, indices = np.unique(csr.indices, return_inverse=True)
-    indices = indices.reshape(-1).astype(csr.indices.dtype)
-    small = sp.csr_matrix((csr.data, indices, csr.indptr), shape=(csr.shape[0], len(needed)))
-    return small, dense[torch.from_numpy(needed).long().to(dense.device)]
 
 
 def _transposed(csr, dtype=None):
@@ -164,7 +164,7 @@ def _transposed(csr, dtype=None):
     return transpose if dtype is None else transpose.astype(dtype, copy=False)
 
 
-def _each(function, parts, n_entries):
+def _map(function, parts, n_entries):
     if n_entries < _ENTRIES_OF_PART:
         return [function(part) for part in parts]
     return in_threads(function, parts)

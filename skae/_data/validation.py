@@ -1,4 +1,4 @@
-"""X and `sample_weight`: validated, in the form that the rest of the package works on."""
+"""Validation of X and `sample_weight`, and their conversion to the forms used for computing."""
 
 import numpy as np
 import scipy.sparse as sp
@@ -6,45 +6,48 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import _check_n_features, _check_sample_weight, validate_data
 
 from .._runtime.tensors import output_dtype
-from .blocks import Blocks, DaskBlocks, in_blocks, is_dask, pieces
+from .blocks import Blocks, DaskBlocks, RowBlocks, is_chunked, is_dask, row_batches
 from .sparse import canonical_csr
 
+# Kinds of storage beside arrays and sparse matrices: a test of X, and its conversion to `Blocks`.
+BLOCK_KINDS = [
+    (is_dask, DaskBlocks),
+    (is_chunked, lambda X: RowBlocks([X])),
+]
 
-def flat_rows(X):
-    """Rows as they are, and pictures as one row each."""
-    X = X if hasattr(X, "shape") else np.asarray(X)
-    return np.reshape(X, (X.shape[0], -1)) if len(X.shape) > 2 else X
-
-
-def dense_array(X):
-    """A sparse matrix, or anything like an array, as a dense one: for a few rows."""
-    return X.toarray() if sp.issparse(X) else np.asarray(X)
-
-
-# Of larger values float32, in which networks are trained, cannot hold every sum.
+# Networks are trained in float32, in which sums of larger values may overflow.
 _LARGEST = 1e32
 
+# A standard deviation below this multiple of the precision of a row is taken for rounding.
+_ROUNDING = 100
 
-def validated(estimator, X, *, reset, in_random_order):
-    """X as an array, a CSR matrix in floating point, or `Blocks`.
+
+def as_blocks(X):
+    """Return X as `Blocks` if it is of one of `BLOCK_KINDS`, else unchanged."""
+    for is_kind, convert in BLOCK_KINDS:
+        if is_kind(X):
+            return convert(X)
+    return X
+
+
+def validate_rows(estimator, X, *, reset, in_random_order):
+    """Validate X and return it as an array, a CSR matrix in floating point, or `Blocks`.
 
     Parameters
     ----------
     estimator : BaseEstimator
     X : array-like, sparse matrix or array, HDF5 dataset, zarr array, RowBlocks or dask array
     reset : bool
-        Whether the estimator is to be fitted to X, or X to be like what it was fitted to.
+        Whether the estimator is fitted to X; otherwise X must match what it was fitted to.
     in_random_order : bool
-        Whether fitting will take rows in random order.
+        Whether fitting reads rows in random order.
     """
-    X = in_blocks(X)
-    if is_dask(X):
-        X = DaskBlocks(X)
+    X = as_blocks(X)
     if isinstance(X, Blocks):
         if reset and in_random_order:
             X.check_random_access()
         return _validated_blocks(estimator, X, reset)
-    with np.errstate(invalid="ignore"):  # a sum of X, by which scikit-learn looks for NaN
+    with np.errstate(invalid="ignore"):  # scikit-learn finds NaN by a sum of X
         X = validate_data(
             estimator,
             X,
@@ -57,44 +60,8 @@ def validated(estimator, X, *, reset, in_random_order):
     return canonical_csr(X, output_dtype(X.dtype)) if sp.issparse(X) else X
 
 
-def _check_range(X):
-    """Raise ValueError where X has values that are too large to compute with."""
-    values = X.data if sp.issparse(X) else X
-    if values.dtype.kind != "f" or not values.size:
-        return
-    for value in map(float, (values.min(), values.max())):
-        if abs(value) > _LARGEST:
-            raise ValueError(
-                f"X has a value of {value:.3g}, but all must be between {-_LARGEST:.0e} and "
-                f"{_LARGEST:.0e}: divide X by its scale."
-            )
-
-
-def _validated_blocks(estimator, X, reset):
-    _check_n_features(estimator, X, reset=reset)
-    if reset:
-        vars(estimator).pop("feature_names_in_", None)
-    if len(X) < 1 + reset:
-        raise ValueError(f"{type(X).__name__} of {len(X)} row(s) must have {1 + reset} at least.")
-    for _ in X.apply(_check):
-        pass
-    return X
-
-
-def _check(block):
-    """Raise ValueError where a block of rows is no X."""
-    for part in pieces(block):
-        with np.errstate(invalid="ignore"):
-            part = check_array(part, accept_sparse="csr", dtype="numeric", input_name="X")
-        _check_range(part)
-
-
-# Less than so many times the precision of a row is taken for rounding.
-_ROUNDING = 100
-
-
-def weighed(X, sample_weight):
-    """The rows that count, and how often: weights of mean one, None where all count the same."""
+def apply_sample_weight(X, sample_weight):
+    """Return the rows with positive weight and their weights of mean one; None if all are equal."""
     if sample_weight is None:
         return X, None
     weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
@@ -110,8 +77,11 @@ def weighed(X, sample_weight):
 
 
 def standard_deviations(codes, weights, sample_weight):
-    """Standard deviation of each code; weights above one count like so many rows."""
-    codes = codes.astype(np.float64)  # squares of large float32 are no numbers
+    """Return the standard deviation of each dimension of the codes.
+
+    Sample weights with a sum above the number of rows are counts of rows.
+    """
+    codes = codes.astype(np.float64)  # the squares of large float32 overflow
     if weights is None:
         return codes.std(axis=0, ddof=1)
     n_rows = max(float(np.sum(sample_weight)), len(codes))
@@ -119,10 +89,53 @@ def standard_deviations(codes, weights, sample_weight):
     return np.sqrt(weights @ centred**2 / len(codes) * n_rows / (n_rows - 1))
 
 
-def divisors(deviations, dtype):
-    """By what to divide codes of a dtype to whiten them: 1 for those whose deviation is rounding.
+def whitening_divisors(stds, dtype):
+    """Return the divisors that whiten codes of a dtype: 1 where the standard deviation is rounding.
 
-    That is about the last place of a whole row, which has the length of all deviations together.
+    The rounding of a row is relative to its length, the root of the sum of all variances.
     """
-    least = _ROUNDING * np.finfo(dtype).eps * np.sqrt(np.square(deviations).sum())
-    return np.where(deviations > least, deviations, 1).astype(dtype)
+    rounding = _ROUNDING * np.finfo(dtype).eps * np.sqrt(np.square(stds).sum())
+    return np.where(stds > rounding, stds, 1).astype(dtype)
+
+
+def flat_rows(X):
+    """Return X with each sample as one flat row; rows are returned unchanged."""
+    X = X if hasattr(X, "shape") else np.asarray(X)
+    return np.reshape(X, (X.shape[0], -1)) if len(X.shape) > 2 else X
+
+
+def dense_array(X):
+    """Return a sparse matrix or array-like as a dense array: for a few rows."""
+    return X.toarray() if sp.issparse(X) else np.asarray(X)
+
+
+def _validated_blocks(estimator, X, reset):
+    _check_n_features(estimator, X, reset=reset)
+    if reset:
+        vars(estimator).pop("feature_names_in_", None)
+    if len(X) < 1 + reset:
+        raise ValueError(f"{type(X).__name__} of {len(X)} row(s) must have {1 + reset} at least.")
+    for _ in X.apply(_check_block):
+        pass
+    return X
+
+
+def _check_block(block):
+    """Raise ValueError if a block of rows is not a valid X."""
+    for batch in row_batches(block):
+        with np.errstate(invalid="ignore"):
+            batch = check_array(batch, accept_sparse="csr", dtype="numeric", input_name="X")
+        _check_range(batch)
+
+
+def _check_range(X):
+    """Raise ValueError if X has values that are too large to compute with."""
+    values = X.data if sp.issparse(X) else X
+    if values.dtype.kind != "f" or not values.size:
+        return
+    for value in map(float, (values.min(), values.max())):
+        if abs(value) > _LARGEST:
+            raise ValueError(
+                f"X has a value of {value:.3g}, but all must be between {-_LARGEST:.0e} and "
+                f"{_LARGEST:.0e}: divide X by its scale."
+            )

@@ -11,13 +11,13 @@ from sklearn.utils import check_array
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_n_features, check_is_fitted
 
-from .._data.blocks import is_dask, lazily
-from .._data.validation import validated, weighed
+from .._data.blocks import is_dask, lazy_result
+from .._data.validation import apply_sample_weight, validate_rows
 from .._nn.autoencoders import VariationalAutoencoder
 from .._nn.losses import LOSSES_OF_COUNTS
 from .._nn.serialization import decoded, encoded
-from .._runtime.device import explaining_lack_of_memory, resolve_device, survive_fork
-from .._runtime.execution import in_neutral_surroundings, on_one_state
+from .._runtime.device import explain_out_of_memory, resolve_device, single_thread_after_fork
+from .._runtime.execution import on_snapshot, with_neutral_settings
 from .._runtime.reports import CallbackSupportMixin, with_callbacks
 from .._runtime.tensors import output_dtype
 from .auto import resolve_linear_path
@@ -122,7 +122,7 @@ class BaseAutoencoder(
         check_callbacks(self.callbacks)
         check_folders(self)
 
-    @in_neutral_surroundings
+    @with_neutral_settings
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn to encode and decode the rows of X.
 
@@ -160,7 +160,7 @@ class BaseAutoencoder(
         If learning fails the estimator is as it was.
         """
         learner = copy(self)
-        with explaining_lack_of_memory("fit", self.device), python_numbers(learner):
+        with explain_out_of_memory("fit", self.device), python_numbers(learner):
             getattr(learner, learn)(*arguments)
         parameters = self.get_params(deep=False)  # which may have been set meanwhile
         self.__dict__ = {**vars(learner), **parameters}
@@ -191,7 +191,7 @@ class BaseAutoencoder(
         """What makes this call of `fit` the same as another."""
         return identity_of(self, X, weights)
 
-    @on_one_state
+    @on_snapshot
     def transform(self, X: Any) -> np.ndarray:
         """Encode the rows of X.
 
@@ -210,7 +210,7 @@ class BaseAutoencoder(
         X = self._validate_rows(X, reset=False)
         return self._state.encode(X, self.device).astype(output_dtype(X.dtype), copy=False)
 
-    @on_one_state
+    @on_snapshot
     def inverse_transform(self, X: Any) -> np.ndarray:
         """Decode codes into rows.
 
@@ -228,7 +228,7 @@ class BaseAutoencoder(
         check_is_fitted(self)
         if is_dask(X):
             return self._lazily("inverse_transform", X, self.n_features_in_)
-        survive_fork()
+        single_thread_after_fork()
         Z = check_array(X, dtype=[np.float64, np.float32], input_name="X")
         if Z.shape[1] != self.latent_dim_:
             raise ValueError(
@@ -237,7 +237,7 @@ class BaseAutoencoder(
             )
         return self._state.decode(Z, self.device)
 
-    @on_one_state
+    @on_snapshot
     def score_samples(self, X: Any) -> np.ndarray:
         """Return minus the reconstruction error of each row: squared, or as the loss has it.
 
@@ -257,7 +257,7 @@ class BaseAutoencoder(
             return self._lazily("score_samples", X)
         return -self._state.errors(self._validate_rows(X, reset=False), self.device, "errors")[0]
 
-    @on_one_state
+    @on_snapshot
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the share of the variance of X that the reconstruction explains.
 
@@ -280,14 +280,14 @@ class BaseAutoencoder(
             At most 1.0. If X does not vary at all, 1.0 for a perfect reconstruction, else 0.0.
         """
         check_is_fitted(self)
-        X, weights = weighed(self._validate_rows(X, reset=False), sample_weight)
+        X, weights = apply_sample_weight(self._validate_rows(X, reset=False), sample_weight)
         weights = np.ones(X.shape[0]) if weights is None else weights
         error, total = self._state.errors(X, self.device, "errors", "errors_of_mean") @ weights
         if total == 0:
             return float(error == 0)
         return float(1 - error / total)
 
-    @on_one_state
+    @on_snapshot
     def truncate(self, latent_dim: int) -> Self:
         """Return a fitted autoencoder whose codes are the first dimensions of these.
 
@@ -324,7 +324,7 @@ class BaseAutoencoder(
         return shorter
 
     @available_if(_is_variational)
-    @on_one_state
+    @on_snapshot
     def sample(
         self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
     ) -> np.ndarray:
@@ -393,8 +393,8 @@ class BaseAutoencoder(
         if method != "inverse_transform":
             _check_n_features(self, X, reset=False)
         dtype = np.dtype(np.float64) if n_columns is None else output_dtype(X.dtype)
-        return lazily(self, method, X, n_columns, dtype)
+        return lazy_result(self, method, X, n_columns, dtype)
 
     def _validate_rows(self, X, *, reset):
-        survive_fork()
-        return validated(self, X, reset=reset, in_random_order=self._draws_rows)
+        single_thread_after_fork()
+        return validate_rows(self, X, reset=reset, in_random_order=self._draws_rows)

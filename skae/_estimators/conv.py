@@ -12,11 +12,12 @@ import scipy.sparse as sp
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from .._data.blocks import Blocks, in_blocks, is_dask
+from .._data.blocks import Blocks
+from .._data.validation import as_blocks
 from .._nn.autoencoders import LinearPathAutoencoder
 from .._nn.builders import ConvNetworks
 from .._nn.conv import Layout, doubt_about, halved
-from .._runtime.execution import on_one_state
+from .._runtime.execution import on_snapshot
 from .._training.residual import fit_linear_path
 from . import auto
 from .auto import LARGEST, positive_integers, resolve_latent_dim, resolve_linear_path
@@ -305,7 +306,7 @@ class ConvAutoencoder(BaseAutoencoder):
 
     input_shape_ = Learnt("shape")
 
-    @on_one_state
+    @on_snapshot
     def inverse_transform(self, X: Any) -> np.ndarray:
         """Decode codes into pictures.
 
@@ -328,8 +329,8 @@ class ConvAutoencoder(BaseAutoencoder):
             X = np.asarray(X)
         shape = tuple(getattr(X, "shape", ()))
         flat = sp.issparse(X) or len(shape) <= 2
-        X = in_blocks(X)
-        if not flat and not is_dask(X):
+        X = as_blocks(X)
+        if not flat:
             expected = self.input_shape if reset else self.input_shape_
             if expected is not None:
                 expected = positive_integers(expected, "input_shape")

@@ -10,7 +10,7 @@ from sklearn.utils.metaestimators import available_if
 
 from .._nn.builders import DenseNetworks
 from .._runtime.device import resolve_device
-from .._runtime.execution import in_neutral_surroundings
+from .._runtime.execution import with_neutral_settings
 from .._training.residual import fit_on_scores
 from .._training.selection import LONGEST_NONLINEAR_CODE, SelectionResult
 from . import auto
@@ -270,7 +270,7 @@ class DenseAutoencoder(BaseAutoencoder):
         self.verbose = verbose
 
     @available_if(_can_learn_from_batches)
-    @in_neutral_surroundings
+    @with_neutral_settings
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Go on learning from a batch of rows, as `IncrementalPCA` does.
 

@@ -9,16 +9,16 @@ import numpy as np
 import torch
 
 from .._data.rows import rows_of
-from .._data.validation import divisors, standard_deviations, weighed
+from .._data.validation import apply_sample_weight, standard_deviations, whitening_divisors
 from .._nn.builders import DenseNetworks, NetworkSettings, check_one_row
 from .._nn.losses import LOSSES
 from .._pca.holdout import shortest_code
 from .._pca.incremental import RunningBasis
-from .._pca.solvers import Basis, counting, is_exact, principal_basis
-from .._runtime.device import accurate_device, has_float64, resolve_device
-from .._runtime.execution import taking_turns
-from .._runtime.reports import Reports, Tasks, callback_context, report_of
-from .._runtime.storage import NOWHERE, Cache, Checkpoint, description, digest
+from .._pca.solvers import Basis, apply_weights, principal_basis, uses_full_eigenproblem
+from .._runtime.device import float64_device, has_float64, resolve_device
+from .._runtime.execution import device_lock
+from .._runtime.reports import CallbackReport, ReportGroup, callback_context, open_report
+from .._runtime.storage import NO_CHECKPOINT, Cache, Checkpoint, digest, stable_repr
 from .._runtime.tensors import output_dtype, torch_dtype
 from .._training.early_stopping import Interrupts
 from .._training.online import AveragedNetworks, Stream
@@ -48,11 +48,11 @@ def learn(estimator, X, y, sample_weight, previous):
     """
     device = resolve_device(estimator.device)
     LOSSES[estimator.loss]().check(X)
-    X, weights = weighed(X, sample_weight)
+    X, weights = apply_sample_weight(X, sample_weight)
     if X.shape[0] < 2:
         raise ValueError("sample_weight leaves one row that counts: fit needs two at least.")
     options = training_options(estimator, estimator._schedule(*X.shape), X.shape[0], device)
-    checkpoint = NOWHERE
+    checkpoint = NO_CHECKPOINT
     if estimator.checkpoint is not None:
         # The states of generators, and the last bits, are those of one kind of device.
         identity = {**estimator._identity(X, weights), "device": device.type}
@@ -67,11 +67,11 @@ def learn(estimator, X, y, sample_weight, previous):
     with (
         interrupts.counted(),
         checkpoint,
-        report_of(estimator.verbose) as report,
-        taking_turns(device),
+        open_report(estimator.verbose) as report,
+        device_lock(device),
     ):
         if context is not None:
-            report = Reports([report, Tasks(estimator, context)])
+            report = ReportGroup([report, CallbackReport(estimator, context)])
         options = replace(options, report=report, interrupts=interrupts)
         rng = random_state_of(estimator.random_state)
         networks = estimator._networks(X, weights, options, rng, previous)
@@ -80,7 +80,7 @@ def learn(estimator, X, y, sample_weight, previous):
         if estimator.whiten:
             codes = state.encode(X, estimator.device)
             deviations = standard_deviations(codes, weights, sample_weight)
-            state = replace(state, code_scale=divisors(deviations, state.mean.dtype))
+            state = replace(state, code_scale=whitening_divisors(deviations, state.mean.dtype))
     estimator._state = replace(state, interrupted=interrupts.n > 0)
     if context is not None:
         # No attribute is missing: a copy of the estimator is the fitted one.
@@ -152,7 +152,7 @@ def length_of_code(estimator, X, weights, options, rng):
     if not _is_share(estimator.latent_dim):
         return resolve_latent_dim(estimator.latent_dim, resolve_linear_path(estimator), *X.shape)
     rows, seed = rows_of(X, weights=weights, device=options.device), rng.randint(2**31)
-    return options.checkpoint.recall(
+    return options.checkpoint.load_or_compute(
         "length",
         lambda: shortest_code(rows, estimator.latent_dim, estimator.validation_fraction, seed),
     )
@@ -167,8 +167,8 @@ def identity_of(estimator, X, weights):
     parameters = estimator.get_params()
     return {
         "estimator": type(estimator).__name__,
-        **{k: description(v) for k, v in parameters.items() if k not in _SILENT},
-        "linear_path": description(resolve_linear_path(estimator)),
+        **{k: stable_repr(v) for k, v in parameters.items() if k not in _SILENT},
+        "linear_path": stable_repr(resolve_linear_path(estimator)),
         "X": digest(X),
         "sample_weight": "None" if weights is None else digest(weights),
         "torch": str(torch.__version__),
@@ -179,7 +179,7 @@ def identity_of(estimator, X, weights):
 def _principal_basis(estimator, X, weights, n_directions, latent_dim, options, rng):
     """The rows of X and their principal directions, in the precision that codes will have."""
     # Krylov iteration has a tolerance of its own; float64 would only make it slower.
-    exact = is_exact(X.shape, n_directions) and has_float64(options.device)
+    exact = uses_full_eigenproblem(X.shape, n_directions) and has_float64(options.device)
     dtype = output_dtype(X.dtype) if exact else np.dtype("float32")
     rows = rows_of(X, weights=weights, dtype=torch_dtype(dtype), device=options.device)
     seed = rng.randint(2**31)
@@ -187,7 +187,7 @@ def _principal_basis(estimator, X, weights, n_directions, latent_dim, options, r
 
     def compute():
         basis = principal_basis(
-            counting(rows),
+            apply_weights(rows),
             n_directions,
             n_accurate=latent_dim,
             generator=torch.Generator().manual_seed(seed),
@@ -195,7 +195,7 @@ def _principal_basis(estimator, X, weights, n_directions, latent_dim, options, r
         )
         return {**vars(basis), "variances": torch.from_numpy(basis.variances)}
 
-    found = options.checkpoint.recall("basis", compute)
+    found = options.checkpoint.load_or_compute("basis", compute)
     directions = found["directions"].to(options.device)
     return rows, Basis(directions, found["variances"].numpy(), found["total_variance"])
 
@@ -203,7 +203,7 @@ def _principal_basis(estimator, X, weights, n_directions, latent_dim, options, r
 def _cache_of(memory, X, weights, rows, seed):
     """What fits on the same rows share: all that their bits depend on is in the key."""
     if memory is None:
-        return NOWHERE
+        return NO_CHECKPOINT
     key = {
         "X": digest(X),
         "sample_weight": "None" if weights is None else digest(weights),
@@ -231,7 +231,7 @@ def learn_from_batch(estimator, X, state):
         What is fitted so far, on top of PCA; None for a first batch.
     """
     start = time.perf_counter()
-    device = accurate_device(resolve_device(estimator.device))
+    device = float64_device(resolve_device(estimator.device))
     if state is None and _is_share(estimator.latent_dim):
         raise ValueError(
             f"latent_dim={estimator.latent_dim} must be an integer for partial_fit: a first batch "

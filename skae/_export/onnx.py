@@ -19,7 +19,7 @@ from .._estimators.base import BaseAutoencoder
 from .._estimators.bigrams import ByteBigrams
 from .._estimators.conv import ConvAutoencoder
 from .._estimators.dense import DenseAutoencoder
-from .._runtime.execution import in_neutral_surroundings
+from .._runtime.execution import with_neutral_settings
 from .torch_module import to_torch
 
 # More than this protobuf, which ONNX models are made of, cannot hold.
@@ -107,7 +107,7 @@ _FUNCTIONS = {
 }
 
 
-@in_neutral_surroundings
+@with_neutral_settings
 def to_onnx(model, X, *, inverse=False, target_opset=None):
     """Return a fitted autoencoder, or a pipeline that holds one, as an ONNX model.
 

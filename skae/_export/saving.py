@@ -27,7 +27,7 @@ from .._estimators.bigrams import ByteBigrams
 from .._estimators.conv import ConvAutoencoder
 from .._estimators.state import FittedState
 from .._nn.serialization import decoded, encoded
-from .._runtime.execution import in_neutral_surroundings
+from .._runtime.execution import with_neutral_settings
 from .._version import __version__
 
 _CLASSES = {kind.__name__: kind for kind in (*AUTOENCODERS, ByteBigrams)}
@@ -49,7 +49,7 @@ you trust, whose names to read first:
     estimator = skops.io.load(path, trusted=types)"""
 
 
-@in_neutral_surroundings
+@with_neutral_settings
 def save(estimator: Any, path: str | PathLike) -> None:
     """Write a fitted autoencoder to one file, without pickle.
 
@@ -141,7 +141,7 @@ def _write(path, arrays, metadata):
             unfinished.unlink()
 
 
-@in_neutral_surroundings
+@with_neutral_settings
 def load(path: str | PathLike) -> Any:
     """Read what `save` wrote. Nothing in the file is run, now or by a later `fit`.
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .._estimators.base import BaseAutoencoder
 from .._estimators.state import PrincipalCodec
-from .._runtime.execution import in_neutral_surroundings
+from .._runtime.execution import with_neutral_settings
 from .._runtime.tensors import tensor_of
 
 
@@ -75,7 +75,7 @@ class Decoding(nn.Module):
         return x_hat.unflatten(1, self.shape).to(torch.promote_types(z.dtype, torch.float32))
 
 
-@in_neutral_surroundings
+@with_neutral_settings
 def to_torch(estimator, *, inverse=False):
     """Return what `transform` computes as a plain torch module.
 

@@ -1,1 +1,1 @@
-"""Principal directions: solvers, batches, and the directions without validation rows."""
+"""Principal directions: solvers, incremental updates, and directions without validation rows."""

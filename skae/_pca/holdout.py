@@ -1,4 +1,4 @@
-"""Principal directions without the validation rows; the length for a share of the variance."""
+"""Principal directions without the validation rows; the code length for a share of variance."""
 
 import warnings
 
@@ -7,54 +7,83 @@ import torch
 from scipy import linalg
 
 from .._data.rows import weights_of
-from .._data.splits import FEWEST_VALIDATION_ROWS, held_out_runs
+from .._data.splits import MIN_VALIDATION_ROWS, held_out_runs
 from .._runtime.device import in_float64
 from .._runtime.tensors import (
-    cross,
-    gram_of,
-    parts_of,
+    batched_transposed_product,
+    matmul_,
     power_of_two,
-    product_of,
-    turned,
+    row_slices,
+    transposed_product,
+    weighted_gram,
     zeros_for_rows,
 )
-from .solvers import counting, principal_basis
+from .solvers import apply_weights, principal_basis
+
+# Number of directions that `shortest_code` computes first; then four times as many.
+_FIRST_GUESS = 64
 
 
-def scores_without(rows, scores, validation, latent_dim=None):
-    """The scores all rows would have, had the validation rows played no part in the basis.
+def scores_without_validation(rows, scores, validation, latent_dim=None):
+    """Compute the scores that all rows would have if the basis had not used the validation rows.
 
-    One step of subspace iteration on the other rows alone takes out of the basis what only the
-    validation rows had put there. The first ``latent_dim`` new directions span those of the other
-    rows' principal axes. Within that span, and within the rest, they are turned as near as can be
-    to the old directions: networks that have learnt with the new ones can go on with the old.
-    Without ``latent_dim`` they are the principal axes themselves.
+    One step of subspace iteration on the training rows removes from the basis what only the
+    validation rows contributed. The first ``latent_dim`` new directions span the leading principal
+    axes of the training rows. Within their span, and within the span of the others, they are
+    rotated to be as close as possible to the old directions: networks trained with the new
+    directions can continue with the old ones. Without ``latent_dim`` the new directions are the
+    principal axes.
+
+    Parameters
+    ----------
+    rows : Rows
+    scores : Tensor of shape (n, r)
+        Along the directions that were computed from all rows.
+    validation : ndarray of int
+        Indices of the validation rows.
+    latent_dim : int, default=None
+
+    Returns
+    -------
+    new_scores : Tensor of shape (n, r)
     """
-    counts = _counts(rows, validation)
-    fitted = _inverted(scores, counts)
+    weights = _training_weights(rows, validation)
+    fitted = _scaled_training_scores(scores, weights)
     if rows.shape[0] > rows.shape[1]:
         images = rows.transposed_times(fitted)
-        root = _inverse_root(cross(images, images))
-        held = rows.times(images @ root)
+        root = _inverse_root(transposed_product(images, images))
+        new_scores = rows.times(images @ root)
     else:
-        # A few at a time: images of all directions would take as much memory as the basis.
-        held = zeros_for_rows(len(fitted), fitted)
-        for columns, images in zip(fitted.split(256, 1), held.split(256, 1), strict=True):
-            images.copy_(rows.times(rows.transposed_times(columns)))
-        root = _inverse_root(product_of(fitted, held, rows.device))  # the root of S'AA'S
-        held = turned(held, root)
-    _, axes = torch.linalg.eigh(gram_of(held, counts, rows.device))
+        # Images of all directions at once would take as much memory as the basis.
+        new_scores = zeros_for_rows(len(fitted), fitted)
+        for columns, products in zip(fitted.split(256, 1), new_scores.split(256, 1), strict=True):
+            products.copy_(rows.times(rows.transposed_times(columns)))
+        # For F the fitted scores this is F'AA'F.
+        root = _inverse_root(batched_transposed_product(fitted, new_scores, rows.device))
+        new_scores = matmul_(new_scores, root)
+    _, axes = torch.linalg.eigh(weighted_gram(new_scores, weights, rows.device))
     axes = axes.flip(1).to(root)
     if latent_dim is None:
-        return turned(held, axes)
-    # The new directions are A'F root axes, for F the fitted scores; A times the old ones are the
-    # old scores.
-    overlap = axes.T @ root @ product_of(fitted, scores, rows.device)
-    return turned(held, axes @ nearest_rotations(overlap, latent_dim).to(axes))
+        return matmul_(new_scores, axes)
+    # The new directions are A'F root axes, and the products of A with the old ones are the scores.
+    overlap = axes.T @ root @ batched_transposed_product(fitted, scores, rows.device)
+    return matmul_(new_scores, axes @ nearest_rotations(overlap, latent_dim).to(axes))
+
+
+def directions_without_validation(rows, scores, validation):
+    """Compute the principal directions without the validation rows, by the same step.
+
+    They are orthonormal and close to the old ones; a direction along which only validation rows
+    vary is zero.
+    """
+    images = rows.transposed_times(
+        _scaled_training_scores(scores, _training_weights(rows, validation))
+    )
+    return images @ _inverse_root(transposed_product(images, images))
 
 
 def nearest_rotations(overlap, latent_dim):
-    """The rotations of the first new directions, and of the rest, that are nearest to the old.
+    """Compute the rotation of the first new directions, and of the others, nearest to the old ones.
 
     Parameters
     ----------
@@ -64,72 +93,17 @@ def nearest_rotations(overlap, latent_dim):
 
     Returns
     -------
-    turn : float64 Tensor of shape (r, r)
-        The new directions times ``turn`` are close to the old.
+    rotation : float64 Tensor of shape (r, r)
+        The new directions times ``rotation`` are close to the old ones.
     """
     blocks = (slice(latent_dim), slice(latent_dim, None))
     return torch.block_diag(*(_nearest_rotation(in_float64(overlap[b, b])) for b in blocks))
 
 
-def _nearest_rotation(overlap):
-    """The orthogonal factor of the polar decomposition of a square matrix."""
-    values, vectors = torch.linalg.eigh(overlap.T @ overlap)
-    if len(values) and values[0] > 1e-6 * values[-1]:
-        return overlap @ (vectors * values.rsqrt()) @ vectors.T
-    # Directions without variance: any that complete the others. Where nearly all singular values
-    # are one, the faster driver may fail to converge.
-    left, _, right = linalg.svd(overlap.cpu().numpy(), lapack_driver="gesvd")
-    return torch.from_numpy(left @ right).to(overlap)
-
-
-def directions_without(rows, scores, validation):
-    """The principal directions, had the validation rows played no part: the same step.
-
-    They are orthonormal and close to the old ones; a direction that only the validation rows had is
-    zero.
-    """
-    images = rows.transposed_times(_inverted(scores, _counts(rows, validation)))
-    return images @ _inverse_root(cross(images, images))
-
-
-def _counts(rows, validation):
-    """How often each row counts, the validation ones never."""
-    counts = weights_of(rows).copy()
-    counts[validation] = 0.0
-    return counts
-
-
-def _inverted(scores, counts):
-    """Scores S such that the columns of A'S are about as long as one.
-
-    They span the directions after one step of subspace iteration.
-    """
-    fitted, squares = zeros_for_rows(len(scores), scores), 0.0
-    unit = power_of_two(max(float(scores[part].abs().max()) for part in parts_of(scores)))
-    for part in parts_of(scores):
-        y = scores[part] / unit
-        counted = y * torch.from_numpy(counts[part, None]).to(y)
-        squares = squares + (counted * y).sum(dim=0)
-        fitted[part] = counted
-    factors = torch.where(squares > 1e-12 * squares.max(), 1 / squares / unit, 0.0)
-    return fitted.mul_(factors.to(fitted.device))
-
-
-def _inverse_root(gram):
-    """Symmetric inverse square root of a Gram matrix, zero where the matrix has no rank."""
-    values, vectors = torch.linalg.eigh(in_float64(gram))
-    roots = torch.where(values > 1e-6 * values[-1], values.rsqrt(), 0.0)
-    return (vectors * roots @ vectors.T).to(gram)
-
-
-# Directions to begin with; then four times as many.
-_FIRST_GUESS = 64
-
-
 def shortest_code(rows, share, validation_fraction, seed):
-    """How many principal directions explain ``share`` of the variance of validation rows.
+    """Return how many principal directions explain a share of the variance of validation rows.
 
-    Of all rows where too few can be put aside.
+    If there are too few validation rows it is the variance of all rows.
 
     Parameters
     ----------
@@ -137,17 +111,17 @@ def shortest_code(rows, share, validation_fraction, seed):
     share : float
         In (0, 1).
     validation_fraction : float
-        Share of the rows to put aside.
+        Share of the rows to hold out.
     seed : int
-        Of their choice, and of the directions' first guess.
+        Seeds the choice of the validation rows and the start of the Krylov iteration.
     """
     most = min(rows.shape)
     n_directions = min(_FIRST_GUESS, most)
     _, validation = held_out_runs(len(rows), validation_fraction, np.random.RandomState(seed))
     generator = torch.Generator().manual_seed(seed)
     while True:
-        basis = principal_basis(counting(rows), n_directions, generator=generator)
-        explained = _explained(rows, basis, validation)
+        basis = principal_basis(apply_weights(rows), n_directions, generator=generator)
+        explained = _explained_shares(rows, basis, validation)
         if explained[-1] >= share or n_directions == most:
             break
         n_directions = min(4 * n_directions, most)
@@ -155,7 +129,7 @@ def shortest_code(rows, share, validation_fraction, seed):
         warnings.warn(
             f"latent_dim={share} is out of reach: all {most} principal directions that "
             f"n_samples={len(rows)} and n_features={rows.shape[1]} allow explain "
-            f"{explained[-1]:.3f} of the variance of validation rows. The code has that length.",
+            f"{explained[-1]:.3f} of the variance of validation rows. latent_dim_={most} is used.",
             UserWarning,
             stacklevel=2,
         )
@@ -163,13 +137,54 @@ def shortest_code(rows, share, validation_fraction, seed):
     return int(np.searchsorted(explained, share)) + 1
 
 
-def _explained(rows, basis, validation):
-    """Share of the variance that the first directions explain, for each number of them."""
-    if len(validation) < FEWEST_VALIDATION_ROWS:
+def _training_weights(rows, validation):
+    """The weights of the rows, zero for validation rows."""
+    weights = weights_of(rows).copy()
+    weights[validation] = 0.0
+    return weights
+
+
+def _scaled_training_scores(scores, weights):
+    """Weighted scores F, scaled so that the columns of A'F have a length of about one.
+
+    The columns of A'F span the directions after one step of subspace iteration.
+    """
+    fitted, squares = zeros_for_rows(len(scores), scores), 0.0
+    unit = power_of_two(max(float(scores[part].abs().max()) for part in row_slices(scores)))
+    for part in row_slices(scores):
+        y = scores[part] / unit
+        weighted = y * torch.from_numpy(weights[part, None]).to(y)
+        squares = squares + (weighted * y).sum(dim=0)
+        fitted[part] = weighted
+    factors = torch.where(squares > 1e-12 * squares.max(), 1 / squares / unit, 0.0)
+    return fitted.mul_(factors.to(fitted.device))
+
+
+def _inverse_root(gram):
+    """The symmetric inverse square root of a Gram matrix, zero along its null space."""
+    values, vectors = torch.linalg.eigh(in_float64(gram))
+    roots = torch.where(values > 1e-6 * values[-1], values.rsqrt(), 0.0)
+    return (vectors * roots @ vectors.T).to(gram)
+
+
+def _nearest_rotation(overlap):
+    """The orthogonal factor of the polar decomposition of a square matrix."""
+    values, vectors = torch.linalg.eigh(overlap.T @ overlap)
+    if len(values) and values[0] > 1e-6 * values[-1]:
+        return overlap @ (vectors * values.rsqrt()) @ vectors.T
+    # Directions without variance are replaced by any that complete the others. If nearly all
+    # singular values are one, the faster driver may not converge.
+    left, _, right = linalg.svd(overlap.cpu().numpy(), lapack_driver="gesvd")
+    return torch.from_numpy(left @ right).to(overlap)
+
+
+def _explained_shares(rows, basis, validation):
+    """The share of the variance that the first 1, 2, ... directions explain."""
+    if len(validation) < MIN_VALIDATION_ROWS:
         return np.cumsum(basis.explained_variance_ratio)
-    held = scores_without(rows, rows.times(basis.directions), validation)
-    weights, squares = np.zeros(len(rows)), np.zeros(held.shape[1])
+    scores = scores_without_validation(rows, rows.times(basis.directions), validation)
+    weights, squares = np.zeros(len(rows)), np.zeros(scores.shape[1])
     weights[validation] = weights_of(rows)[validation]
-    for part in parts_of(held):
-        squares += weights[part] @ in_float64(held[part]).square().cpu().numpy()
+    for part in row_slices(scores):
+        squares += weights[part] @ in_float64(scores[part]).square().cpu().numpy()
     return np.cumsum(squares) / (weights @ rows.squared_norms() or 1.0)

@@ -1,4 +1,4 @@
-"""Principal directions of rows that come in batches."""
+"""Incremental PCA: principal directions of rows that arrive in batches."""
 
 from math import sqrt
 
@@ -8,19 +8,19 @@ from torch.nn.functional import pad
 
 from .holdout import nearest_rotations
 
-# Rows that the directions take in at a time.
-ROWS_AT_ONCE = 1024
+# The most rows of one call of `RunningBasis.update`.
+ROWS_PER_UPDATE = 1024
 
 
 class RunningBasis:
     """The leading principal directions of all rows so far (Ross et al., 2008).
 
-    What is known of the rows is their mean and, along r directions V, their sums of squares S.
-    With those of a new batch B, of mean m_b, the scatter of all rows is ``M'M`` with::
+    The state is the mean m of N rows and their sums of squares S along r directions V. With a new
+    batch B of n rows and mean m_b, the scatter matrix of all rows is ``M'M`` with::
 
         M = [ sqrt(S) V' ;  B - 1 m_b' ;  sqrt(n N / (n + N)) (m - m_b)' ]
 
-    and the small matrix ``M M'`` has its eigenvalues.
+    and the smaller matrix ``M M'`` has the same nonzero eigenvalues.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class RunningBasis:
         self.total = 0.0
 
     def start_from(self, n_seen, mean, directions, variances, total_variance):
-        """Go on from a basis that was fitted as a whole to n_seen rows."""
+        """Continue from the basis of ``n_seen`` rows that were fitted at once."""
         n_known = directions.shape[1]
         self.n_seen = n_seen
         self.mean = mean.astype(np.float64)
@@ -60,14 +60,14 @@ class RunningBasis:
         self.total = total_variance * (n_seen - 1)
 
     def update(self, rows):
-        """Take in some `Rows`, centred at their own mean."""
+        """Update the basis with a batch of `Rows` that is centred at its own mean."""
         n, r = len(rows), len(self.squares)
         share = n / (n + self.n_seen)
         shift = sqrt(share * self.n_seen) * (self.mean - rows.mean)
         c = torch.from_numpy(shift).to(self.directions)
         roots = self.squares.sqrt()
 
-        gram = roots.new_zeros(r + n + 1, r + n + 1)  # of M, below the diagonal
+        gram = roots.new_zeros(r + n + 1, r + n + 1)  # M M', on and below the diagonal
         gram[:r, :r] = torch.diag(self.squares)
         gram[r:-1, :r] = rows.times(self.directions).to(roots.device) * roots
         gram[r:-1, r:-1] = rows.gram()
@@ -97,16 +97,16 @@ class RunningBasis:
         self.directions = self.directions.to(device)
         self.squares = self.squares.to(device)
 
-    def squares_along(self, turn):
-        """Sum of the squares along the directions turned by a matrix: shape (r,)."""
-        return turn.double().square().T @ self.squares
+    def squares_along(self, rotation):
+        """Return the sum of squares along each of the rotated directions: shape (r,)."""
+        return rotation.double().square().T @ self.squares
 
 
-def turn_towards(old, new, latent_dim):
-    """The rotation of the first k new directions, and of the others, that is closest to the old.
+def aligning_rotation(old, new, latent_dim):
+    """Compute the rotation of the first k new directions, and of the others, nearest to the old.
 
-    What networks have learnt in the old coordinates then holds as nearly as can be: the principal
-    axes themselves change places and turn with every batch.
+    Networks that were trained in the old coordinates stay valid in the rotated ones: principal axes
+    themselves change their order and rotate with every batch.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def turn_towards(old, new, latent_dim):
 
     Returns
     -------
-    turn : Tensor of shape (r, r)
-        ``new @ turn`` is close to ``old``.
+    rotation : Tensor of shape (r, r)
+        ``new @ rotation`` is close to ``old``.
     """
     return nearest_rotations(new.T @ old, latent_dim).to(new)

@@ -1,4 +1,4 @@
-"""Block Krylov iteration: eigenvectors of the largest eigenvalues, from products with X alone."""
+"""Block Krylov iteration: leading eigenvectors, computed from products with X alone."""
 
 from math import ceil, log
 
@@ -8,32 +8,32 @@ from torch.nn.functional import pad
 
 from .._runtime.device import in_float64
 from .._runtime.execution import in_threads, slices_of_work
-from .._runtime.tensors import cross
+from .._runtime.tensors import transposed_product
 
-# Columns of the Krylov space that are kept side by side.
+# Columns of the Krylov space that are stored in one tensor.
 _SLAB = 256
 
-# Blocks beside twice the vectors that have to be accurate, before the first look.
+# Convergence is first checked after twice as many columns as accurate vectors, and these blocks.
 _FIRST_BLOCKS = 2
 
-# What is left of a new block may be so much shorter than the block before it is taken for rounding.
+# A new block whose orthogonal part is shorter than this share of its length is taken for rounding.
 _ROUNDING = 1e-5
 
-# Up to this side T has its eigenvalues in float64 whatever the rows are.
+# Up to this size the eigenvalues of T are computed in float64 for rows of every dtype.
 _SMALL_SIDE = 512
 
-# The growth of the variance from block to block is never taken to fall off more slowly.
+# Largest ratio of the growth of the variance from one block to the next that is assumed.
 _SLOWEST = 0.97
 
 
 def krylov_vectors(rows, n_vectors, n_accurate, *, block_size, total, tol, generator, cache):
-    """Leading eigenvectors of ``M = A A'``, or of ``A'A`` where A has fewer columns than rows.
+    """Compute leading eigenvectors of ``M = A A'``, or of ``A'A`` if A has fewer columns than rows.
 
     Block Lanczos iteration with full reorthogonalisation (Musco and Musco, 2015). Q grows block by
     block into an orthonormal basis of ``span(B, M B, M^2 B, ...)`` for a random B. The eigenvectors
-    of ``T = Q' M Q`` turn Q into approximate eigenvectors of M. Nothing as long as the longer side
-    outlives its block. The blocks depend on their size, and not on the number of vectors, which
-    only decides how many there are: hence the cache.
+    of ``T = Q' M Q``, multiplied by Q, approximate those of M. No tensor as long as the longer side
+    is kept after its block. The blocks depend on their size and not on the number of vectors, which
+    determines only how many blocks there are: this is why the cache can store them.
 
     Parameters
     ----------
@@ -41,21 +41,21 @@ def krylov_vectors(rows, n_vectors, n_accurate, *, block_size, total, tol, gener
         A.
     n_vectors : int
     n_accurate : int
-        How many of them have to be accurate.
+        How many of them must be accurate.
     block_size : int
     total : float
         Trace of M.
     tol : float
-        Accurate are vectors that lack less than this share of the total, and 20 times this share of
-        what they have.
+        Vectors are accurate if the sum of their eigenvalues is below its limit by less than this
+        share of the total, and by less than 20 times this share of the sum.
     generator : torch.Generator
         Draws B.
-    cache : object with `recall`
+    cache : object with `load_or_compute`
 
     Returns
     -------
     values : float64 Tensor of shape (n_vectors,)
-        What A's rows have along each direction: the squares of the scores, added up.
+        The sum of the squared scores along each direction.
     vectors : Tensor of shape (side, n_vectors)
         Orthonormal, or zero beyond the rank of A.
     """
@@ -64,87 +64,92 @@ def krylov_vectors(rows, n_vectors, n_accurate, *, block_size, total, tol, gener
     while True:
         space.grow(cache)
         m = len(space.T)
-        is_whole = m == space.side or np.trace(space.T) >= (1 - 1e-7) * total
-        if m < next_check and not is_whole:
+        is_complete = m == space.side or np.trace(space.T) >= (1 - 1e-7) * total
+        if m < next_check and not is_complete:
             continue
         values, vectors = _leading(space.T, min(n_vectors, m), rows.dtype)
-        if is_whole:
+        if is_complete:
             break
-        leading = values[:n_accurate], vectors[:, :n_accurate]
-        lacking, ratio = _lacking(space, *leading)
+        missing, ratio = _missing(space, values[:n_accurate], vectors[:, :n_accurate])
         allowed = min(tol * total, 20 * tol * values[:n_accurate].sum())
-        if lacking <= allowed:
+        if missing <= allowed:
             break
-        # Rather a block too many than another look.
-        n_blocks = ceil(log(allowed / 3 / lacking) / log(ratio))
+        # A further check takes longer than a block that is not needed.
+        n_blocks = ceil(log(allowed / 3 / missing) / log(ratio))
         next_check = m + block_size * min(n_blocks, max(1, m // (2 * block_size)))
     values, vectors = _refined(space.T, values, vectors)
-    if not space.is_tall:
-        # A' u is one more half step: along it there is more than along u.
+    if not space.has_more_rows:
+        # A' u is another half step of the iteration: the variance along it is larger.
         positive = values > 1e-12 * values[0]
         values = values + np.where(positive, space.residuals(vectors) / np.fmax(values, 1e-300), 0)
-    missing = n_vectors - len(values)
-    return pad(torch.from_numpy(values), (0, missing)), pad(space.combined(vectors), (0, missing))
+    beyond_rank = (0, n_vectors - len(values))
+    return pad(torch.from_numpy(values), beyond_rank), pad(space.combine(vectors), beyond_rank)
 
 
 class _Space:
-    """The Krylov space so far.
+    """The Krylov space: Q, of m columns so far, and T.
 
     Attributes
     ----------
     T : float64 ndarray of shape (m, m)
+        ``Q' M Q``.
+    side : int
+        The number of rows of Q and M.
+    has_more_rows : bool
+        Whether A has more rows than columns, and M is ``A'A``.
     """
 
     def __init__(self, rows, block_size, generator):
         self._rows = rows
         self.side = min(rows.shape)
         self.block_size = min(block_size, self.side)
-        self.is_tall = rows.shape[0] > rows.shape[1]
+        self.has_more_rows = rows.shape[0] > rows.shape[1]
         start = torch.randn(self.side, self.block_size, generator=generator, dtype=rows.dtype)
         self._block = _orthonormal(start.to(rows.device))[0]
         self._slabs = []
         self._previous = self._block[:, :0]
-        self._gram = None  # of what M Q has outside of Q
+        self._gram = None  # of the part of M Q that is orthogonal to Q
         self.T = np.zeros((0, 0))
 
     def grow(self, cache):
-        """Take the next block in."""
+        """Add the next block."""
         m = len(self.T)
-        self._keep(self._block)
-        found = cache.recall(f"columns from {m} by {self.block_size}", self._step)
+        self._append(self._block)
+        found = cache.load_or_compute(f"columns from {m} by {self.block_size}", self._step)
         self.T = _bordered(self.T, in_float64(found["column"]).cpu().numpy())
         self._gram = found["gram"].cpu().numpy()
         self._previous, self._block = self._block, found["block"].to(self._rows.device)
 
-    def _keep(self, block):
+    def _append(self, block):
         if self._slabs and self._slabs[-1].shape[1] < _SLAB:
             self._slabs[-1] = torch.cat([self._slabs[-1], block], dim=1)
         else:
             self._slabs.append(block)
 
     def _step(self):
-        """The new columns of T, and the next block of Q."""
+        """Compute the new columns of T and the next block of Q."""
         self._rows.prepare_for_many_products()
         following = self._product(self._block).to(self._block.device)
         size = torch.linalg.vector_norm(following)
-        # Nearly all of it is in the last two blocks: without that, one pass is as good as two.
+        # Nearly all of it is in the span of the last two blocks. Once that is removed, one pass of
+        # orthogonalisation is as accurate as two.
         recent = torch.cat([self._previous, self._block], dim=1)
-        local = cross(recent, following)
+        local = transposed_product(recent, following)
         following -= recent @ local
-        column = self._inside(following)
+        column = self._coefficients(following)
         self._subtract(column, following)
         column[len(column) - len(local) :] += local
-        gram = in_float64(cross(following, following))
+        gram = in_float64(transposed_product(following, following))
         block = self._next_block(following, size)
         return {"column": column, "block": block.contiguous(), "gram": gram}
 
     def _product(self, block):
-        if self.is_tall:
+        if self.has_more_rows:
             return self._rows.transposed_times(self._rows.times(block))
         return self._rows.times(self._rows.transposed_times(block))
 
     def _next_block(self, following, size):
-        """Orthonormal columns outside of Q: as many as a block has, while there are any."""
+        """Orthonormal columns that are orthogonal to Q: a block of them, or all that are left."""
         m = sum(slab.shape[1] for slab in self._slabs)
         width = min(self.block_size, self.side - m)
         new, spread = following[:, :0], 1.0
@@ -152,70 +157,70 @@ class _Space:
             new, spread = _orthonormal(following)
             new = new[:, :width]
         if new.shape[1] < width:
-            # M maps a part of Q into itself: eigenvalues that are alike, or none left but zeros.
+            # M maps a part of Q into itself: eigenvalues are equal, or all others are zero.
             generator = torch.Generator().manual_seed(m)
             noise = torch.randn(
                 self.side, width - new.shape[1], generator=generator, dtype=following.dtype
             )
             new = torch.cat([new, noise.to(new.device) / self.side**0.5], dim=1)
-            self._subtract(self._inside(new), new)
+            self._subtract(self._coefficients(new), new)
             new, spread = _orthonormal(new)[0], np.inf
-        if spread > 30:  # the shortest part was magnified, and with it what it has in Q
-            self._subtract(self._inside(new), new)
+        if spread > 30:  # scaling the shortest part has magnified its rounding along Q
+            self._subtract(self._coefficients(new), new)
             new, _ = _orthonormal(new)
         return new
 
-    def _inside(self, columns):
-        """``Q' columns``."""
+    def _coefficients(self, columns):
+        """Compute ``Q' columns``."""
         n_operations = 2 * columns.numel() * len(self._slabs) * _SLAB
         groups = slices_of_work(len(self._slabs), n_operations, columns.device)
         parts = in_threads(lambda group: [slab.T @ columns for slab in self._slabs[group]], groups)
         return torch.cat([product for part in parts for product in part])
 
     def _subtract(self, coefficients, columns):
-        """``columns -= Q coefficients``."""
-        each = coefficients.split([slab.shape[1] for slab in self._slabs])
+        """Compute ``columns -= Q coefficients``."""
+        coefficients_of_slabs = coefficients.split([slab.shape[1] for slab in self._slabs])
 
         def subtract(part):
-            for slab, own in zip(self._slabs, each, strict=True):
-                columns[part].addmm_(slab[part], own, alpha=-1)
+            for slab, factors in zip(self._slabs, coefficients_of_slabs, strict=True):
+                columns[part].addmm_(slab[part], factors, alpha=-1)
 
         n_operations = 2 * len(columns) * coefficients.numel()
         in_threads(subtract, slices_of_work(len(columns), n_operations, columns.device))
 
-    def combined(self, vectors):
-        """``Q vectors``."""
+    def combine(self, vectors):
+        """Compute ``Q vectors``."""
         factors = torch.from_numpy(vectors).to(self._block.dtype).to(self._block.device)
         product = factors.new_zeros(self.side, factors.shape[1])
         self._subtract(-factors, product)
         return product
 
     def residuals(self, vectors):
-        """Squared length of ``M u - theta u`` for ``u = Q vectors``."""
+        """Return the squared lengths of ``M u - theta u`` for ``u = Q vectors``."""
         last = vectors[-len(self._gram) :]
         return np.einsum("ij,ij->j", last, self._gram @ last)
 
 
-def _lacking(space, values, vectors):
-    """How much the sum of the leading values is below its limit, and by what ratio that falls.
+def _missing(space, values, vectors):
+    """How far the sum of the leading values is below its limit, and the ratio by which that falls.
 
-    From how much the last block, and the last two, added to it: that is a geometric series.
+    Extrapolated as a geometric series from the growth by the last block and by the last two blocks.
     """
     n_last = len(space._gram)
     one, two = (_growth(space.T, values, vectors, n) for n in (n_last, 2 * n_last))
     ratio = float(np.clip(one / max(two - one, 1e-300), 0.05, _SLOWEST))
-    lacking = one * ratio / (1 - ratio)
-    if not space.is_tall:
+    missing = one * ratio / (1 - ratio)
+    if not space.has_more_rows:
         gained = (space.residuals(vectors) / np.fmax(values, 1e-12 * values[0] + 1e-300)).sum()
-        lacking = max(lacking - gained, gained / 2)
-    return max(lacking, 1e-300), ratio
+        missing = max(missing - gained, gained / 2)
+    return max(missing, 1e-300), ratio
 
 
 def _growth(T, values, vectors, n):
-    """How much the last n columns added to the sum of the leading eigenvalues, or a bit more.
+    """An upper estimate of what the last n columns added to the sum of the leading eigenvalues.
 
-    The vectors without their last entries, made orthonormal, are a guess at what they were before:
-    with S the last rows, ``sum(values) - tr((I - S'S)^-1 (S1' T11 S1))``, reduced to n columns.
+    The vectors without their last n entries, made orthonormal, approximate the previous vectors:
+    with S the last n rows, ``sum(values) - tr((I - S'S)^-1 (S1' T11 S1))``, reduced to n columns.
     """
     S = vectors[-n:]
     scaled = S * values
@@ -230,27 +235,27 @@ def _growth(T, values, vectors, n):
 
 
 def _leading(T, n, dtype):
-    """The n largest eigenvalues, in falling order, and their vectors."""
+    """The n largest eigenvalues of T, in decreasing order, and their eigenvectors."""
     T = torch.from_numpy(T)
-    # Large ones take seconds, and are known no better than the products.
+    # A large T takes seconds in float64 and is no more accurate than the products with X.
     values, vectors = torch.linalg.eigh(T if len(T) <= _SMALL_SIDE else T.to(dtype))
     return values[-n:].flip(0).double().numpy(), vectors[:, -n:].flip(1).double().numpy()
 
 
 def _refined(T, values, vectors):
-    """The same in float64: the eigenvalues of T within the span of these vectors."""
+    """Eigenvalues and eigenvectors of T in float64, within the span of these vectors."""
     if len(T) <= _SMALL_SIDE:
         return values, vectors
     T, S = torch.from_numpy(T), torch.from_numpy(vectors)
     parts = slices_of_work(S.shape[1], 2 * len(T) * S.numel())
     images = torch.cat(in_threads(lambda part: T @ S[:, part], parts), dim=1)
-    values, turn = torch.linalg.eigh(cross(S, images))
-    turned = in_threads(lambda part: S @ turn[:, part], parts)
-    return values.flip(0).numpy(), torch.cat(turned, dim=1).flip(1).numpy()
+    values, rotation = torch.linalg.eigh(transposed_product(S, images))
+    rotated = in_threads(lambda part: S @ rotation[:, part], parts)
+    return values.flip(0).numpy(), torch.cat(rotated, dim=1).flip(1).numpy()
 
 
 def _bordered(T, column):
-    """The symmetric matrix T with one more block ``column`` on its right and below it."""
+    """The symmetric matrix T, extended by ``column`` on the right and its transpose below."""
     old, grown = len(T), len(column)
     bordered = np.empty((grown, grown))
     bordered[:old, :old] = T
@@ -261,13 +266,13 @@ def _bordered(T, column):
 
 
 def _orthonormal(block):
-    """An orthonormal basis of the span of ``block``, less what is tiny in it.
+    """An orthonormal basis of the span of a block, without directions that are tiny in it.
 
-    And how many times as long as the shortest the longest of its columns was.
+    Also returns the ratio of the longest to the shortest direction of the block.
     """
     spread = 1.0
     for _ in range(2):
-        values, vectors = torch.linalg.eigh(in_float64(cross(block, block)))
+        values, vectors = torch.linalg.eigh(in_float64(transposed_product(block, block)))
         kept = values > 1e-6 * values[-1]
         spread = max(spread, float((values[-1] / values[kept][0]).sqrt()))
         block = block @ (vectors[:, kept] / values[kept].sqrt()).to(block)

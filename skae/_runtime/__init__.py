@@ -1,1 +1,1 @@
-"""Devices, threads, memory, folders and progress: nothing of autoencoders."""
+"""Devices, threads, memory, storage and progress: nothing specific to autoencoders."""

@@ -1,4 +1,4 @@
-"""Where to compute, and what devices of each kind can do; processes that share a training."""
+"""Devices: what each kind can do, and how much memory is free; processes that share a training."""
 
 import os
 import platform
@@ -14,93 +14,20 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 
-def n_processes():
-    """How many processes share a training."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return 1
-    return distributed.get_world_size()
-
-
-def rank():
-    """Which of them this one is."""
-    return distributed.get_rank() if n_processes() > 1 else 0
-
-
-def part_of_rank(numbers):
-    """The part of this process of the rows of a batch, and the weight of their mean in that of all.
-
-    With these weights the gradients of the processes average to that of the batch.
-    """
-    part = numbers[rank() :: n_processes()]
-    if not len(part):
-        return numbers[:1], 0.0
-    return part, len(part) * n_processes() / len(numbers)
-
-
-def in_parallel(module):
-    """The module, its gradients averaged over the processes."""
-    device = next(module.parameters()).device
-    return DistributedDataParallel(module, device_ids=None if device.type == "cpu" else [device])
-
-
-def agreed(number, device):
-    """The mean of a number over the processes, so that all decide alike."""
-    if n_processes() == 1:
-        return number
-    shared = torch.tensor(number, dtype=torch.float64, device=device)
-    distributed.all_reduce(shared)
-    return float(shared) / n_processes()
-
-
-# The process that imported skae; a fork of it has another number.
-_PROCESS = os.getpid()
-
-
-def _multiplies_bfloat16_on_cpu():
-    """Whether it has instructions that multiply bfloat16 faster than float32.
-
-    Intel's processors do so in AMX tiles alone: their AVX-512 instructions for bfloat16 have half
-    the speed of those for float32 (docs/design.md).
-    """
-    if _has("_is_amx_tile_supported"):
-        return True
-    return _has("_is_avx512_bf16_supported") and "GenuineIntel" not in _vendor_of_processor()
-
-
-def _has(query):
-    """What a query of `torch.cpu` returns; false where this version of torch lacks it."""
-    return getattr(torch.cpu, query, bool)()
-
-
-@cache
-def _vendor_of_processor():
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        return cpuinfo.read_text().partition("vendor_id")[2].partition("\n")[0]
-    return platform.processor()  # on Windows it ends with the vendor's name
-
-
-def _free_beside_cache(device):
-    """What the system has free, and what torch's cache holds of it for tensors to come."""
-    module = torch.get_device_module(device)
-    cached = module.memory_reserved(device) - module.memory_allocated(device)
-    return module.mem_get_info(device)[0] + cached
-
-
 @dataclass(frozen=True)
-class Kind:
-    """What devices of one kind can do.
+class DeviceKind:
+    """Properties of the devices of one kind.
 
     Attributes
     ----------
     is_available : callable
-        Whether there is one.
+        Whether this machine has one.
     has_float64 : callable
-        Whether a device computes in float64, and has torch's solvers, which want it.
+        Whether a device supports float64, and torch's solvers, which need it.
     multiplies_bfloat16 : callable
         Whether a device multiplies bfloat16 faster than float32.
     free_bytes : callable
-        Room for new tensors on a device.
+        Memory for new tensors on a device.
     """
 
     is_available: Callable[[], bool]
@@ -110,43 +37,33 @@ class Kind:
 
 
 _KINDS = {
-    "cpu": Kind(
+    "cpu": DeviceKind(
         is_available=lambda: True,
         multiplies_bfloat16=lambda device: _multiplies_bfloat16_on_cpu(),
         free_bytes=lambda device: min(_free_on_machine(), _free_in_container()),
     ),
-    "cuda": Kind(
+    "cuda": DeviceKind(
         is_available=lambda: torch.cuda.is_available(),
         multiplies_bfloat16=lambda device: torch.cuda.is_bf16_supported(including_emulation=False),
-        free_bytes=_free_beside_cache,
+        free_bytes=lambda device: _free_beside_cache(device),
     ),
-    "mps": Kind(
+    "mps": DeviceKind(
         is_available=lambda: torch.backends.mps.is_available(),
         has_float64=lambda device: False,
         free_bytes=lambda device: (
             torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
         ),
     ),
-    "xpu": Kind(
+    "xpu": DeviceKind(
         is_available=lambda: torch.xpu.is_available(),
         has_float64=lambda device: bool(torch.xpu.get_device_properties(device).has_fp64),
-        free_bytes=_free_beside_cache,
+        free_bytes=lambda device: _free_beside_cache(device),
     ),
 }
 
 
-def _kind_of(device):
-    """What the device can do; of a kind that is not in the table, what its module in torch says."""
-    if device.type in _KINDS:
-        return _KINDS[device.type]
-    try:
-        return Kind(is_available=torch.get_device_module(device).is_available)
-    except (RuntimeError, AttributeError):  # such as "meta", which computes nothing
-        return Kind(is_available=lambda: False)
-
-
 def resolve_device(device):
-    """``device`` as a `torch.device` that this machine has."""
+    """Return ``device`` as a `torch.device`, after checking that this machine has it."""
     if device == "auto":
         if torch.cuda.is_available() and n_processes() > 1:
             return torch.device("cuda", torch.cuda.current_device())
@@ -155,7 +72,7 @@ def resolve_device(device):
         resolved = torch.device(device)
     except RuntimeError:
         raise ValueError(
-            f"device={device!r} must be 'auto' or a device that PyTorch knows, such as 'cpu', "
+            f"device={device!r} must be 'auto' or a device that PyTorch supports, such as 'cpu', "
             f"'cuda' or 'cuda:1'."
         ) from None
     kind = resolved.type.upper()
@@ -177,82 +94,126 @@ def multiplies_bfloat16(device):
 
 
 def in_bfloat16(device_type, enabled):
-    """A context in which products are bfloat16, if that is enabled.
+    """Return a context in which products are computed in bfloat16, if enabled.
 
-    Without torch's cache of weights in bfloat16, which all threads share: it would be emptied in
-    the middle of another thread's step, and inside of the user's autocast outlive a step of ours.
+    torch's cache of weights in bfloat16 is disabled because all threads share it: it would be
+    emptied during another thread's step, and inside the user's autocast it would outlive a step.
     """
     return torch.autocast(device_type, torch.bfloat16, enabled=enabled, cache_enabled=False)
 
 
 def has_float64(device):
-    """Whether the device computes in float64, and has torch's solvers."""
+    """Whether the device supports float64 and torch's solvers."""
     return _kind_of(device).has_float64(device)
 
 
-def accurate_device(device):
-    """The device, or the CPU where that one has no float64."""
+def float64_device(device):
+    """Return the device, or the CPU if the device has no float64."""
     return device if has_float64(device) else torch.device("cpu")
 
 
-def accurate(tensor):
-    """The tensor where float64 and solvers are to be had: on its device or on the CPU."""
-    return tensor.to(accurate_device(tensor.device))
+def on_float64_device(tensor):
+    """Return a tensor on its device, or on the CPU if its device has no float64."""
+    return tensor.to(float64_device(tensor.device))
 
 
 def in_float64(tensor):
-    """The tensor in float64, on its device or on the CPU."""
-    return accurate(tensor).double()
+    """Return a tensor in float64, on its device or on the CPU if its device has no float64."""
+    return on_float64_device(tensor).double()
 
 
 def supported_dtype(dtype, device):
-    """The dtype, or float32 where the device has no float64."""
+    """Return the dtype, or float32 if the device has no float64."""
     return torch.float32 if dtype == torch.float64 and not has_float64(device) else dtype
 
 
+def _kind_of(device):
+    """The kind of a device; for one that is not in the table, from its module in torch."""
+    if device.type in _KINDS:
+        return _KINDS[device.type]
+    try:
+        return DeviceKind(is_available=torch.get_device_module(device).is_available)
+    except (RuntimeError, AttributeError):  # such as "meta", which computes nothing
+        return DeviceKind(is_available=lambda: False)
+
+
+def _multiplies_bfloat16_on_cpu():
+    """Whether the CPU has instructions that multiply bfloat16 faster than float32.
+
+    On Intel's processors only AMX tiles do: their AVX-512 instructions for bfloat16 have half the
+    speed of those for float32 (docs/design.md).
+    """
+    if _has("_is_amx_tile_supported"):
+        return True
+    return _has("_is_avx512_bf16_supported") and "GenuineIntel" not in _vendor_of_processor()
+
+
+def _has(query):
+    """The result of a query of `torch.cpu`; false if this version of torch does not have it."""
+    return getattr(torch.cpu, query, bool)()
+
+
+@cache
+def _vendor_of_processor():
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        return cpuinfo.read_text().partition("vendor_id")[2].partition("\n")[0]
+    return platform.processor()  # on Windows it ends with the vendor's name
+
+
+# Memory of devices
+
+
 def free_bytes(device):
-    """Room for new tensors on the device, as far as this platform tells; else infinity."""
+    """Return the free memory of a device; infinity if the platform does not report it."""
     return _kind_of(device).free_bytes(device)
 
 
 def is_out_of_memory(error):
-    """Whether a device other than the CPU had no room."""
+    """Whether an error reports that a device other than the CPU lacks memory."""
     # Apple's allocator raises a plain RuntimeError.
     return isinstance(error, torch.OutOfMemoryError) or "MPS backend out of memory" in str(error)
 
 
-def in_pieces(numbers, compute):
-    """Results of ``compute`` for pieces of an array or range, halved where a device has no room."""
+def in_pieces(indices, compute):
+    """Return ``[compute(indices)]``, or the results of its halves if a device lacks memory."""
     try:
-        return [compute(numbers)]
+        return [compute(indices)]
     except RuntimeError as error:
-        if len(numbers) < 2 or not is_out_of_memory(error):
+        if len(indices) < 2 or not is_out_of_memory(error):
             raise
-    # Outside of the except clause, whose traceback would hold on to the tensors.
-    half = len(numbers) // 2
-    return [*in_pieces(numbers[:half], compute), *in_pieces(numbers[half:], compute)]
+    # Outside of the except clause, whose traceback would keep the tensors alive.
+    half = len(indices) // 2
+    return [*in_pieces(indices[:half], compute), *in_pieces(indices[half:], compute)]
 
 
 @contextmanager
-def explaining_lack_of_memory(task, device):
-    """Raise MemoryError, with what helps, where a device has no room for the smallest piece."""
+def explain_out_of_memory(task, device):
+    """Raise MemoryError with advice if a device lacks memory for the smallest piece of a task."""
     try:
         yield
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
         device = resolve_device(device)
-        wanted = re.search(r"tried to allocate ([\d.]+ \w+)", str(error), re.IGNORECASE)
-        wanted = f" and one step needs {wanted[1]}" if wanted else ""
+        needed = re.search(r"tried to allocate ([\d.]+ \w+)", str(error), re.IGNORECASE)
+        needed = f" and one step needs {needed[1]}" if needed else ""
         raise MemoryError(
             f"device={str(device)!r} has no room for {task}: {free_bytes(device) / 1e9:.2f} GB are "
-            f"free{wanted}. Use device='cpu', a smaller batch_size, or free what else is there."
+            f"free{needed}. Use device='cpu', a smaller batch_size, or free other memory there."
         ) from error
 
 
 def empty_cache(device):
-    """Give memory that torch keeps for tensors to come back to the system."""
+    """Return memory that torch reserves for new tensors to the system."""
     getattr(torch.get_device_module(device), "empty_cache", lambda: None)()
+
+
+def _free_beside_cache(device):
+    """Free memory of the device, and memory that torch's cache reserves for new tensors."""
+    module = torch.get_device_module(device)
+    cached = module.memory_reserved(device) - module.memory_allocated(device)
+    return module.mem_get_info(device)[0] + cached
 
 
 def _free_on_machine():
@@ -267,18 +228,63 @@ def _free_on_machine():
 
 
 def _free_in_container():
-    """What the control group of this process leaves, where Linux limits it."""
-    most, used = (Path("/sys/fs/cgroup", f"memory.{name}") for name in ("max", "current"))
+    """Free memory of the control group of this process, if Linux limits it."""
+    limit, used = (Path("/sys/fs/cgroup", f"memory.{name}") for name in ("max", "current"))
     try:
-        return int(most.read_text()) - int(used.read_text())
+        return int(limit.read_text()) - int(used.read_text())
     except (OSError, ValueError):  # no such file, or the limit is "max"
         return float("inf")
 
 
-def survive_fork():
-    """In a forked process, compute in one thread.
+# Processes that share a training, and forks
 
-    The parent's threads are not there, and GNU OpenMP would wait for them forever.
+
+# The process that imported skae: a fork of it has another id.
+_IMPORTING_PROCESS = os.getpid()
+
+
+def n_processes():
+    """Return how many processes share a training."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return 1
+    return distributed.get_world_size()
+
+
+def rank():
+    """Return the index of this process among them."""
+    return distributed.get_rank() if n_processes() > 1 else 0
+
+
+def indices_of_rank(indices):
+    """Return this process's share of the rows of a batch, and the weight of its loss.
+
+    With these weights the mean of the processes' gradients is the gradient of the batch.
     """
-    if os.getpid() != _PROCESS:
+    own = indices[rank() :: n_processes()]
+    if not len(own):
+        return indices[:1], 0.0
+    return own, len(own) * n_processes() / len(indices)
+
+
+def data_parallel(module):
+    """Wrap a module so that its gradients are averaged over the processes."""
+    device = next(module.parameters()).device
+    return DistributedDataParallel(module, device_ids=None if device.type == "cpu" else [device])
+
+
+def mean_over_processes(value, device):
+    """Return the mean of a number over the processes, so that all make the same decisions."""
+    if n_processes() == 1:
+        return value
+    shared = torch.tensor(value, dtype=torch.float64, device=device)
+    distributed.all_reduce(shared)
+    return float(shared) / n_processes()
+
+
+def single_thread_after_fork():
+    """Compute in one thread if this process is a fork.
+
+    A fork does not have its parent's threads, and GNU OpenMP would wait for them forever.
+    """
+    if os.getpid() != _IMPORTING_PROCESS:
         torch.set_num_threads(1)

@@ -1,7 +1,7 @@
-"""What a fit tells while it lasts: nothing, a progress bar, a line an epoch, or callbacks.
+"""Reports of a running fit: none, a progress bar, lines of text, or scikit-learn's callbacks.
 
-A report is told the stages that are planned, each as it begins, each epoch as it begins and as it
-ends, and what came of it all.
+A fit calls the methods of a `Report` when stages are planned, when a stage or an epoch begins, when
+an epoch ends, and when the fit is done.
 """
 
 import os
@@ -21,76 +21,88 @@ try:
 except ImportError:
 
     class CallbackSupportMixin:
-        """An older scikit-learn: there is no `set_callbacks`."""
+        """Without `set_callbacks`, which scikit-learn has from version 1.9."""
 
     def with_callbacks(method):
         return method
 
 
+# Least seconds between two updates of a notebook.
+_MIN_INTERVAL = 0.1
+
+# Characters of the progress bar in a notebook.
+_BAR_WIDTH = 20
+
+
+@contextmanager
+def open_report(verbose):
+    """Create the report for `verbose`, and close it at the end of the block."""
+    report = _report_for(verbose)
+    try:
+        yield report
+    except BaseException:
+        report.close(failed=True)
+        raise
+    report.close(failed=False)
+
+
 def callback_context(estimator, n_epochs):
-    """The context of a fit whose subtasks are its epochs; None before version 1.9."""
+    """Return a callback context whose subtasks are epochs; None before scikit-learn 1.9."""
     if not hasattr(estimator, "set_callbacks"):
         return None
     return estimator._init_callback_context(max_subtasks=n_epochs)
 
 
-# A notebook is not told more often than this, in seconds.
-_INTERVAL = 0.1
-
-# Characters of the bar in a notebook.
-_WIDTH = 20
-
-
 class Report:
-    """Silence, and what every report can be told."""
+    """The interface of all reports; this class reports nothing."""
 
-    def plan(self, stages, *, at_most):
-        """The stages of the fit, as far as is known by now.
+    def plan(self, stages, *, may_end_early):
+        """Set the planned stages of the fit.
 
         Parameters
         ----------
         stages : list of PlannedStage
-            Those that are done included.
-        at_most : bool
-            Whether the fit may end sooner.
+            Including those that are done.
+        may_end_early : bool
+            Whether the fit may end earlier.
         """
 
-    def stage_begins(self, name, n_found=0):
-        """A planned stage begins, of which a checkpoint held ``n_found`` epochs."""
+    def on_stage_begin(self, name, n_restored=0):
+        """Start a stage, of which a checkpoint restored ``n_restored`` epochs."""
 
-    def epoch_begins(self):
-        pass
+    def on_epoch_begin(self):
+        """Start an epoch."""
 
-    def epoch_ends(self, epoch, best, of_pca):
-        """Take note of an epoch; true if training should end with it.
+    def on_epoch_end(self, epoch, best, pca_share):
+        """Report an epoch, and return whether training should end after it.
 
         Parameters
         ----------
         epoch : dict
-            What `history_` will hold of it.
+            The entry of `history_`.
         best : float
-            The largest share of variance explained by an epoch of this stage.
-        of_pca : float
-            The share that PCA explains of the same rows; nan without a linear path.
+            The largest share of the variance explained after any epoch of this stage.
+        pca_share : float
+            The share that PCA explains on the same rows; nan without a linear path.
         """
 
     def conclude(self, sentence, *, interrupted=False):
-        """What was kept, and why; and whether the user ended the fit."""
+        """Set the sentence that states the result, and whether the user interrupted the fit."""
 
     def close(self, *, failed):
-        """The fit has ended."""
+        """End the report after the fit has returned or failed."""
 
 
-SILENCE = Report()
+NO_REPORT = Report()
 
 
-class _Shown(Report):
-    """A report that people read. A subclass shows an epoch and a sentence.
+class _TextReport(Report):
+    """Base class of reports in text.
 
     Parameters
     ----------
     worker : str, default=""
-        Which of several workers this is.
+        Name of the worker that runs the fit, if it is one of several.
     """
 
     def __init__(self, worker=""):
@@ -99,23 +111,24 @@ class _Shown(Report):
         self._conclusion = "PCA: there were no networks to train"
         self._interrupted = False
 
-    def plan(self, stages, *, at_most):
-        self._progress.plan(stages, at_most=at_most)
+    def plan(self, stages, *, may_end_early):
+        self._progress.plan(stages, may_end_early=may_end_early)
 
-    def stage_begins(self, name, n_found=0):
-        self._progress.stage_begins(name, n_found)
+    def on_stage_begin(self, name, n_restored=0):
+        self._progress.on_stage_begin(name, n_restored)
 
-    def epoch_begins(self):
+    def on_epoch_begin(self):
         progress = self._progress
-        progress.epoch_begins()
-        if progress.n_found and not progress.n_made:
+        progress.on_epoch_begin()
+        if progress.n_restored and not progress.n_new:
             stage = progress.stage
-            where = f"epoch {progress.n_done + 1} of {stage.n_epochs}, {stage.label}"
-            self._say(f"resumed at {where}")
+            self._print(
+                f"resumed at epoch {progress.n_done + 1} of {stage.n_epochs}, {stage.label}"
+            )
 
-    def epoch_ends(self, epoch, best, of_pca):
-        self._progress.epoch_ends()
-        self._show(epoch, best, of_pca)
+    def on_epoch_end(self, epoch, best, pca_share):
+        self._progress.on_epoch_end()
+        self._show_epoch(epoch, best, pca_share)
 
     def conclude(self, sentence, *, interrupted=False):
         self._conclusion = f"interrupted; {sentence}" if interrupted else sentence
@@ -123,34 +136,34 @@ class _Shown(Report):
 
     def close(self, *, failed):
         if not failed:
-            self._say(self._closing())
+            self._print(self._final_sentence())
 
-    def _show(self, epoch, best, of_pca):
-        """Show an epoch that has ended."""
+    def _show_epoch(self, epoch, best, pca_share):
+        """Show an epoch after its end."""
         raise NotImplementedError
 
-    def _say(self, sentence):
-        """Show a sentence for good."""
-        self._write(_stream(), sentence)
+    def _print(self, sentence):
+        """Write a sentence that is not replaced later."""
+        self._write(_output_stream(), sentence)
 
     def _write(self, stream, sentence):
-        stream.write(f"{self._prefix}{sentence}\n")  # at once: others may write there too
+        stream.write(f"{self._prefix}{sentence}\n")  # in one call: other workers write there
         stream.flush()
 
-    def _closing(self):
-        found = self._progress.n_found and not self._progress.n_made
-        return self._conclusion + (", as the checkpoint had it" if found else "")
+    def _final_sentence(self):
+        is_restored = self._progress.n_restored and not self._progress.n_new
+        return self._conclusion + (", as the checkpoint had it" if is_restored else "")
 
-    def _where(self):
+    def _position(self):
         stage, n_done = self._progress.stage, self._progress.n_done
         return f"{stage.label}, epoch {n_done} of {stage.n_epochs}"
 
-    def _time_left(self):
-        left = _in_words(self._progress.seconds_left)
-        return f"at most {left}" if self._progress.at_most else left
+    def _remaining_time(self):
+        duration = _duration(self._progress.seconds_left)
+        return f"at most {duration}" if self._progress.may_end_early else duration
 
 
-class Bar(_Shown):
+class Bar(_TextReport):
     """One bar for the whole fit, in a terminal: `verbose=1`."""
 
     def __init__(self):
@@ -164,143 +177,135 @@ class Bar(_Shown):
         self._bar.close()
         super().close(failed=failed)
 
-    def _show(self, epoch, best, of_pca):
-        where = self._where().replace(" of ", "/")  # for a terminal of 80 columns
-        self._bar.bar_format = f"{where} |{{bar}}| {self._time_left()}, {_brief(epoch, of_pca)}"
+    def _show_epoch(self, epoch, best, pca_share):
+        position = self._position().replace(" of ", "/")  # for a terminal of 80 columns
+        self._bar.bar_format = (
+            f"{position} |{{bar}}| {self._remaining_time()}, {_short_summary(epoch, pca_share)}"
+        )
         self._bar.update(self._progress.fraction - self._bar.n)
         if self._progress.n_done == 1:
-            self._bar.refresh()  # tqdm would pass over a stage that is short
+            self._bar.refresh()  # tqdm would skip a short stage
 
-    def _say(self, sentence):
+    def _print(self, sentence):
         self._bar.write(sentence, file=sys.stderr)
 
 
-class NotebookBar(_Shown):
+class NotebookBar(_TextReport):
     """One bar for the whole fit, in the output of a notebook's cell: `verbose=1`.
 
-    It is text that is replaced, which needs no widgets and leaves one line in the saved notebook.
+    It is replaceable text: it needs no widgets and leaves one line in the saved notebook.
     """
 
     def __init__(self):
         super().__init__()
         from IPython.display import display
 
-        self._handle = display(_as_text("principal directions"), raw=True, display_id=True)
+        self._handle = display(_plain_text("principal directions"), raw=True, display_id=True)
         self._last = 0.0
 
     def close(self, *, failed):
         if not failed:
-            self._replace(self._closing())
+            self._replace(self._final_sentence())
 
-    def _show(self, epoch, best, of_pca):
+    def _show_epoch(self, epoch, best, pca_share):
         now = time.monotonic()
-        if now - self._last < _INTERVAL:
+        if now - self._last < _MIN_INTERVAL:
             return
         self._last = now
-        n_full = round(_WIDTH * self._progress.fraction)
-        bar = "█" * n_full + "░" * (_WIDTH - n_full)
-        self._replace(f"{self._where()} {bar} {self._time_left()} left, {_brief(epoch, of_pca)}")
+        n_full = round(_BAR_WIDTH * self._progress.fraction)
+        bar = "█" * n_full + "░" * (_BAR_WIDTH - n_full)
+        summary = f"{self._remaining_time()} left, {_short_summary(epoch, pca_share)}"
+        self._replace(f"{self._position()} {bar} {summary}")
 
     def _replace(self, sentence):
-        self._handle.update(_as_text(sentence), raw=True)
+        self._handle.update(_plain_text(sentence), raw=True)
 
 
-class Milestones(_Shown):
-    """A line every tenth of the way, with the time left: `verbose=1` where nothing can move."""
+class TenthLines(_TextReport):
+    """A line after every tenth of the work: `verbose=1` where output cannot be replaced."""
 
     _n_tenths = 0
 
-    def _show(self, epoch, best, of_pca):
+    def _show_epoch(self, epoch, best, pca_share):
         n_tenths = int(10 * self._progress.fraction + 1e-6)
         if n_tenths == self._n_tenths:
             return
         self._n_tenths = n_tenths
-        self._say(f"{self._where()}, {self._time_left()} left, {_shares(epoch, best, of_pca)}")
+        summary = f"{self._remaining_time()} left, {_summary(epoch, best, pca_share)}"
+        self._print(f"{self._position()}, {summary}")
 
 
-class Lines(_Shown):
-    """A line an epoch, on standard output: `verbose=2`."""
+class EpochLines(_TextReport):
+    """A line for each epoch on standard output: `verbose=2`."""
 
-    def _show(self, epoch, best, of_pca):
+    def _show_epoch(self, epoch, best, pca_share):
         losses = "  ".join(f"{key} {epoch[key]:.6g}" for key in epoch if key.endswith("_loss"))
-        self._say(
+        self._print(
             f"[{epoch['stage']}] epoch {epoch['epoch']} of {self._progress.stage.n_epochs}  "
-            f"{losses}  {_shares(epoch, best, of_pca)}  {epoch['dur']:.2f} s"
+            f"{losses}  {_summary(epoch, best, pca_share)}  {epoch['dur']:.2f} s"
         )
 
-    def _say(self, sentence):
+    def _print(self, sentence):
         self._write(sys.stdout, sentence)
 
 
-class Tasks(Report):
-    """Each epoch is a task to the callbacks that scikit-learn 1.9 knows (`set_callbacks`)."""
+class CallbackReport(Report):
+    """Runs the callbacks of scikit-learn 1.9 (`set_callbacks`), with a task for each epoch."""
 
     def __init__(self, estimator, context):
         self._estimator = estimator
         self._context = context
 
-    def epoch_begins(self):
+    def on_epoch_begin(self):
         self._task = self._context.subcontext(task_name="epoch")
         self._task.call_on_fit_task_begin(estimator=self._estimator)
 
-    def epoch_ends(self, epoch, best, of_pca):
+    def on_epoch_end(self, epoch, best, pca_share):
         return self._task.call_on_fit_task_end(estimator=self._estimator)
 
 
-class Reports(Report):
-    """Several reports as one."""
+class ReportGroup(Report):
+    """Several reports with the interface of one."""
 
     def __init__(self, reports):
         self._reports = reports
 
-    def plan(self, stages, *, at_most):
+    def plan(self, stages, *, may_end_early):
         for report in self._reports:
-            report.plan(stages, at_most=at_most)
+            report.plan(stages, may_end_early=may_end_early)
 
-    def stage_begins(self, name, n_found=0):
+    def on_stage_begin(self, name, n_restored=0):
         for report in self._reports:
-            report.stage_begins(name, n_found)
+            report.on_stage_begin(name, n_restored)
 
-    def epoch_begins(self):
+    def on_epoch_begin(self):
         for report in self._reports:
-            report.epoch_begins()
+            report.on_epoch_begin()
 
-    def epoch_ends(self, epoch, best, of_pca):
-        asked = [report.epoch_ends(epoch, best, of_pca) for report in self._reports]
-        return any(asked)
+    def on_epoch_end(self, epoch, best, pca_share):
+        should_end = [report.on_epoch_end(epoch, best, pca_share) for report in self._reports]
+        return any(should_end)
 
     def conclude(self, sentence, *, interrupted=False):
         for report in self._reports:
             report.conclude(sentence, interrupted=interrupted)
 
 
-@contextmanager
-def report_of(verbose):
-    """What `verbose` asks for, closed at the end of the block."""
-    report = _chosen(verbose)
-    try:
-        yield report
-    except BaseException:
-        report.close(failed=True)
-        raise
-    report.close(failed=False)
-
-
-def _chosen(verbose):
+def _report_for(verbose):
     if not verbose:
-        return SILENCE
-    worker = _worker()
+        return NO_REPORT
+    worker = _worker_name()
     if verbose > 1:
-        return Lines(worker)
+        return EpochLines(worker)
     if worker:  # bars of several workers would overwrite each other
-        return Milestones(worker)
+        return TenthLines(worker)
     if _in_notebook():
         return NotebookBar()
-    return Bar() if sys.stderr.isatty() else Milestones()
+    return Bar() if sys.stderr.isatty() else TenthLines()
 
 
-def _worker():
-    """A name for a fit that is one of several at a time, as with ``n_jobs``; else empty."""
+def _worker_name():
+    """The name of this worker if several fits may run at a time, as with ``n_jobs``; else ""."""
     names = []
     if parent_process() is not None:
         names.append(f"worker {os.getpid()}")
@@ -318,33 +323,33 @@ def _in_notebook():
     return hasattr(get_ipython(), "kernel")
 
 
-def _stream():
-    """Notebooks show standard error as if something had failed."""
+def _output_stream():
+    # Notebooks display standard error like a failure.
     return sys.stdout if _in_notebook() else sys.stderr
 
 
-def _as_text(sentence):
+def _plain_text(sentence):
     return {"text/plain": sentence}
 
 
-def _judges(epoch):
-    """The rows on which an epoch was measured."""
+def _measured_rows(epoch):
+    """Which rows an epoch was evaluated on."""
     return "validation rows" if "valid_loss" in epoch else "training rows"
 
 
-def _brief(epoch, of_pca):
-    shares = f"{_judges(epoch)} {epoch['variance_explained']:.3f}"
-    return f"{shares} (PCA {of_pca:.3f})" if of_pca == of_pca else shares
+def _short_summary(epoch, pca_share):
+    share = f"{_measured_rows(epoch)} {epoch['variance_explained']:.3f}"
+    return f"{share} (PCA {pca_share:.3f})" if pca_share == pca_share else share
 
 
-def _shares(epoch, best, of_pca):
-    others = [f"best {best:.4f}"] if "valid_loss" in epoch else []
-    others += [f"PCA {of_pca:.4f}"] if of_pca == of_pca else []
-    shares = f"variance explained {epoch['variance_explained']:.4f} on {_judges(epoch)}"
-    return f"{shares} ({', '.join(others)})" if others else shares
+def _summary(epoch, best, pca_share):
+    references = [f"best {best:.4f}"] if "valid_loss" in epoch else []
+    references += [f"PCA {pca_share:.4f}"] if pca_share == pca_share else []
+    share = f"variance explained {epoch['variance_explained']:.4f} on {_measured_rows(epoch)}"
+    return f"{share} ({', '.join(references)})" if references else share
 
 
-def _in_words(seconds):
+def _duration(seconds):
     if seconds < 100:
         return f"{ceil(seconds)} s"
     minutes = round(seconds / 60)

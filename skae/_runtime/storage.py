@@ -1,4 +1,4 @@
-"""Results in folders: the checkpoint of one fit, and the cache that several fits share."""
+"""Results on disk: the checkpoint of one fit, and the cache that several fits share."""
 
 import os
 import warnings
@@ -14,17 +14,48 @@ import torch
 from filelock import FileLock, Timeout
 from sklearn.utils.validation import check_memory
 
-# Numbers, or bytes of a file, that are hashed at a time.
-_AT_ONCE = 2**22
+# Array elements, or bytes of a file, that are hashed at a time.
+_CHUNK_SIZE = 2**22
 
-# In bytes: too few for torch to take some of them for the last record of its archive.
+
+def digest(X):
+    """Return a checksum of the shape, the dtype and all values of a data set."""
+    if hasattr(X, "digest"):
+        return X.digest()
+    hashed = blake2b(repr((X.shape, X.dtype.str)).encode(), digest_size=16)
+    parts = (X.indptr, X.indices, X.data) if sp.issparse(X) else (X,)
+    for part in parts:
+        step = max(1, _CHUNK_SIZE * len(part) // max(1, part.size))
+        for start in range(0, len(part), step):
+            hashed.update(np.ascontiguousarray(part[start : start + step]).data)
+    return hashed.hexdigest()
+
+
+def stable_repr(value):
+    """Return a string that is the same for equal values of a parameter, in every process."""
+    if isinstance(value, torch.nn.Module):
+        weights = [
+            weight.detach().double().cpu().view(-1) for weight in value.state_dict().values()
+        ]
+        return f"{value!r} of weights {digest(torch.cat(weights).numpy()) if weights else 'none'}"
+    if hasattr(value, "__qualname__"):  # the repr of a function contains its address
+        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, (list, tuple)):
+        return f"({', '.join(map(stable_repr, value))})"
+    return repr(value.item() if isinstance(value, np.generic) else value)
+
+
+# The checkpoint of one fit
+
+
+# In bytes: too few for torch to mistake them for the last record of its archive.
 _DIGEST_SIZE = 16
 
-# What is told of an identity by name alone: its values are checksums.
-_OTHER = {"X": "other rows of X", "sample_weight": "another sample_weight"}
+# Entries of an identity that messages name without values: the values are checksums.
+_CHECKSUMS = {"X": "other rows of X", "sample_weight": "another sample_weight"}
 
 _ONE_FIT = (
-    "one folder is one fit. Give this one a folder of its own{or_else}. The fits of a search share "
+    "a folder holds one fit. Use another folder for this fit{or_else}. The fits of a search share "
     "their long steps by memory=..., not by checkpoint."
 )
 
@@ -35,15 +66,15 @@ class Checkpoint:
     Parameters
     ----------
     folder : path-like
-        Made if there is none.
+        Created if it does not exist.
     identity : dict of str to str
-        What makes this fit the same as the one that left the folder, by name.
+        All that determines the fit, by name. A fit continues from a folder with an equal identity.
 
     Raises
     ------
     ValueError
-        By the ``with`` statement, if the folder belongs to a fit of another identity or is in use;
-        by any method, if a file is damaged.
+        By the ``with`` statement, if the folder belongs to a fit with another identity or is in
+        use; by any method, if a file is damaged.
     OSError
         If the folder cannot be written.
     """
@@ -52,20 +83,20 @@ class Checkpoint:
         if not os.fspath(folder):
             raise ValueError(f"checkpoint={folder!r} must be the name of a folder.")
         self._folder = Path(folder)
-        self._told = f"checkpoint={os.fspath(folder)!r}"
+        self._label = f"checkpoint={os.fspath(folder)!r}"
         self._identity = identity
         self._lock = FileLock(self._folder / "fit.lock")
 
     def __enter__(self):
         try:
             if self._folder.exists() and not self._folder.is_dir():
-                raise ValueError(f"{self._told} is a file: it must be a folder.")
+                raise ValueError(f"{self._label} is a file: it must be a folder.")
             self._folder.mkdir(parents=True, exist_ok=True)
             self._acquire()
         except OSError as error:
             raise self._not_written(error) from error
         try:
-            self._claim()
+            self._check_identity()
         except BaseException:
             self._lock.release()
             raise
@@ -75,7 +106,7 @@ class Checkpoint:
         self._lock.release()
 
     def load(self, name):
-        """What was saved under the name; None if nothing was."""
+        """Return what was saved under the name; None if nothing was."""
         path = self._path(name)
         try:
             with open(path, "rb") as file:
@@ -91,7 +122,7 @@ class Checkpoint:
             raise self._unreadable(path, f"gives {error.strerror!r}") from error
 
     def save(self, name, state):
-        """Save tensors, numbers and strings in lists and dicts; whole or not at all."""
+        """Save tensors, numbers and strings in lists and dicts, completely or not at all."""
         path = self._path(name)
         unfinished = path.with_suffix(".unfinished")
         try:
@@ -102,8 +133,8 @@ class Checkpoint:
                 unfinished.unlink()
             raise self._not_written(error) from error
 
-    def recall(self, name, compute):
-        """What was saved under the name, else ``compute()``, which is then saved."""
+    def load_or_compute(self, name, compute):
+        """Return what was saved under the name, else compute and save it."""
         state = self.load(name)
         if state is None:
             state = compute()
@@ -111,13 +142,13 @@ class Checkpoint:
         return state
 
     def save_best(self, name, epoch, weights):
-        """Save the weights that are the best of a stage of training, and their epoch."""
+        """Save the best weights of a training stage and their epoch."""
         self.save(f"{name} best", {"epoch": epoch, "weights": weights})
 
     def load_best(self, name, epoch):
-        """The best weights of a stage, whose state says that they are of this epoch.
+        """Return the best weights of a stage whose state has its best loss at this epoch.
 
-        A fit that was killed after it saved them and before it saved its state left later ones.
+        The weights are of a later epoch if the fit was killed between saving them and its state.
         """
         best, path = self.load(f"{name} best"), self._path(f"{name} best")
         if best is None:
@@ -131,27 +162,28 @@ class Checkpoint:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise ValueError(
-                f"{self._told} is in use by another fit: "
-                f"{_ONE_FIT.format(or_else=', or wait until that one has ended')}"
+                f"{self._label} is in use by another fit: "
+                f"{_ONE_FIT.format(or_else=', or wait until the other fit has ended')}"
             ) from None
         except NotImplementedError:  # a file system without locks
             pass
 
-    def _claim(self):
-        """Make the folder this fit's if it is nobody's, and refuse another's."""
-        known = self.load("identity")
-        if known is None and any(self._folder.glob("*.pt")):
+    def _check_identity(self):
+        """Save the identity in an empty folder; raise ValueError if the folder has another one."""
+        saved = self.load("identity")
+        if saved is None and any(self._folder.glob("*.pt")):
             raise self._unreadable(self._path("identity"), "is missing, but has files beside it")
-        if known is None:
+        if saved is None:
             self.save("identity", self._identity)
-        elif known != self._identity:
+        elif saved != self._identity:
+            differences = _differences(saved, self._identity)
             raise ValueError(
-                f"{self._told} belongs to another fit, with {_told(known, self._identity)}: "
-                f"{_ONE_FIT.format(or_else=', or delete that one')}"
+                f"{self._label} belongs to another fit, with {differences}: "
+                f"{_ONE_FIT.format(or_else=', or delete this folder')}"
             )
 
     def _write(self, path, name, state):
-        with _File(FileIO(path, "w+")) as file:
+        with _ErrorKeepingFile(FileIO(path, "w+")) as file:
             try:
                 torch.save(state, file)
             except RuntimeError:
@@ -166,10 +198,10 @@ class Checkpoint:
             os.fsync(file.fileno())
 
     def _digest(self, name, file, n_bytes):
-        """A checksum of the next bytes of a file, of its name and of the fit that it is of."""
+        """A checksum of the next bytes of a file, its name and the identity of the fit."""
         owner = "" if name == "identity" else sorted(self._identity.items())
         hashed = blake2b(f"{name} {owner}".encode(), digest_size=_DIGEST_SIZE)
-        while n_bytes > 0 and (part := file.read(min(n_bytes, _AT_ONCE))):
+        while n_bytes > 0 and (part := file.read(min(n_bytes, _CHUNK_SIZE))):
             hashed.update(part)
             n_bytes -= len(part)
         return hashed.digest()
@@ -179,33 +211,20 @@ class Checkpoint:
 
     def _unreadable(self, path, what):
         return ValueError(
-            f"{self._told} cannot be read: {path.name!r} {what}. Delete the folder to start the "
+            f"{self._label} cannot be read: {path.name!r} {what}. Delete the folder to start the "
             f"fit anew."
         )
 
     def _not_written(self, error):
         return OSError(
             error.errno,
-            f"{self._told} cannot be written ({error.strerror}). What was saved there before is "
-            f"whole, and the same fit goes on from it once the folder can be written",
+            f"{self._label} cannot be written ({error.strerror}). What was saved there before is "
+            f"complete, and the same fit continues from it once the folder can be written",
         )
 
 
-class _File(BufferedRandom):
-    """A file that remembers why it could not be written, where torch has an error of its own."""
-
-    error = None
-
-    def write(self, data):
-        try:
-            return super().write(data)
-        except OSError as error:
-            self.error = error
-            raise
-
-
 class NoCheckpoint:
-    """Where nothing is kept."""
+    """The interface of `Checkpoint` for a fit without one: nothing is saved."""
 
     def __enter__(self):
         return self
@@ -219,65 +238,54 @@ class NoCheckpoint:
     def save(self, name, state):
         pass
 
-    def recall(self, name, compute):
+    def load_or_compute(self, name, compute):
         return compute()
 
 
-NOWHERE = NoCheckpoint()
+NO_CHECKPOINT = NoCheckpoint()
 
 
-def digest(X):
-    """A short text that differs between data sets: shape, type and every number count."""
-    if hasattr(X, "digest"):
-        return X.digest()
-    hashed = blake2b(repr((X.shape, X.dtype.str)).encode(), digest_size=16)
-    parts = (X.indptr, X.indices, X.data) if sp.issparse(X) else (X,)
-    for part in parts:
-        step = max(1, _AT_ONCE * len(part) // max(1, part.size))
-        for start in range(0, len(part), step):
-            hashed.update(np.ascontiguousarray(part[start : start + step]).data)
-    return hashed.hexdigest()
+class _ErrorKeepingFile(BufferedRandom):
+    """A file that stores the error of a failed write: torch raises another error in its place."""
+
+    error = None
+
+    def write(self, data):
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.error = error
+            raise
 
 
-def description(value):
-    """A text that is the same for the same value of a parameter, in another process too."""
-    if isinstance(value, torch.nn.Module):
-        weights = [
-            weight.detach().double().cpu().view(-1) for weight in value.state_dict().values()
-        ]
-        return f"{value!r} of weights {digest(torch.cat(weights).numpy()) if weights else 'none'}"
-    if hasattr(value, "__qualname__"):  # a function or a class, whose repr is an address
-        return f"{value.__module__}.{value.__qualname__}"
-    if isinstance(value, (list, tuple)):
-        return f"({', '.join(map(description, value))})"
-    return repr(value.item() if isinstance(value, np.generic) else value)
-
-
-def _told(known, identity):
-    """What the known identity has that the other has not."""
-    names = [name for name in identity if identity[name] != known.get(name)]
-    others = [_OTHER[name] for name in names if name in _OTHER]
-    names = [name for name in names if name not in _OTHER]
+def _differences(saved, identity):
+    """How a saved identity differs from that of this fit, in words."""
+    names = [name for name in identity if identity[name] != saved.get(name)]
+    differences = [_CHECKSUMS[name] for name in names if name in _CHECKSUMS]
+    names = [name for name in names if name not in _CHECKSUMS]
     if names:
         there, here = (
-            ", ".join(f"{name}={of.get(name, 'nothing')}" for name in names)
-            for of in (known, identity)
+            ", ".join(f"{name}={values.get(name, 'nothing')}" for name in names)
+            for values in (saved, identity)
         )
-        others.append(f"{there} instead of {here}")
-    return " and with ".join(others)
+        differences.append(f"{there} instead of {here}")
+    return " and with ".join(differences)
+
+
+# The cache that several fits share
 
 
 class Cache:
-    """What a `joblib.Memory` keeps of some rows, by the name of the step.
+    """Results of long steps, stored in a `joblib.Memory` by the name of the step.
 
-    It saves time and nothing else: what cannot be read, or has changed since it was written, is
-    computed.
+    The cache only saves time: a result that cannot be read, or has changed since it was written, is
+    computed again.
 
     Parameters
     ----------
     memory : str or joblib.Memory
     key : dict of str to str or int
-        All that the results depend on, other than their names.
+        All that the results depend on, except the name of the step.
 
     Raises
     ------
@@ -290,32 +298,32 @@ class Cache:
         try:
             memory = check_memory(memory)
             if isinstance(getattr(memory, "location", None), (str, os.PathLike)):
-                # A folder that is there may be one that only others write.
+                # The folder may exist and be read-only.
                 TemporaryFile(dir=memory.location).close()
         except OSError as error:
             raise OSError(
                 error.errno,
                 f"memory={self._folder!r} cannot be written ({error.strerror}): it must be a "
-                f"folder that can be, or None",
+                f"writable folder or None",
             ) from error
         self._step = memory.cache(_with_digest, ignore=["step"])
         self._key = key
 
-    def recall(self, name, compute):
-        """The tensors that ``compute()`` returns in a dict, or those kept under the name."""
+    def load_or_compute(self, name, compute):
+        """Return the dict of tensors stored under the name, else compute and store it."""
         step = _Step(compute)
-        arrays = self._kept(name, step)
+        arrays = self._load_or_run(name, step)
         if arrays is None:
             arrays = step.arrays or step()
         return {name: torch.tensor(array) for name, array in arrays.items()}
 
-    def _kept(self, name, step):
-        """What is kept, after the step if nothing was; None where the memory fails."""
+    def _load_or_run(self, name, step):
+        """The stored arrays, else those of the step; None if the memory fails."""
         try:
-            kept = self._step(self._key, name, step)
-            if step.arrays is None and not _is_whole(kept):
-                self._step.call(self._key, name, step)  # writes it again
-            return step.arrays or kept["arrays"]
+            stored = self._step(self._key, name, step)
+            if step.arrays is None and not _is_intact(stored):
+                self._step.call(self._key, name, step)  # computes and writes it again
+            return step.arrays or stored["arrays"]
         except Exception as error:
             if step.failed:
                 raise
@@ -328,7 +336,7 @@ class Cache:
 
 
 class _Step:
-    """A computation that knows whether it has been done, or has failed."""
+    """A computation that stores its result, and whether it has failed."""
 
     arrays, failed = None, False
 
@@ -347,15 +355,15 @@ class _Step:
 
 def _with_digest(key, name, step):
     arrays = step()
-    return {"arrays": arrays, "digest": _digest(arrays)}
+    return {"arrays": arrays, "digest": _digest_of_arrays(arrays)}
 
 
-def _digest(arrays):
+def _digest_of_arrays(arrays):
     return repr({name: digest(np.atleast_1d(array)) for name, array in arrays.items()})
 
 
-def _is_whole(kept):
+def _is_intact(stored):
     try:
-        return _digest(kept["arrays"]) == kept["digest"]
-    except Exception:  # a damaged pickle may be read as anything
+        return _digest_of_arrays(stored["arrays"]) == stored["digest"]
+    except Exception:  # a damaged pickle may load as any object
         return False

@@ -1,4 +1,4 @@
-"""Tensors from arrays; tensors with a row for each row of X, memory-mapped if large."""
+"""Tensors from arrays; tensors with one row per row of X, memory-mapped if large."""
 
 from math import frexp, ldexp
 from tempfile import TemporaryFile
@@ -6,55 +6,59 @@ from tempfile import TemporaryFile
 import numpy as np
 import torch
 
-from .device import accurate, accurate_device, free_bytes, is_out_of_memory
+from .device import float64_device, free_bytes, is_out_of_memory, on_float64_device
 from .execution import in_threads, slices_of_work
+
+# Approximate bytes of a batch of dense rows, or of a block of non-zeros.
+_BATCH_BYTES = 64 * 2**20
+
+# Tensors of more bytes are memory-mapped: the system keeps in memory what there is room for.
+_LARGE = 256 * 2**20
+
+# A larger tensor stays on a device other than the CPU if it takes less than this share of the free
+# memory there: a fit has up to four such tensors at a time.
+_SHARE_OF_DEVICE = 0.2
 
 
 def power_of_two(number):
-    """One near to a positive number, by which to divide exactly; 1.0 for zero."""
+    """Return a power of two close to a positive number, for exact division; 1.0 for zero."""
     return ldexp(1.0, frexp(number)[1])
 
 
 def torch_dtype(dtype):
-    """The torch counterpart of a NumPy dtype."""
+    """Return the torch counterpart of a NumPy dtype."""
     return torch.from_numpy(np.empty(0, dtype)).dtype
 
 
-def tensor_of(array):
-    """A NumPy array as a tensor, sharing its memory unless that is read-only."""
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
-
-
 def output_dtype(dtype):
-    """float32 where it holds every number of the given dtype, else float64."""
+    """Return float32 if it represents every number of the given dtype, else float64."""
     return np.dtype(np.float32 if np.can_cast(dtype, np.float32) else np.float64)
 
 
-# One batch of dense rows, or one block of non-zeros, stays near this size.
-_BATCH_BYTES = 64 * 2**20
-
-# A tall tensor of more bytes waits in a file, which the system keeps in memory as it has room.
-_LARGE = 256 * 2**20
-
-# One of more bytes stays on a device that is not the CPU if it takes less than this share of what
-# is free there: a fit has up to four at a time.
-_SHARE_OF_DEVICE = 0.2
+def tensor_of(array):
+    """Return a NumPy array as a tensor, sharing its memory unless that is read-only."""
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
 def batch_slices(n_rows, row_bytes, batch_bytes=None):
-    """Slices that cut n_rows into batches of about batch_bytes each."""
+    """Return slices that divide ``n_rows`` rows into batches of about ``batch_bytes`` each."""
     step = max(1, int((batch_bytes or _BATCH_BYTES) // max(1, row_bytes)))
     return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
 
 
-def zeros_for_rows(n_rows, like):
-    """Zeros with as many columns as ``like``, of its type.
+def row_slices(tensor):
+    """Return slices that divide the rows of a tensor into batches."""
+    return batch_slices(len(tensor), tensor.shape[1] * tensor.itemsize)
 
-    They are on its device, or on the CPU where a device has no room: whoever computes with them
-    moves its other operands, or a batch of rows.
+
+def zeros_for_rows(n_rows, like):
+    """Return zeros with ``n_rows`` rows, and the columns and dtype of ``like``.
+
+    They are on the device of ``like``, or on the CPU if that device lacks memory: the caller moves
+    its other operands, or one batch of rows at a time.
     """
     n_bytes = n_rows * like.shape[1] * like.itemsize
-    if _stays_on_device(n_bytes, like.device):
+    if _fits_on_device(n_bytes, like.device):
         try:
             return like.new_zeros(n_rows, like.shape[1])
         except RuntimeError as error:
@@ -68,74 +72,71 @@ def zeros_for_rows(n_rows, like):
         return torch.from_numpy(np.memmap(file, dtype, "r+", shape=(n_rows, like.shape[1])))
 
 
-def _stays_on_device(n_bytes, device):
-    if n_bytes <= _LARGE:
-        return True
-    return device.type != "cpu" and n_bytes <= _SHARE_OF_DEVICE * free_bytes(device)
+def in_float32(tensor):
+    """Return a tensor with many rows in float32: the same tensor if it already is."""
+    if tensor.dtype == torch.float32:
+        return tensor
+    converted = zeros_for_rows(len(tensor), tensor[:1].float())
+    for rows in row_slices(tensor):
+        converted[rows] = tensor[rows]
+    return converted
 
 
-def parts_of(tall):
-    """Slices of its rows."""
-    return batch_slices(len(tall), tall.shape[1] * tall.itemsize)
-
-
-def squared_lengths(tall):
-    """Squared length of each row, in float64: ndarray of shape (n,)."""
-    squares = np.empty(len(tall))
-    for part in parts_of(tall):
-        lengths = torch.linalg.vector_norm(accurate(tall[part]), dim=1, dtype=torch.float64)
-        squares[part] = lengths.square().cpu()
+def squared_row_norms(tensor):
+    """Return the squared length of each row in float64: an ndarray of shape (n,)."""
+    squares = np.empty(len(tensor))
+    for rows in row_slices(tensor):
+        batch = on_float64_device(tensor[rows])
+        norms = torch.linalg.vector_norm(batch, dim=1, dtype=torch.float64)
+        squares[rows] = norms.square().cpu()
     return squares
 
 
-def gram_of(tall, weights, device):
-    """``Y' W Y`` for a tall Y and the weights of its rows, computed on a device: in float64."""
-    n_columns = tall.shape[1]
-    gram = torch.zeros(n_columns, n_columns, dtype=torch.float64, device=accurate_device(device))
-    for part in parts_of(tall):
-        y = tall[part].to(device)
-        gram += cross(y * torch.from_numpy(weights[part, None]).to(y), y).to(gram.device)
-    return gram
-
-
-def cross(left, right):
-    """``left' right`` for two with the same number of rows, in threads."""
+def transposed_product(left, right):
+    """Return ``left' right`` for tensors with as many rows, computed in threads."""
     n_operations = 2 * left.numel() * right.shape[1]
     parts = slices_of_work(len(left), n_operations, left.device)
-    sums = in_threads(lambda part: left[part].T @ right[part], parts)
-    total = sums[0]
-    for further in sums[1:]:
-        total += further
+    products = in_threads(lambda part: left[part].T @ right[part], parts)
+    total = products[0]
+    for product in products[1:]:
+        total += product
     return total
 
 
-def product_of(one, other, device):
-    """``Y' Z`` for two tall tensors Y and Z, computed on a device."""
-    product = one.new_zeros(one.shape[1], other.shape[1], device=device)
-    for part in parts_of(one):
-        product += cross(one[part].to(device), other[part].to(device))
+def batched_transposed_product(left, right, device):
+    """Return ``left' right``, computed on a device one batch of rows at a time."""
+    product = left.new_zeros(left.shape[1], right.shape[1], device=device)
+    for rows in row_slices(left):
+        product += transposed_product(left[rows].to(device), right[rows].to(device))
     return product
 
 
-def turned(tall, matrix):
-    """``Y M`` for a tall Y, part by part in its own place, computed where the matrix M is."""
+def weighted_gram(tensor, weights, device):
+    """Return ``Y' W Y`` in float64 for a tensor Y and row weights W, computed on a device."""
+    n_columns = tensor.shape[1]
+    gram = torch.zeros(n_columns, n_columns, dtype=torch.float64, device=float64_device(device))
+    for rows in row_slices(tensor):
+        y = tensor[rows].to(device)
+        weighted = y * torch.from_numpy(weights[rows, None]).to(y)
+        gram += transposed_product(weighted, y).to(gram.device)
+    return gram
 
-    def turn(part):
-        tall[part] = tall[part].to(matrix.device) @ matrix
 
-    for batch in parts_of(tall):
+def matmul_(tensor, matrix):
+    """Replace a tensor Y by ``Y M`` in place, batch by batch, computed on the device of M."""
+
+    def multiply(rows):
+        tensor[rows] = tensor[rows].to(matrix.device) @ matrix
+
+    for batch in row_slices(tensor):
         n_rows = batch.stop - batch.start
         n_operations = 2 * n_rows * matrix.numel()
         parts = slices_of_work(n_rows, n_operations, matrix.device)
-        in_threads(turn, [slice(batch.start + p.start, batch.start + p.stop) for p in parts])
-    return tall
+        in_threads(multiply, [slice(batch.start + p.start, batch.start + p.stop) for p in parts])
+    return tensor
 
 
-def in_float32(tall):
-    """A tall tensor in float32: itself if it is so already."""
-    if tall.dtype == torch.float32:
-        return tall
-    narrow = zeros_for_rows(len(tall), tall[:1].float())
-    for part in parts_of(tall):
-        narrow[part] = tall[part]
-    return narrow
+def _fits_on_device(n_bytes, device):
+    if n_bytes <= _LARGE:
+        return True
+    return device.type != "cpu" and n_bytes <= _SHARE_OF_DEVICE * free_bytes(device)

@@ -12,13 +12,13 @@ from skorch.callbacks import EpochTimer
 from torch.utils.data import Dataset
 
 from .._runtime.device import (
-    agreed,
     empty_cache,
     in_bfloat16,
     in_pieces,
+    indices_of_rank,
     is_out_of_memory,
+    mean_over_processes,
     n_processes,
-    part_of_rank,
 )
 
 
@@ -120,7 +120,7 @@ class _Batches:
             end = len(numbers) if i == len(self) - 1 else (i + 1) * self.batch_size
             some, factor = numbers[i * self.batch_size : end], 1.0
             if self.generator is not None:
-                some, factor = part_of_rank(some)
+                some, factor = indices_of_rank(some)
             batch, weights = self._fetch(some), self.rows.weights
             weights = None if weights is None else weights[some].to(batch.device)
             if factor != 1.0:
@@ -305,7 +305,7 @@ class ReconstructionNet(NeuralNet):
             n_rows += len(batch[0])
             self.notify("on_batch_end", batch=batch, training=training, **step)
         key = f"{prefix}_loss"
-        self.history.record(key, agreed(float(total) / n_rows, self.device))
+        self.history.record(key, mean_over_processes(float(total) / n_rows, self.device))
         # Under the name where skorch's callbacks look for it.
         losses = self.history[:, key]
         self.history.record(f"{key}_best", losses[-1] <= min(losses))

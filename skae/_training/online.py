@@ -7,9 +7,9 @@ import torch
 
 from .._data.rows import rows_of
 from .._nn.layers import drawing_from
-from .._pca.incremental import ROWS_AT_ONCE, turn_towards
+from .._pca.incremental import ROWS_PER_UPDATE, aligning_rotation
 from .._runtime.device import in_bfloat16
-from .._runtime.tensors import squared_lengths
+from .._runtime.tensors import squared_row_norms
 from .net import n_batches
 from .residual import compressed, widen_clipping_bound
 
@@ -210,21 +210,21 @@ class Stream:
             rows = rows_of(X, mean=self.basis.mean, **place)
             y = rows.times(before).float().to(place["device"])
             self.networks.judge(y, rows.squared_norms().sum())
-        for start in range(0, X.shape[0], ROWS_AT_ONCE):
-            self.basis.update(rows_of(X[start : start + ROWS_AT_ONCE], **place))
+        for start in range(0, X.shape[0], ROWS_PER_UPDATE):
+            self.basis.update(rows_of(X[start : start + ROWS_PER_UPDATE], **place))
         if self.networks is not None and n_before:
-            self._turn = turn_towards(before, self.basis.directions, self.latent_dim)
+            self._turn = aligning_rotation(before, self.basis.directions, self.latent_dim)
 
         rows = rows_of(X, mean=self.basis.mean, **place)
         y, variance = rows.times(self._turned), rows.squared_norms().mean()
         if self.networks is None:
-            error = variance - squared_lengths(y[:, : self.latent_dim]).mean()
+            error = variance - squared_row_norms(y[:, : self.latent_dim]).mean()
         else:
             squares = self.basis.squares_along(self._turn) / self.basis.n_seen
             self.networks.set_scale(compressed(squares.sqrt().float()))
             unit = sqrt(self.basis.total / self.basis.n_seen)
             loss = self.networks.learn(y.float().to(place["device"]), unit)
-            error = variance - squared_lengths(y).mean() + loss
+            error = variance - squared_row_norms(y).mean() + loss
         return float(error), float(1 - error / variance) if variance else 1.0
 
     def to(self, device):

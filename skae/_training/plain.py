@@ -82,7 +82,7 @@ def _trained(module, rows, validation, options, seed):
     """Train a module, and tell what came of it: its history."""
     may_stop = options.early_stopping and validation is not None
     stage = PlannedStage("training", "training", options.max_epochs)
-    options.report.plan([stage], at_most=may_stop)
+    options.report.plan([stage], may_end_early=may_stop)
     interrupted = False
     try:
         history = train(module, rows, options, validation=validation, seed=seed)

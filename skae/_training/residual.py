@@ -8,10 +8,10 @@ import torch
 from .._data.rows import Rows, weights_of
 from .._data.splits import held_out_runs
 from .._nn.autoencoders import LinearPathAutoencoder, ResidualAutoencoder
-from .._pca.holdout import directions_without, scores_without
+from .._pca.holdout import directions_without_validation, scores_without_validation
 from .._pca.solvers import Basis
 from .._runtime.device import in_float64
-from .._runtime.tensors import in_float32, squared_lengths
+from .._runtime.tensors import in_float32, squared_row_norms
 from .selection import Ground, SelectionResult, fit_residuals, pca_without_trial
 from .trainer import TrainingOptions
 
@@ -62,8 +62,8 @@ def fit_on_scores(
     unit = float(np.sqrt(np.average(squared_norms, weights=weights)))
 
     def ground(scores, known):
-        outside = np.maximum(squared_norms - squared_lengths(scores), 0.0)
-        beyond = squared_lengths(scores[:, latent_dim:])
+        outside = np.maximum(squared_norms - squared_row_norms(scores), 0.0)
+        beyond = squared_row_norms(scores[:, latent_dim:])
         scores = in_float32(scores.div_(unit))
         few = scores_of_few(scores, known)
         scale = compressed(few.std(dim=0))
@@ -83,7 +83,7 @@ def fit_on_scores(
             weights,
         )
 
-    held = ground(scores_without(rows, scores, validation, latent_dim), fitted)
+    held = ground(scores_without_validation(rows, scores, validation, latent_dim), fitted)
     whole = ground(scores, np.arange(len(rows)))
     result = fit_residuals(held, whole, fitted, validation, latent_dim, options, seed)
     if result.module is not None:
@@ -159,12 +159,12 @@ def fit_linear_path(
             lambda encoder: build(mean, axes, scale.float(), encoder),
             unit,
             squared_norms,
-            np.maximum(squared_norms - squared_lengths(scores), 0.0),
+            np.maximum(squared_norms - squared_row_norms(scores), 0.0),
             np.zeros(len(rows)),
             weights,
         )
 
-    directions_held = directions_without(rows, scores, validation)
+    directions_held = directions_without_validation(rows, scores, validation)
     result = fit_residuals(
         ground(directions_held, rows.times(directions_held), fitted),
         ground(directions, scores, np.arange(len(rows))),

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from .._data.splits import FEWEST_VALIDATION_ROWS
+from .._data.splits import MIN_VALIDATION_ROWS
 from .._nn.autoencoders import Autoencoder, with_networks_of
 from .._runtime.device import in_float64, in_pieces
 from .._runtime.progress import PlannedStage
@@ -182,7 +182,7 @@ def fit_residuals(
         In the basis of all rows: for the final training.
     fitted, validation : ndarray of int
         Indices of the rows for trial runs, and of the validation rows: at least
-        `FEWEST_VALIDATION_ROWS`.
+        `MIN_VALIDATION_ROWS`.
     latent_dim : int
         Length of the code.
     options : TrainingOptions
@@ -387,14 +387,14 @@ class _Selection:
             stages.append(PlannedStage(_TRIALS[kind], label, self.n_tried, cost))
         cost = _COSTS[encoder] * (len(self.fitted) + len(self.validation))
         stages.append(PlannedStage(_FINAL, _FINAL, n_epochs, cost))
-        self.options.report.plan(stages, at_most=at_most)
+        self.options.report.plan(stages, may_end_early=at_most)
 
 
 def pca_without_trial(basis, latent_dim, validation, options):
     """The result where no network can be judged or is worth training: PCA; else None."""
     n_rows = len(validation)
-    if n_rows < FEWEST_VALIDATION_ROWS:
-        why = f"there are {n_rows} validation rows, and networks need {FEWEST_VALIDATION_ROWS}"
+    if n_rows < MIN_VALIDATION_ROWS:
+        why = f"there are {n_rows} validation rows, and networks need {MIN_VALIDATION_ROWS}"
     elif basis.share_beyond(latent_dim) < _LEAST_LEFT:
         why = f"it leaves less than {100 * _LEAST_LEFT:g} % of the variance"
     else:

@@ -12,10 +12,10 @@ from skorch.callbacks import Callback, LRScheduler
 from skorch.helper import predefined_split
 
 from .._nn.layers import drawing_from
-from .._runtime.device import in_parallel, n_processes, rank
-from .._runtime.execution import all_threads_each
-from .._runtime.reports import SILENCE, Report
-from .._runtime.storage import NOWHERE, Checkpoint, NoCheckpoint
+from .._runtime.device import data_parallel, n_processes, rank
+from .._runtime.execution import multithreaded_operations
+from .._runtime.reports import NO_REPORT, Report
+from .._runtime.storage import NO_CHECKPOINT, Checkpoint, NoCheckpoint
 from .early_stopping import BestSoFar, Interrupts
 from .net import EndOfTraining, ReconstructionNet, n_batches
 from .shards import AdamWInParts, Shards, is_huge, worth_halves
@@ -49,8 +49,8 @@ class TrainingOptions:
     callbacks: tuple = ()
     limited: bool = False
     divisible: bool = True
-    report: Report = SILENCE
-    checkpoint: Checkpoint | NoCheckpoint = NOWHERE
+    report: Report = NO_REPORT
+    checkpoint: Checkpoint | NoCheckpoint = NO_CHECKPOINT
     interrupts: Interrupts = field(default_factory=Interrupts)
 
 
@@ -121,7 +121,7 @@ def train(module, rows, options, *, validation=None, seed=0, stage=Stage()):
     if saved is None:
         saved = {"attempt": 1, "n_before": 0, "history": []}
     history = saved["history"]
-    options.report.stage_begins(stage.name, len(history))
+    options.report.on_stage_begin(stage.name, len(history))
     supervisor = _Supervisor(rows, validation, options, stage, saved)
     try:
         if "weights" in saved:  # it was trained to its end
@@ -205,7 +205,7 @@ def _attempt(module, rows, options, validation, seed, supervisor):
         net.initialize()
         net.shards = shards
         if n_processes() > 1:
-            net.parallel = in_parallel(module).__call__  # skorch would take a module for its own
+            net.parallel = data_parallel(module).__call__  # skorch would take a module for its own
         supervisor.noise = []
         for place, shard in enumerate([module] if shards is None else shards.modules):
             noise = torch.Generator(options.device).manual_seed(seed + rank() + place * _FAR)
@@ -213,7 +213,7 @@ def _attempt(module, rows, options, validation, seed, supervisor):
         supervisor.schedule = schedule
         net.notify("on_train_begin", X=rows, y=None)
         sound = True
-        stack.enter_context(all_threads_each(is_huge(module)))
+        stack.enter_context(multithreaded_operations(is_huge(module)))
         try:
             net.fit_loop(rows, epochs=supervisor.n_epochs_left)
         except EndOfTraining as end:
@@ -305,7 +305,7 @@ class _Supervisor(Callback):
 
     def on_epoch_begin(self, net, **kwargs):
         self.options.interrupts.check()
-        self.options.report.epoch_begins()
+        self.options.report.on_epoch_begin()
 
     def on_epoch_end(self, net, **kwargs):
         epoch = net.history[-1]
@@ -333,12 +333,12 @@ class _Supervisor(Callback):
         entry["dur"] = epoch["dur"]
         self.history.append(entry)
         best = max(entry["variance_explained"] for entry in self.history)
-        if self.options.report.epoch_ends(entry, best, self.stage.of_pca):
+        if self.options.report.on_epoch_end(entry, best, self.stage.of_pca):
             net.ending = EndOfTraining(sound=True)
 
     def _save(self, net, is_best):
         checkpoint = self.options.checkpoint
-        if checkpoint is NOWHERE:
+        if checkpoint is NO_CHECKPOINT:
             return
         # Killed between the two, training goes on from the epoch before, and comes here again.
         if is_best:
