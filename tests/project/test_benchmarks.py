@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from sklearn.decomposition import PCA
 from sklearn.utils import Bunch
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from skae._data import rows as rows_module
 from skae._runtime import tensors as tensors_module
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 # X on disk, and what the process may hold beyond what it held before.
 N_BYTES, MEMORY = 120 * 10**6, 80 * 10**6

@@ -34,7 +34,7 @@ from skae._nn.layers import ACTIVATIONS
 
 X, y = load_digits(return_X_y=True)
 X = X.astype(np.float32)
-STORED = sorted((Path(__file__).parent / "saved").glob("*.skae"))
+STORED = sorted((Path(__file__).parents[1] / "saved").glob("*.skae"))
 BRIEF = {"max_epochs": 2, "random_state": 0}
 
 
