@@ -20,11 +20,10 @@ import numpy as np
 from scipy.stats import sem
 from tqdm import tqdm
 
-from benchmarks.claims import check
-from benchmarks.datasets import load_split
-from benchmarks.grid import accuracies
-from benchmarks.measure import circumstances
-from benchmarks.records import RESULTS, write
+from benchmarks.lib.claims import check
+from benchmarks.lib.datasets import load_split
+from benchmarks.lib.measure import accuracies, circumstances
+from benchmarks.lib.records import RESULTS, write
 from skae import DenseAutoencoder
 
 CORRUPTIONS = (0.0, 0.1, 0.3)
