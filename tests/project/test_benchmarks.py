@@ -1,5 +1,6 @@
 """The benchmarks judge everything else, so they are tested too."""
 
+import ast
 import gzip
 import os
 import re
@@ -145,6 +146,23 @@ def test_scripts_import_nothing_from_other_scripts():
     for path in (ROOT / "benchmarks").rglob("*.py"):
         imported = re.findall(r"^\s*(?:from|import) benchmarks\b(.*)$", path.read_text(), re.M)
         assert all(name.startswith(".lib.") for name in imported), path
+
+
+SCRIPTS = sorted((ROOT / "benchmarks").glob("[!_]*.py"))
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_the_table_of_benchmarks_has_the_claim_of_each_script(path):
+    first_line = ast.get_docstring(ast.parse(path.read_text())).splitlines()[0]
+    claim = first_line.removeprefix("Claim: ")
+    assert claim != first_line
+    row = f"| [{path.stem}]({path.name}) | {claim[0].upper()}{claim[1:]} |"
+    assert row in (ROOT / "benchmarks" / "README.md").read_text()
+
+
+def test_the_table_of_benchmarks_has_no_script_that_is_gone():
+    table = (ROOT / "benchmarks" / "README.md").read_text()
+    assert table.count("\n| [") == len(SCRIPTS)
 
 
 def test_before_the_first_run_of_a_part_the_published_rows_are_known(tmp_path):
