@@ -27,10 +27,10 @@ from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from benchmarks.claims import check
-from benchmarks.datasets import load_split
-from benchmarks.measure import circumstances
-from benchmarks.records import RESULTS, write
+from benchmarks.lib.claims import check
+from benchmarks.lib.datasets import load_split
+from benchmarks.lib.measure import circumstances
+from benchmarks.lib.records import RESULTS, write
 from skae import DenseAutoencoder
 
 LENGTHS, FEWEST_ROWS = (8, 32), 100

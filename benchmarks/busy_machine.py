@@ -22,10 +22,10 @@ from sklearn.datasets import load_digits, load_iris
 from sklearn.decomposition import TruncatedSVD
 from sklearn.neural_network import MLPClassifier
 
-from benchmarks.claims import check
-from benchmarks.datasets import load_split
-from benchmarks.measure import circumstances
-from benchmarks.records import RESULTS, write
+from benchmarks.lib.claims import check
+from benchmarks.lib.datasets import load_split
+from benchmarks.lib.measure import circumstances
+from benchmarks.lib.records import RESULTS, write
 from skae import ConvAutoencoder, DenseAutoencoder
 
 MOST, MOST_OF_PEER, MOST_OF_ONE_THREAD = 2.5, 1.5, 1.05

@@ -19,12 +19,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.claims import check
-from benchmarks.datasets import load_split
-from benchmarks.grid import SLACK
-from benchmarks.measure import circumstances
-from benchmarks.pictures import SHAPES
-from benchmarks.records import RESULTS, known, write
+from benchmarks.lib.claims import SLACK, check
+from benchmarks.lib.datasets import load_split
+from benchmarks.lib.images import SHAPES
+from benchmarks.lib.measure import circumstances
+from benchmarks.lib.records import RESULTS, known, write
 from skae import ConvAutoencoder
 
 LENGTHS = (2, 8, 12, 32, 64, 200)

@@ -29,11 +29,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 from tqdm import tqdm
 
-from benchmarks.claims import check
-from benchmarks.corpus import load_corpus
-from benchmarks.datasets import Split
-from benchmarks.measure import accuracy, circumstances
-from benchmarks.records import RESULTS, read, write
+from benchmarks.lib.claims import check
+from benchmarks.lib.corpus import load_corpus
+from benchmarks.lib.datasets import Split
+from benchmarks.lib.measure import accuracy, circumstances
+from benchmarks.lib.records import RESULTS, read, write
 from skae import ByteBigrams, DenseAutoencoder
 
 # Reconstructed shares are mixed with so much of the mean, whichever suits the training rows best:

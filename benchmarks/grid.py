@@ -19,22 +19,20 @@ import time
 from pathlib import Path
 
 import numpy as np
-from joblib import Parallel, delayed
 from scipy.stats import sem
 from tqdm import tqdm
 
-from benchmarks.claims import check
-from benchmarks.datasets import EMBEDDED, NAMES, load_split
-from benchmarks.exact_pca import ExactPCA
-from benchmarks.measure import accuracy, circumstances
-from benchmarks.records import RESULTS, write
+from benchmarks.lib.claims import SLACK, check
+from benchmarks.lib.datasets import EMBEDDED, NAMES, load_split
+from benchmarks.lib.exact_pca import ExactPCA
+from benchmarks.lib.measure import accuracies, circumstances
+from benchmarks.lib.records import RESULTS, write
 from skae import DenseAutoencoder
 
 LENGTHS = (2, 8, 12, 32, 64, 200, 256, 1000)
 
-# What rounding and the tolerance of the directions may cost, in share of variance; and what a
-# classifier may lose, in share of rows named right, beyond twice the standard error of its seeds.
-SLACK = 0.0005
+# What a classifier may lose, in share of rows named right, beyond twice the standard error of its
+# seeds.
 ACCURACY_SLACK = 0.003
 
 # What a classifier gains, in share of rows named right, at codes of up to so many numbers.
@@ -55,7 +53,7 @@ def main():
     print(table(rows))
     print(f"Figures: {path}")
     try:
-        from benchmarks.figures import variance_by_length
+        from benchmarks.lib.figures import variance_by_length
     except ModuleNotFoundError:
         print("Plot: not drawn, matplotlib is missing (pip install 'skae[plot]').")
     else:
@@ -118,15 +116,6 @@ def measure_cells(name, options):
         )
         print(table(rows[-1:]).splitlines()[-1], flush=True)
     return rows
-
-
-def accuracies(Z_train, Z_test, y_train, y_test, options):
-    """Accuracy of a classifier of each seed, that learns rows evenly spread over all."""
-    learnt = slice(None, None, -(-len(Z_train) // options.classified))
-    seeds = range(options.seed, options.seed + options.n_seeds)
-    one = delayed(accuracy)
-    fits = (one(Z_train[learnt], y_train[learnt], Z_test, y_test, seed) for seed in seeds)
-    return np.array(Parallel(n_jobs=-1)(fits))
 
 
 def table(rows):

@@ -12,9 +12,9 @@ import sys
 
 import numpy as np
 
-from benchmarks.claims import check
-from benchmarks.measure import circumstances
-from benchmarks.records import RESULTS, write
+from benchmarks.lib.claims import check
+from benchmarks.lib.measure import circumstances
+from benchmarks.lib.records import RESULTS, write
 
 MOST = 1.15
 N_ROUNDS = 7

@@ -25,11 +25,11 @@ from pathlib import Path
 import numpy as np
 from sklearn.decomposition import PCA
 
-from benchmarks.claims import check
-from benchmarks.images import load_images
-from benchmarks.measure import circumstances
-from benchmarks.peers import PEERS
-from benchmarks.records import RESULTS, read, write
+from benchmarks.lib.claims import check
+from benchmarks.lib.images import load_images
+from benchmarks.lib.measure import circumstances
+from benchmarks.lib.peers import PEERS
+from benchmarks.lib.records import RESULTS, read, write
 from skae import DenseAutoencoder
 
 DEFAULT_ERROR, BRIEF_ERROR, SUMMED_ERROR = 0.0102, 0.0125, 4.1

@@ -21,10 +21,11 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 
-from benchmarks.claims import check
-from benchmarks.larger_than_memory import WINDOW, GrowthOfMemory, source_text, windows_of
-from benchmarks.measure import circumstances
-from benchmarks.records import RESULTS, write
+from benchmarks.lib.claims import check
+from benchmarks.lib.measure import circumstances
+from benchmarks.lib.memory import GrowthOfMemory
+from benchmarks.lib.records import RESULTS, write
+from benchmarks.lib.windows import WINDOW, source_text, windows_of
 from skae import ByteBigrams, DenseAutoencoder, RowBlocks
 
 TIMES, MOST_TIME, MOST_MEMORY = 4, {"dense": 4.8, "dense, linear": 4.2, "sparse": 4.2}, 1.15

@@ -28,22 +28,14 @@ from pathlib import Path
 import numpy as np
 from sklearn.decomposition import PCA, TruncatedSVD
 
-from benchmarks.claims import check
-from benchmarks.datasets import load_split
-from benchmarks.literature import Literature
-from benchmarks.measure import accuracy, circumstances, peak_resident_bytes
-from benchmarks.records import RESULTS, read, write
+from benchmarks.lib.claims import check
+from benchmarks.lib.datasets import load_split
+from benchmarks.lib.images import N_SHOWN, SHAPES
+from benchmarks.lib.literature import Literature
+from benchmarks.lib.measure import accuracy, circumstances
+from benchmarks.lib.memory import peak_resident_bytes
+from benchmarks.lib.records import RESULTS, read, write
 from skae import ConvAutoencoder, DenseAutoencoder
-
-SHAPES = {
-    "digits": (8, 8),
-    "mnist": (28, 28),
-    "fashion-mnist": (28, 28),
-    "cifar10": (32, 32, 3),
-}
-
-# How many test pictures are kept to look at.
-N_SHOWN = 10
 
 # Rows that the classifier behind the codes learns.
 N_CLASSIFIED = 6000
@@ -114,7 +106,7 @@ def main():
         write([row], path, replacing=("data", "latent_dim", "model"))
     print(f"Figures: {path}")
     try:
-        from benchmarks.figures import reconstructions
+        from benchmarks.lib.figures import reconstructions
     except ModuleNotFoundError:
         print("Pictures: not drawn, matplotlib is missing (pip install 'skae[plot]').")
     else:

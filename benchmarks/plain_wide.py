@@ -18,11 +18,12 @@ import time
 from multiprocessing import get_context
 from pathlib import Path
 
-from benchmarks.claims import check
-from benchmarks.corpus import load_corpus
-from benchmarks.datasets import split_bigrams
-from benchmarks.measure import circumstances, peak_resident_bytes
-from benchmarks.records import RESULTS, write
+from benchmarks.lib.claims import check
+from benchmarks.lib.corpus import load_corpus
+from benchmarks.lib.datasets import split_bigrams
+from benchmarks.lib.measure import circumstances
+from benchmarks.lib.memory import peak_resident_bytes
+from benchmarks.lib.records import RESULTS, write
 from skae import DenseAutoencoder
 
 MOST_GB = 6.0

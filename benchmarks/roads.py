@@ -26,10 +26,11 @@ import scipy.sparse as sp
 import zarr
 from distributed import Client, LocalCluster
 
-from benchmarks.claims import check
-from benchmarks.larger_than_memory import GrowthOfMemory, source_text, write_csr, write_dense
-from benchmarks.measure import circumstances
-from benchmarks.records import RESULTS, write
+from benchmarks.lib.claims import check
+from benchmarks.lib.measure import circumstances
+from benchmarks.lib.memory import GrowthOfMemory
+from benchmarks.lib.records import RESULTS, write
+from benchmarks.lib.windows import source_text, write_csr, write_dense
 from skae import DenseAutoencoder, RowBlocks
 
 N_BLOCKS, CLOSE, MOST_TIME = 8, 1e-3, 2.0

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.claims import check
-from benchmarks.corpus import load_corpus
-from benchmarks.datasets import split_bigrams
-from benchmarks.measure import circumstances
-from benchmarks.records import RESULTS, write
+from benchmarks.lib.claims import check
+from benchmarks.lib.corpus import load_corpus
+from benchmarks.lib.datasets import split_bigrams
+from benchmarks.lib.measure import circumstances
+from benchmarks.lib.records import RESULTS, write
 from skae import DenseAutoencoder
 
 MOST = 2.1

@@ -20,10 +20,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from sklearn.model_selection import GridSearchCV, KFold
 
-from benchmarks.claims import check
-from benchmarks.corpus import load_corpus
-from benchmarks.measure import circumstances
-from benchmarks.records import RESULTS, write
+from benchmarks.lib.claims import check
+from benchmarks.lib.corpus import load_corpus
+from benchmarks.lib.measure import circumstances
+from benchmarks.lib.records import RESULTS, write
 from skae import ByteBigrams, DenseAutoencoder
 
 LENGTHS = (16, 32, 64, 128, 256, 512)

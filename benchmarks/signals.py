@@ -21,10 +21,10 @@ import numpy as np
 from sklearn.datasets import load_sample_images
 from sklearn.decomposition import PCA
 
-from benchmarks.claims import check
-from benchmarks.datasets import load_split
-from benchmarks.measure import circumstances
-from benchmarks.records import RESULTS, write
+from benchmarks.lib.claims import check
+from benchmarks.lib.datasets import load_split
+from benchmarks.lib.measure import circumstances
+from benchmarks.lib.records import RESULTS, write
 from skae import ConvAutoencoder, DenseAutoencoder
 
 LENGTH, LATENT_DIM = 128, 32

@@ -19,11 +19,10 @@ from pathlib import Path
 import numpy as np
 from sklearn.decomposition import IncrementalPCA
 
-from benchmarks.claims import check
-from benchmarks.datasets import load_split
-from benchmarks.grid import SLACK
-from benchmarks.measure import circumstances
-from benchmarks.records import RESULTS, write
+from benchmarks.lib.claims import SLACK, check
+from benchmarks.lib.datasets import load_split
+from benchmarks.lib.measure import circumstances
+from benchmarks.lib.records import RESULTS, write
 from skae import DenseAutoencoder
 
 BATCH, N_PASSES, LENGTHS, MOST_BEHIND = 500, 20, (8, 32), 0.02

@@ -24,9 +24,9 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch.dataset import Dataset
 from torch.utils.data import DataLoader
 
-from benchmarks.claims import check
-from benchmarks.measure import circumstances
-from benchmarks.records import RESULTS, write
+from benchmarks.lib.claims import check
+from benchmarks.lib.measure import circumstances
+from benchmarks.lib.records import RESULTS, write
 from skae import ConvAutoencoder, DenseAutoencoder
 from skae._runtime.device import multiplies_bfloat16
 

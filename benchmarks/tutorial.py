@@ -1,8 +1,8 @@
 """Claim: the tutorials' convolutional network errs more than PCA of the same length; ours less.
 
 CIFAR-10 to 200 (or 1,000) numbers, 3 x 3 convolutions 16-16-32-32-64-64, ten epochs of Adam, as
-`benchmarks.literature` has it: loss of every batch, of training and of unseen pictures, and what
-ten unseen pictures look like after every epoch, beside PCA and `ConvAutoencoder`.
+`benchmarks.lib.literature` has it: loss of every batch, of training and of unseen pictures, and
+what ten unseen pictures look like after every epoch, beside PCA and `ConvAutoencoder`.
 
     python -m benchmarks.tutorial                  # fetched from openml.org
     python -m benchmarks.tutorial --data FOLDER    # the file in FOLDER/cifar10; ten minutes
@@ -19,12 +19,11 @@ from pathlib import Path
 import numpy as np
 from sklearn.decomposition import PCA
 
-from benchmarks.claims import check
-from benchmarks.images import load_images
-from benchmarks.literature import Literature
-from benchmarks.measure import circumstances
-from benchmarks.pictures import N_SHOWN, SHAPES
-from benchmarks.records import RESULTS, write
+from benchmarks.lib.claims import check
+from benchmarks.lib.images import N_SHOWN, SHAPES, load_images
+from benchmarks.lib.literature import Literature
+from benchmarks.lib.measure import circumstances
+from benchmarks.lib.records import RESULTS, write
 from skae import ConvAutoencoder
 
 NETWORK, SHAPE = "16-16-32-32-64-64", SHAPES["cifar10"]
@@ -87,7 +86,7 @@ def error_of(model, X):
 
 def _draw(losses, pictures, rows, shown, stem):
     try:
-        from benchmarks.figures import losses_by_batch, reconstructions
+        from benchmarks.lib.figures import losses_by_batch, reconstructions
     except ModuleNotFoundError:
         print("Pictures: not drawn, matplotlib is missing (pip install 'skae[plot]').")
         return

@@ -28,7 +28,7 @@ def bigrams():
     """Training and test rows of square-root bigrams of this Python's files, with their formats."""
     sys.path.insert(0, str(ROOT))
     try:
-        from benchmarks.datasets import load_split
+        from benchmarks.lib.datasets import load_split
     finally:
         sys.path.remove(str(ROOT))
     split = load_split("files-sqrt", per_format=100)

@@ -5,27 +5,8 @@ import torch
 from sklearn.decomposition import PCA
 
 from skae._data.rows import rows_of
-from skae._data.splits import held_out_runs
 from skae._pca.holdout import scores_without_validation
 from skae._pca.solvers import principal_basis
-
-
-def test_runs_of_adjacent_rows_are_held_out():
-    fitted, validation = held_out_runs(5000, 0.1, np.random.RandomState(0))
-    assert sorted([*fitted, *validation]) == list(range(5000))
-    assert len(validation) == pytest.approx(500, abs=32)
-    n_runs = 1 + np.count_nonzero(np.diff(validation) > 1)
-    assert n_runs <= 500 / 16
-
-
-def test_few_rows_are_held_out_one_by_one():
-    _, validation = held_out_runs(40, 0.2, np.random.RandomState(0))
-    assert len(validation) == 8
-
-
-def test_too_few_rows_leave_nothing_to_hold_out():
-    _, validation = held_out_runs(5, 0.1, np.random.RandomState(0))
-    assert len(validation) == 0
 
 
 @pytest.mark.parametrize("convert", [np.array, sp.csr_matrix])
@@ -34,7 +15,7 @@ def test_validation_scores_are_those_of_pca_without_validation_rows(convert, sha
     n, p = shape
     rng = np.random.default_rng(0)
     X = rng.normal(size=(n, p)) * 0.9 ** np.arange(p)
-    X[n // 2] += 30  # an validation row that would bend the basis towards itself
+    X[n // 2] += 30  # a validation row that would bend the basis towards itself
     validation = np.arange(n // 2, n // 2 + 12)
     fitted = np.setdiff1d(np.arange(n), validation)
     rows = rows_of(convert(X), mean=X[fitted].mean(axis=0), dtype=torch.float64)

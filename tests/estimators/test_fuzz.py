@@ -5,7 +5,7 @@ random ones, and the numbers of examples of each property, of fits, and of those
 sentence are printed. 10,500 examples, each of random data and parameters, take about a quarter of
 an hour in one thread::
 
-    SKAE_FUZZ=1500 OMP_NUM_THREADS=1 python -m pytest tests/test_fuzz.py
+    SKAE_FUZZ=1500 OMP_NUM_THREADS=1 python -m pytest tests/estimators/test_fuzz.py
 """
 
 import os

@@ -16,6 +16,17 @@ OPENML = {
     "fashion-mnist": ("Fashion-MNIST", 1, 60_000),
     "cifar10": ("CIFAR_10", 1, 50_000),
 }
+# Of a picture of each set.
+SHAPES = {
+    "digits": (8, 8),
+    "mnist": (28, 28),
+    "fashion-mnist": (28, 28),
+    "cifar10": (32, 32, 3),
+}
+
+# How many test pictures are kept to look at.
+N_SHOWN = 10
+
 _IDX_PARTS = ("train-images-idx3", "t10k-images-idx3", "train-labels-idx1", "t10k-labels-idx1")
 
 

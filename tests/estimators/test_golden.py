@@ -1,8 +1,8 @@
 """Small fits give the codes that are stored, and stored files and pickles still load.
 
 ``SKAE_GOLDEN=exact`` compares bits: on the machine that wrote the files, with any number of
-threads. Other machines round otherwise, and training makes more of it: golden/write.py has the
-tolerances.
+threads. Other machines round otherwise, and training makes more of it: tests/golden/write.py has
+the tolerances.
 """
 
 import importlib.util
@@ -17,7 +17,7 @@ import pytest
 
 import skae
 
-FOLDER = Path(__file__).parent / "golden"
+FOLDER = Path(__file__).parents[1] / "golden"
 
 
 def imported(path):

@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -12,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
+from joblib import Parallel, delayed
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks.lib.memory import peak_resident_bytes
 from skae import DenseAutoencoder
 
 MODELS = {
@@ -31,8 +32,8 @@ MODELS = {
 
 def measure_apart(model, latent_dim, seed, folder):
     """`measure` in a fresh process, so that its peak memory is its own."""
-    command = [sys.executable, "-m", "benchmarks.measure", model, str(latent_dim), str(seed)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-m", "benchmarks.lib.measure", model, str(latent_dim), str(seed)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
         [*command, str(folder)], capture_output=True, text=True, env=environment, check=False
     )
@@ -96,14 +97,13 @@ def accuracy(Z_train, y_train, Z_test, y_test, seed):
     return max(scores)
 
 
-def peak_resident_bytes():
-    """Most memory this process has held at once, interpreter, libraries and data included."""
-    status = Path("/proc/self/status")
-    if status.exists():  # unlike getrusage this does not inherit the parent's peak
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+def accuracies(Z_train, Z_test, y_train, y_test, options):
+    """Accuracy of a classifier of each seed, that learns rows evenly spread over all."""
+    learnt = slice(None, None, -(-len(Z_train) // options.classified))
+    seeds = range(options.seed, options.seed + options.n_seeds)
+    one = delayed(accuracy)
+    fits = (one(Z_train[learnt], y_train[learnt], Z_test, y_test, seed) for seed in seeds)
+    return np.array(Parallel(n_jobs=-1)(fits))
 
 
 def circumstances():

@@ -1,7 +1,9 @@
 """The benchmarks judge everything else, so they are tested too."""
 
+import ast
 import gzip
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import scipy.sparse as sp
 from sklearn.decomposition import PCA
 from sklearn.utils import Bunch
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +31,7 @@ def write_idx(path, array):
 
 
 def test_images_are_read_from_idx_files(tmp_path, digits):
-    from benchmarks.images import load_images
+    from benchmarks.lib.images import load_images
 
     X_train, X_test, y_train, y_test = digits
     folder = tmp_path / "mnist"
@@ -45,7 +47,7 @@ def test_images_are_read_from_idx_files(tmp_path, digits):
 
 
 def test_images_are_asked_of_openml_otherwise(monkeypatch):
-    from benchmarks import images
+    from benchmarks.lib import images
 
     asked = []
 
@@ -64,7 +66,7 @@ def test_images_are_asked_of_openml_otherwise(monkeypatch):
 
 
 def test_colours_come_back_from_luma_and_chroma(tmp_path):
-    from benchmarks.images import load_images
+    from benchmarks.lib.images import load_images
 
     colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [90, 90, 90]])
     to_luma = np.array([0.299, 0.587, 0.114])
@@ -86,7 +88,7 @@ def test_colours_come_back_from_luma_and_chroma(tmp_path):
 
 @pytest.mark.parametrize("convert", [np.asarray, sp.csr_matrix])
 def test_the_exact_pca_of_the_grid_is_scikit_learns(digits, convert, variance_explained):
-    from benchmarks.exact_pca import ExactPCA
+    from benchmarks.lib.exact_pca import ExactPCA
 
     X_train, X_test = digits[:2]
     exact = ExactPCA(convert(X_train), 20)
@@ -101,7 +103,7 @@ def test_the_exact_pca_of_the_grid_is_scikit_learns(digits, convert, variance_ex
 
 
 def test_a_part_measured_again_replaces_that_part_alone(tmp_path):
-    from benchmarks.records import read, write
+    from benchmarks.lib.records import read, write
 
     path = tmp_path / "results.jsonl"
     write([{"k": 1, "x": 0.5}, {"k": 2, "x": 0.25}], path)
@@ -110,7 +112,7 @@ def test_a_part_measured_again_replaces_that_part_alone(tmp_path):
 
 
 SAY_WHERE = """
-import benchmarks.records as records
+import benchmarks.lib.records as records
 path = records.RESULTS / "bigrams-python-quick.jsonl"
 records.write([{"latent_dim": 16}], path, replacing=("latent_dim",))
 print(records.RESULTS)
@@ -135,13 +137,36 @@ def test_a_run_writes_where_git_does_not_look(named, tmp_path):
 
 
 def test_no_benchmark_writes_past_the_folder_of_its_run():
-    for path in (ROOT / "benchmarks").glob("*.py"):
+    for path in (ROOT / "benchmarks").rglob("*.py"):
         if path.name != "records.py":
             assert 'results"' not in path.read_text(), path
 
 
+def test_scripts_import_nothing_from_other_scripts():
+    for path in (ROOT / "benchmarks").rglob("*.py"):
+        imported = re.findall(r"^\s*(?:from|import) benchmarks\b(.*)$", path.read_text(), re.M)
+        assert all(name.startswith(".lib.") for name in imported), path
+
+
+SCRIPTS = sorted((ROOT / "benchmarks").glob("[!_]*.py"))
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_the_table_of_benchmarks_has_the_claim_of_each_script(path):
+    first_line = ast.get_docstring(ast.parse(path.read_text())).splitlines()[0]
+    claim = first_line.removeprefix("Claim: ")
+    assert claim != first_line
+    row = f"| [{path.stem}]({path.name}) | {claim[0].upper()}{claim[1:]} |"
+    assert row in (ROOT / "benchmarks" / "README.md").read_text()
+
+
+def test_the_table_of_benchmarks_has_no_script_that_is_gone():
+    table = (ROOT / "benchmarks" / "README.md").read_text()
+    assert table.count("\n| [") == len(SCRIPTS)
+
+
 def test_before_the_first_run_of_a_part_the_published_rows_are_known(tmp_path):
-    from benchmarks.records import PUBLISHED, known, read
+    from benchmarks.lib.records import PUBLISHED, known, read
 
     name = "grid-quick.jsonl"
     assert known(tmp_path / name) == read(PUBLISHED / name)
@@ -179,7 +204,7 @@ def test_a_wanting_model_is_found_wanting(capsys):
 
 @pytest.mark.parametrize("name", ["bare PyTorch loop", "skorch by hand", "MLPRegressor(X, X)"])
 def test_the_peers_learn(name):
-    from benchmarks import peers
+    from benchmarks.lib import peers
 
     rng = np.random.default_rng(0)
     X = rng.normal(size=(600, 5)).astype(np.float32) @ rng.normal(size=(5, 784)).astype(np.float32)
@@ -191,7 +216,7 @@ def test_the_peers_learn(name):
 
 @pytest.mark.parametrize("name", ["784-128-64-12", "16-32-k strided", "16-16-32-32-64-64"])
 def test_the_networks_of_the_literature_learn(name, monkeypatch):
-    from benchmarks.literature import NETWORKS, Literature
+    from benchmarks.lib.literature import NETWORKS, Literature
 
     monkeypatch.setitem(NETWORKS, name, replace(NETWORKS[name], epochs=12))
 
@@ -249,7 +274,7 @@ def test_memory_that_grows_with_the_rows_is_called_false():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="measures memory as Linux tells it")
 def test_memory_that_is_held_for_a_moment_counts():
-    from benchmarks.larger_than_memory import GrowthOfMemory
+    from benchmarks.lib.memory import GrowthOfMemory
 
     with GrowthOfMemory() as growth:
         held = np.ones(25_000_000)

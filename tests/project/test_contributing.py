@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 
 import skae
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text()
 NOXFILE = ast.parse((ROOT / "noxfile.py").read_text())
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from skae._data import rows as rows_module
 from skae._runtime import tensors as tensors_module
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 # X on disk, and what the process may hold beyond what it used before.
 N_BYTES, MEMORY = 120 * 10**6, 80 * 10**6
@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
-from benchmarks.larger_than_memory import GrowthOfMemory
+from benchmarks.lib.memory import GrowthOfMemory
 from skae import ConvAutoencoder, DenseAutoencoder
 from skae._estimators import state as state_module
 from skae._data import rows as rows_module
@@ -54,7 +54,7 @@ def folder(tmp_path_factory):
     """Windows over Python's source files, and which bytes are in each, as sparse rows."""
     sys.path.insert(0, str(ROOT))
     try:
-        from benchmarks.larger_than_memory import source_text, windows_of
+        from benchmarks.lib.windows import source_text, windows_of
     finally:
         sys.path.remove(str(ROOT))
     folder = tmp_path_factory.mktemp("rows")

@@ -6,8 +6,8 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
-from benchmarks.corpus import load_corpus
-from benchmarks.images import OPENML, load_images
+from benchmarks.lib.corpus import load_corpus
+from benchmarks.lib.images import OPENML, load_images
 from skae import ByteBigrams
 
 EMBEDDED = ("digits", "files-raw", "files-sqrt")

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.records import read
+from benchmarks.lib.records import read
 
 COLOURS = {
     "PCA": "#7f7f7f",

@@ -9,12 +9,12 @@ import json
 import os
 from pathlib import Path
 
-PUBLISHED = Path(__file__).parent / "results"
+PUBLISHED = Path(__file__).parents[1] / "results"
 
 
 def results_folder(environment):
     """Where this run writes: a folder that git ignores, unless another is named."""
-    return Path(environment.get("SKAE_RESULTS") or Path(__file__).parents[1] / "build/benchmarks")
+    return Path(environment.get("SKAE_RESULTS") or Path(__file__).parents[2] / "build/benchmarks")
 
 
 RESULTS = results_folder(os.environ)

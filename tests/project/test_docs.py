@@ -13,7 +13,7 @@ from sklearn.decomposition import PCA
 
 import skae
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def python_blocks(path):

@@ -1,0 +1,1 @@
+"""What the scripts share: data, peers, measuring, results and claims."""
