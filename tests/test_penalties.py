@@ -8,7 +8,7 @@ from sklearn.decomposition import PCA
 
 from skae import ConvAutoencoder, DenseAutoencoder
 from skae._nn.autoencoders import PlainAutoencoder
-from skae._nn.layers import drawing_from, perceptron
+from skae._nn.layers import perceptron, use_generator
 from skae._nn.losses import SquaredError
 from skae._nn.penalties import ContractivePenalty
 
@@ -56,7 +56,7 @@ def test_the_contractive_penalty_is_the_squared_jacobian():
     module = PlainAutoencoder(3, encoder, perceptron([3, 5], "relu"), SquaredError()).train()
     penalty, x = ContractivePenalty(alpha=2.0), torch.from_numpy(x).float()
     z = module.encode(x)
-    with drawing_from(generator, penalty):
+    with use_generator(generator, penalty):
         estimates = [penalty(module, x, z, None).detach().numpy() for _ in range(2000)]
     # Rifai et al. (2011), equation 4: |J|^2 = sum_j (h_j (1 - h_j))^2 |W_j|^2.
     h = expit(x.numpy() @ weights.T)

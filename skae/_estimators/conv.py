@@ -28,7 +28,7 @@ from .._nn.conv import (
     doubt_about,
     halved,
 )
-from .._nn.layers import corrupted, drawn
+from .._nn.layers import initialised, with_corruption
 from .._nn.penalties import completed
 from .._runtime.execution import on_one_state
 from .._runtime.tensors import output_dtype
@@ -486,7 +486,7 @@ class ConvAutoencoder(BaseAutoencoder):
     def _networks(self, seed, layout, latent_dim, architecture, encoder=True, width=0):
         """Encoder and refiner, or None where not wanted, and decoder: ours or those given."""
         generator = torch.Generator().manual_seed(seed)
-        network = partial(drawn, generator)
+        network = partial(initialised, generator)
         one_row = self.batch_size == 1
         own = partial(custom_network, with_gain=self._has_linear_path, one_row=one_row)
         shape = (layout.n_channels, *layout.extents)
@@ -505,7 +505,7 @@ class ConvAutoencoder(BaseAutoencoder):
                 h = network(conv_refiner, layout, width, activation=self.activation)
         if f is not None:
             masked = 0.0 if self.corruption == "auto" else self.corruption
-            f = corrupted(f, masked, self.noise)
+            f = with_corruption(f, masked, self.noise)
         return f, completed(g, latent_dim, self._lengths, generator), h
 
     def _cut(self, latent_dim):

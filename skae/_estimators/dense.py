@@ -11,7 +11,7 @@ import torch
 from .._data.rows import rows_of
 from .._nn.autoencoders import ResidualAutoencoder
 from .._nn.builders import custom_network, refuse_too_large
-from .._nn.layers import corrupted, drawn, perceptron
+from .._nn.layers import initialised, perceptron, with_corruption
 from .._nn.penalties import completed
 from .._runtime.tensors import output_dtype
 from .._training.plain import fit_plain
@@ -337,13 +337,13 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
             f = own(self.encoder, "encoder", n_inputs, n_encoded, seed)
         elif encoder:
             sizes_of_f = [n_inputs, *hidden, n_encoded]
-            f = drawn(generator, perceptron, sizes_of_f, self.activation, dropout)
+            f = initialised(generator, perceptron, sizes_of_f, self.activation, dropout)
         if self.decoder is not None:
             g = own(self.decoder, "decoder", latent_dim, n_inputs, seed + 1)
         else:
-            g = drawn(generator, perceptron, sizes[::-1], self.activation, dropout)
+            g = initialised(generator, perceptron, sizes[::-1], self.activation, dropout)
         if f is not None:
-            f = corrupted(f, self._masked, self.noise)
+            f = with_corruption(f, self._masked, self.noise)
         return f, completed(g, latent_dim, self._lengths, generator)
 
     def _share_masked(self, n, p, latent_dim):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from .._runtime.device import in_float64
-from .layers import ACTIVATIONS, RandomLayer, starting_at_zero
+from .layers import ACTIVATIONS, RandomLayer, zero_last_layer
 
 
 def with_networks_of(previous, module):
@@ -121,8 +121,8 @@ class ResidualAutoencoder(Autoencoder):
         super().__init__(latent_dim)
         self.register_buffer("scale", scale)
         self.register_buffer("clipping_bound", torch.full_like(scale, inf))
-        self.encoder = None if encoder is None else starting_at_zero(encoder)
-        self.decoder = None if decoder is None else starting_at_zero(decoder)
+        self.encoder = None if encoder is None else zero_last_layer(encoder)
+        self.decoder = None if decoder is None else zero_last_layer(decoder)
 
     def encode(self, y: Tensor) -> Tensor:
         k = self.latent_dim
@@ -183,7 +183,7 @@ class LinearPathAutoencoder(Autoencoder):
         self.register_buffer("scale", scale)
         self.register_buffer("unit", torch.ones((), dtype=torch.float32))
         for name, network in (("encoder", encoder), ("decoder", decoder), ("refiner", refiner)):
-            setattr(self, name, None if network is None else starting_at_zero(network))
+            setattr(self, name, None if network is None else zero_last_layer(network))
 
     def encode(self, x: Tensor) -> Tensor:
         x = x - self.mean

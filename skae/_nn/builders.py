@@ -5,11 +5,11 @@ from copy import deepcopy
 from threading import Lock
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .._runtime.device import free_bytes
 from .autoencoders import PlainAutoencoder, VariationalAutoencoder
-from .layers import Dropout, perceptron
+from .layers import Dropout, Gain, perceptron
 from .penalties import ContractivePenalty, SparsityPenalty
 
 PENALTIES = {"l1": SparsityPenalty, "contractive": ContractivePenalty}
@@ -29,18 +29,6 @@ def plain_autoencoder(latent_dim, encoder, decoder, loss, activation, penalty, a
 
 # torch's own layers draw their weights from what the whole process shares: one at a time.
 _LOCK = Lock()
-
-
-class Gain(nn.Module):
-    """``weight * x + bias``: with both at zero any network starts at zero."""
-
-    def __init__(self, shape):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(shape, dtype=torch.float32))
-        self.bias = nn.Parameter(torch.zeros(shape, dtype=torch.float32))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.weight * x + self.bias
 
 
 def custom_network(given, name, inputs, outputs, seed, *, with_gain, one_row=False):

@@ -1,7 +1,7 @@
 """Convolutional networks from pictures and signals to codes and back, in plain PyTorch.
 
 They take and return flat rows, as everything in skae does; a `Layout` says how a row is a picture.
-Each is an `nn.Sequential`, its last layer with weights the one that `starting_at_zero` sets.
+Each is an `nn.Sequential`, its last layer with weights the one that `zero_last_layer` sets.
 """
 
 from dataclasses import dataclass

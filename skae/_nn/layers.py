@@ -1,4 +1,4 @@
-"""Activations, perceptrons, and layers that draw random numbers from generators of their own."""
+"""Activations, perceptrons, and layers that draw random numbers from a given generator."""
 
 from contextlib import contextmanager
 from itertools import pairwise
@@ -6,6 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+# The one list of activations: parameters, files and export read their names and classes here.
 ACTIVATIONS = {
     "elu": nn.ELU,
     "gelu": nn.GELU,
@@ -18,7 +19,7 @@ ACTIVATIONS = {
 
 
 def perceptron(sizes, activation, dropout=0.0):
-    """Linear layers of the given ``sizes``, an activation and a dropout between each two."""
+    """Linear layers of the given ``sizes``, with an activation and a dropout between them."""
     layers = []
     for n_inputs, n_outputs in pairwise(sizes[:-1]):
         layers += [nn.Linear(n_inputs, n_outputs), ACTIVATIONS[activation]()]
@@ -27,33 +28,20 @@ def perceptron(sizes, activation, dropout=0.0):
     return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
 
 
-def corrupted(network, masked, noise):
-    """``network`` behind a `Corruption` of its input, if there is any."""
-    return nn.Sequential(Corruption(masked, noise), network) if masked or noise else network
+def initialised(generator, make, *args, **kwargs):
+    """The network ``make(*args, **kwargs)`` with initial weights drawn from ``generator``.
 
-
-def starting_at_zero(network):
-    """``network``, its last layer with weights set to zero: it returns zero until it learns."""
-    last = [layer for layer in network.modules() if hasattr(layer, "weight")][-1]
-    nn.init.zeros_(last.weight)
-    nn.init.zeros_(last.bias)
-    return network
-
-
-def drawn(generator, make, *args, **kwargs):
-    """The network ``make(*args, **kwargs)``, its first weights drawn from ``generator``.
-
-    Those of linear and convolutional layers are uniform in ``+-1 / sqrt(fan_in)``, as torch has
-    them.
+    Weights of linear and convolutional layers are uniform in ``+-1 / sqrt(fan_in)``, as in torch.
 
     Examples
     --------
     >>> import torch
-    >>> one, same = (drawn(torch.Generator().manual_seed(0), nn.Linear, 3, 2) for _ in range(2))
+    >>> seeds = (torch.Generator().manual_seed(0) for _ in range(2))
+    >>> one, same = (initialised(seed, nn.Linear, 3, 2) for seed in seeds)
     >>> torch.equal(one.weight, same.weight)
     True
     """
-    with torch.device("meta"):  # where nothing is drawn
+    with torch.device("meta"):  # torch draws no numbers on this device
         network = make(*args, **kwargs).float()
     network.to_empty(device="cpu")
     with torch.no_grad():
@@ -65,18 +53,38 @@ def drawn(generator, make, *args, **kwargs):
     return network
 
 
+def zero_last_layer(network):
+    """Set the last layer with weights to zero, so that ``network`` returns zero until trained."""
+    last = [layer for layer in network.modules() if hasattr(layer, "weight")][-1]
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return network
+
+
+class Gain(nn.Module):
+    """``weight * x + bias``; after `zero_last_layer` any network in front of it returns zero."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(shape, dtype=torch.float32))
+        self.bias = nn.Parameter(torch.zeros(shape, dtype=torch.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * x + self.bias
+
+
 class RandomLayer(nn.Module):
-    """A layer that draws in training, inside of `drawing_from` only."""
+    """A layer that draws random numbers in training, from the generator of `use_generator`."""
 
     generator = None
 
     def normal(self, like):
-        """Standard normal numbers of the shape of a tensor."""
+        """Standard normal numbers in the shape of a tensor."""
         return torch.empty_like(like).normal_(generator=self.generator)
 
 
 class Dropout(RandomLayer):
-    """In training, zero with probability ``p`` and else ``x / (1 - p)``."""
+    """In training, zero with probability ``p``, otherwise ``x / (1 - p)``."""
 
     def __init__(self, p):
         super().__init__()
@@ -93,7 +101,7 @@ class Dropout(RandomLayer):
 
 
 class Corruption(RandomLayer):
-    """In training, zero with probability ``masked``, else ``x + noise e`` for standard normal e."""
+    """In training, zero with probability ``masked``, otherwise ``x + noise e`` with normal e."""
 
     def __init__(self, masked, noise):
         super().__init__()
@@ -111,9 +119,14 @@ class Corruption(RandomLayer):
         return f"masked={self.masked}, noise={self.noise}"
 
 
+def with_corruption(network, masked, noise):
+    """``network`` with a `Corruption` of its input, unless ``masked`` and ``noise`` are zero."""
+    return nn.Sequential(Corruption(masked, noise), network) if masked or noise else network
+
+
 @contextmanager
-def drawing_from(generator, module):
-    """Let every layer of ``module`` that draws do so from ``generator``, on the same device."""
+def use_generator(generator, module):
+    """Make every `RandomLayer` of ``module`` draw from ``generator``, on the same device."""
     layers = [layer for layer in module.modules() if isinstance(layer, RandomLayer)]
     for layer in layers:
         layer.generator = generator

@@ -15,9 +15,8 @@ from .autoencoders import (
     ResidualAutoencoder,
     VariationalAutoencoder,
 )
-from .builders import Gain
 from .conv import Fold, Layout, Unfold
-from .layers import ACTIVATIONS, Corruption, Dropout, RandomLayer
+from .layers import ACTIVATIONS, Corruption, Dropout, Gain, RandomLayer
 from .losses import LOSSES
 from .penalties import Completion, ContractivePenalty, NestedLoss, SparsityPenalty
 
