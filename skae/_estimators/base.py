@@ -17,10 +17,10 @@ from torch import nn
 from .._data.blocks import Blocks, is_dask, lazily
 from .._data.rows import rows_of
 from .._data.validation import divisors, standard_deviations, validated, weighed
-from .._nn.autoencoders import PlainAutoencoder, with_networks_of
+from .._nn.autoencoders import PlainAutoencoder, copy_matching_weights
 from .._nn.builders import plain_autoencoder
-from .._nn.losses import LOSSES, LOSSES_OF_COUNTS
-from .._nn.penalties import ordered
+from .._nn.losses import LOSSES, Loss
+from .._nn.penalties import with_nested_loss
 from .._nn.serialization import decoded, encoded
 from .._pca.holdout import shortest_code
 from .._pca.solvers import Basis, counting, is_exact, principal_basis
@@ -264,7 +264,7 @@ class BaseAutoencoder(
         )
 
     def _ordered(self, module):
-        return ordered(module, self._lengths, LOSSES[self.loss]())
+        return with_nested_loss(module, self._lengths, LOSSES[self.loss]())
 
     def _identity(self, X, weights):
         """What makes this call of `fit` the same as another."""
@@ -426,7 +426,7 @@ class BaseAutoencoder(
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
-        tags.input_tags.positive_only = self.loss in LOSSES_OF_COUNTS
+        tags.input_tags.positive_only = LOSSES.get(self.loss, Loss).of_counts
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
@@ -485,7 +485,7 @@ class BaseAutoencoder(
 
         Those of another shape, or that PCA had won over, start anew.
         """
-        return with_networks_of(self._previous or nn.Module(), module)
+        return copy_matching_weights(self._previous or nn.Module(), module)
 
     def _keep(self, module, mean, dtype, n_epochs, history):
         self.mean_ = mean.astype(dtype)

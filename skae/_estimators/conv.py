@@ -17,7 +17,7 @@ from torch import nn
 from .._data.blocks import Blocks, in_blocks, is_dask
 from .._data.rows import rows_of
 from .._nn.autoencoders import LinearPathAutoencoder
-from .._nn.builders import custom_network, refuse_too_large_module
+from .._nn.builders import check_module_memory, custom_network
 from .._nn.conv import (
     Fold,
     Layout,
@@ -29,7 +29,7 @@ from .._nn.conv import (
     halved,
 )
 from .._nn.layers import initialised, with_corruption
-from .._nn.penalties import completed
+from .._nn.penalties import with_completion
 from .._runtime.execution import on_one_state
 from .._runtime.tensors import output_dtype
 from .._training.plain import fit_plain
@@ -425,7 +425,7 @@ class ConvAutoencoder(BaseAutoencoder):
 
         names = ("channels", "kernel_size", "n_convs_per_stage", "hidden_layer_sizes")
         sizes = {"latent_dim": latent_dim, **{name: architecture[name] for name in names}}
-        refuse_too_large_module(build, sizes, device)
+        check_module_memory(build, sizes, device)
 
     def _learn_residual(self, X, weights, layout, latent_dim, architecture, options, rng):
         """PCA, and networks on top of it where they help."""
@@ -506,10 +506,10 @@ class ConvAutoencoder(BaseAutoencoder):
         if f is not None:
             masked = 0.0 if self.corruption == "auto" else self.corruption
             f = with_corruption(f, masked, self.noise)
-        return f, completed(g, latent_dim, self._lengths, generator), h
+        return f, with_completion(g, latent_dim, self._lengths, generator), h
 
     def _cut(self, latent_dim):
-        self.module_ = self.module_.cut(latent_dim)
+        self.module_ = self.module_.truncated(latent_dim)
 
     def _codec(self):
         return PlainCodec(self._module_on_device(), self._on_device(self.mean_), self.latent_dim_)

@@ -10,9 +10,9 @@ import torch
 
 from .._data.rows import rows_of
 from .._nn.autoencoders import ResidualAutoencoder
-from .._nn.builders import custom_network, refuse_too_large
+from .._nn.builders import check_perceptron_memory, custom_network
 from .._nn.layers import initialised, perceptron, with_corruption
-from .._nn.penalties import completed
+from .._nn.penalties import with_completion
 from .._runtime.tensors import output_dtype
 from .._training.plain import fit_plain
 from .._training.residual import fit_on_scores
@@ -285,7 +285,7 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         if self._has_custom_networks:  # which may fail: before long work
             self._networks(0, [n_directions, *hidden, latent_dim])
         elif has_networks:
-            refuse_too_large(
+            check_perceptron_memory(
                 [n_directions, *hidden, latent_dim],
                 options.device,
                 linear_path=True,
@@ -344,7 +344,7 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
             g = initialised(generator, perceptron, sizes[::-1], self.activation, dropout)
         if f is not None:
             f = with_corruption(f, self._masked, self.noise)
-        return f, completed(g, latent_dim, self._lengths, generator)
+        return f, with_completion(g, latent_dim, self._lengths, generator)
 
     def _share_masked(self, n, p, latent_dim):
         """What ``corruption`` means."""
@@ -367,7 +367,7 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         rows = rows_of(X, weights=weights, device=options.device)
         sizes = [X.shape[1], *hidden, latent_dim]
         if not self._has_custom_networks:
-            refuse_too_large(sizes, options.device, linear_path=False)
+            check_perceptron_memory(sizes, options.device, linear_path=False)
         network_seed = rng.randint(2**31)
 
         def build():
@@ -386,7 +386,7 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         self._keep(module, rows.mean, output_dtype(X.dtype), len(history), history)
 
     def _cut(self, latent_dim):
-        self.module_ = self.module_.cut(latent_dim)
+        self.module_ = self.module_.truncated(latent_dim)
         if not self._has_linear_path:
             return
         directions = np.concatenate([self.components_, self._further_components]).T
