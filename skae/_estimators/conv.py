@@ -25,8 +25,8 @@ from .._nn.conv import (
     conv_decoder,
     conv_encoder,
     conv_refiner,
-    doubt_about,
-    halved,
+    layout_warning,
+    stage_extents,
 )
 from .._nn.layers import initialised, with_corruption
 from .._nn.penalties import with_completion
@@ -376,7 +376,7 @@ class ConvAutoencoder(BaseAutoencoder):
         channels = self._resolve_channels(layout)
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size={self.kernel_size} must be odd.")
-        doubt = doubt_about(
+        doubt = layout_warning(
             layout,
             shape_given=self.input_shape is not None,
             axis_given=self.channel_axis is not None,
@@ -546,7 +546,7 @@ class ConvAutoencoder(BaseAutoencoder):
         return channels
 
     def _length_of_map(self, layout, channels):
-        smallest = halved(layout.extents, len(channels))[-1]
+        smallest = stage_extents(layout.extents, len(channels))[-1]
         length = prod(smallest)
         if self.latent_dim not in (None, length):
             raise ValueError(
