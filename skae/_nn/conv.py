@@ -151,7 +151,7 @@ def conv_decoder(
     dropout=0.0,
     activation="gelu",
 ):
-    """Build the mirror picture of `conv_encoder`, with the same parameters.
+    """Build the mirror image of `conv_encoder`, with the same parameters.
 
     Examples
     --------
