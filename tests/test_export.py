@@ -212,7 +212,7 @@ def test_what_has_no_onnx_form_is_refused(rows, linear):
 
 
 def test_wrong_arguments_are_named(rows, linear):
-    with pytest.raises(ValueError, match=r"rows of shape \(5,\), but .* takes 64"):
+    with pytest.raises(ValueError, match=r"rows of shape \(5,\), but .* takes 64 columns"):
         to_onnx(linear, rows[:, :5])
     with pytest.raises(ValueError, match="target_opset=17 must be"):
         to_onnx(linear, rows, target_opset=17)
