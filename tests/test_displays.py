@@ -239,7 +239,7 @@ def test_perfect_reconstructions_of_constant_rows_can_be_drawn():
         ({"kind": "picture"}, "kind='picture' must be one of 'auto', 'image'"),
         ({"kind": "image"}, r"kind='image' needs shape=\(height, width\[, channels\]\), got \(64"),
         ({"X": np.zeros((3, 60)), "kind": "map"}, "needs a square number of columns, got 60"),
-        ({"X": np.zeros((101, 64))}, "X has 101 rows, .* give 1 to 100"),
+        ({"X": np.zeros((101, 64))}, "X has 101 rows, .* pass 1 to 100"),
         ({"X_hat": np.zeros((3, 60))}, r"X_hat has shape \(3, 60\)"),
         ({"references": {"PCA": np.zeros((2, 64))}}, r"references\['PCA'\] has shape \(2, 64\)"),
         (
@@ -280,7 +280,7 @@ def test_stages_follow_each_other(trained):
     assert np.array_equal(losses, [epoch["train_loss"] for epoch in history])
     labels = [text.get_text() for text in display.legend_.get_texts()]
     assert labels[:3] == list(dict.fromkeys(epoch["stage"] for epoch in history))
-    assert labels[3:] == ["rows in training", "rows put aside", "PCA"]
+    assert labels[3:] == ["training rows", "validation rows", "PCA"]
     assert_legible(display, display.legend_.get_texts(), inside=display.ax_)
 
 
@@ -387,10 +387,10 @@ def test_a_code_of_one_number_is_drawn(digits):
 @pytest.mark.parametrize(
     ("parameters", "sentence"),
     [
-        ({"dims": (0, 3)}, r"dims=\(0, 3\) must be two numbers of the code, from 0 to 2"),
+        ({"dims": (0, 3)}, r"dims=\(0, 3\) must be two dimensions of the code, from 0 to 2"),
         ({"y": np.zeros(4)}, r"y has shape \(4,\), but there are 70 codes"),
         ({"y": [f"{i}" for i in range(70)]}, "y has 70 different labels, but no more than 60"),
-        ({"Z": np.zeros(5)}, "Z must have two axes, rows and numbers of the code, got 1"),
+        ({"Z": np.zeros(5)}, "Z must have two axes, rows and dimensions, got 1"),
     ],
 )
 def test_codes_that_cannot_be_drawn_are_refused(parameters, sentence):
@@ -450,7 +450,7 @@ def test_neighbouring_lengths_do_not_run_into_each_other():
             ValueError,
             "loss='bce' must be 'mse'",
         ),
-        (lambda X: (DenseAutoencoder(), X[:3]), ValueError, "X has 3 rows, too few to hold out"),
+        (lambda X: (DenseAutoencoder(), X[:3]), ValueError, "X has 3 rows, too few to split off"),
     ],
 )
 def test_what_has_no_share_of_variance_is_refused(digits, call, error, sentence):
