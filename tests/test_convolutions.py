@@ -51,7 +51,7 @@ def test_colours_are_the_channels():
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 @pytest.mark.parametrize("kernel_size", [1, 3, 5])
 @pytest.mark.parametrize("bottleneck", ["dense", "channels", "map"])
-def test_every_extent_comes_back_whole(layout, kernel_size, bottleneck):
+def test_every_extent_is_restored(layout, kernel_size, bottleneck):
     channels = (4, 6)
     length = prod(stage_extents(layout.extents, 2)[-1]) if bottleneck == "map" else 3
     architecture = {

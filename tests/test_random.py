@@ -15,7 +15,7 @@ from skae._nn.layers import Corruption, Dropout, initialised, use_generator
         (conv_decoder, (Layout((12, 12)), 4)),
     ],
 )
-def test_first_weights_are_those_of_torch(make, arguments):
+def test_initial_weights_equal_those_of_torch(make, arguments):
     options = {"channels": (8, 16)} if make is conv_decoder else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
