@@ -14,7 +14,7 @@ from sklearn.utils.validation import _check_n_features, check_is_fitted
 from .._data.blocks import is_dask, lazy_result
 from .._data.validation import apply_sample_weight, validate_rows
 from .._nn.autoencoders import VariationalAutoencoder
-from .._nn.losses import LOSSES_OF_COUNTS
+from .._nn.losses import LOSSES, Loss
 from .._nn.serialization import decoded, encoded
 from .._runtime.device import explain_out_of_memory, resolve_device, single_thread_after_fork
 from .._runtime.execution import on_snapshot, with_neutral_settings
@@ -384,7 +384,7 @@ class BaseAutoencoder(
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
-        tags.input_tags.positive_only = self.loss in LOSSES_OF_COUNTS
+        tags.input_tags.positive_only = LOSSES.get(self.loss, Loss).of_counts
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 

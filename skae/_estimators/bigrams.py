@@ -1,4 +1,4 @@
-"""Byte strings and files to counts or frequencies of their byte bigrams."""
+"""ByteBigrams: counts or frequencies of the byte bigrams of byte strings and files."""
 
 import os
 from collections.abc import Iterable
@@ -17,25 +17,25 @@ _N_BIGRAMS = 256 * 256
 class ByteBigrams(TransformerMixin, DocumentedMixin, BaseEstimator):
     """Turn byte strings into sparse rows of byte-bigram frequencies.
 
-    Column ``256 * a + b`` says how often byte ``a`` is directly followed by byte ``b``. The order
-    of the columns has no meaning for a model; the rows are what `DenseAutoencoder` is made for.
-    The transformer is stateless: `fit` only checks its parameters.
+    Column ``256 * a + b`` is the frequency of byte ``a`` directly followed by byte ``b``. Models
+    need no order of the columns; `DenseAutoencoder` is made for such wide sparse rows. The
+    transformer is stateless: `fit` only checks its parameters.
 
     Parameters
     ----------
     input : {"content", "filename"}, default="content"
-        Whether the items are the bytes themselves, or the paths of files to read whole.
+        Whether items are the bytes themselves, or paths of files, which are read whole.
     norm : {"l1"} or None, default="l1"
-        "l1" gives frequencies: the entries of a row sum to 1. None gives counts.
+        "l1" returns frequencies: the entries of a row sum to 1. None returns counts.
 
     Notes
     -----
     An item with fewer than two bytes has no bigrams: its row is all zeros.
 
-    Counts are float32 and therefore exact up to 2**24 of one bigram in one item.
+    Counts are float32, and therefore exact up to 2**24 occurrences of a bigram in one item.
 
-    A square root on top of the frequencies (the Hellinger transform) keeps a few very frequent
-    pairs, such as runs of zero bytes, from drowning all others, and usually helps:
+    A square root of the frequencies (the Hellinger transform) reduces the influence of a few very
+    frequent pairs, such as runs of zero bytes, and usually helps:
     ``make_pipeline(ByteBigrams(), FunctionTransformer(np.sqrt), ...)``.
 
     Examples
@@ -60,12 +60,12 @@ class ByteBigrams(TransformerMixin, DocumentedMixin, BaseEstimator):
         self.norm = norm
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Check the parameters; nothing is learnt.
+        """Check the parameters; the transformer learns nothing.
 
         Parameters
         ----------
         X : iterable of bytes or of paths
-            Not looked at, so that a generator is left whole for `transform`.
+            Ignored; a generator is not consumed.
         y : None
             Ignored.
 
@@ -113,7 +113,7 @@ class ByteBigrams(TransformerMixin, DocumentedMixin, BaseEstimator):
             counts.append(count.astype(np.float32))
             indptr.append(indptr[-1] + len(present))
         if len(indptr) == 1:
-            raise ValueError("X must hold at least one item; got an empty iterable.")
+            raise ValueError("X must contain at least one item; got an empty iterable.")
         index_dtype = np.int32 if indptr[-1] < 2**31 else np.int64
         return sp.csr_matrix(
             (
@@ -167,7 +167,7 @@ class ByteBigrams(TransformerMixin, DocumentedMixin, BaseEstimator):
 
 
 def _count_bigrams(data):
-    """Bigrams that occur in ``data``, in order, and how often."""
+    """Bigrams that occur in ``data``, in order, and their counts."""
     if len(data) < 2:
         nothing = np.empty(0, dtype=np.int64)
         return nothing, nothing

@@ -16,7 +16,7 @@ from .._data.blocks import Blocks
 from .._data.validation import as_blocks
 from .._nn.autoencoders import LinearPathAutoencoder
 from .._nn.builders import ConvNetworks
-from .._nn.conv import Layout, doubt_about, halved
+from .._nn.conv import Layout, layout_warning, stage_extents
 from .._runtime.execution import on_snapshot
 from .._training.residual import fit_linear_path
 from . import auto
@@ -353,7 +353,7 @@ class ConvAutoencoder(BaseAutoencoder):
         channels = self._resolve_channels(layout)
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size={self.kernel_size} must be odd.")
-        doubt = doubt_about(
+        doubt = layout_warning(
             layout,
             shape_given=self.input_shape is not None,
             axis_given=self.channel_axis is not None,
@@ -448,7 +448,7 @@ class ConvAutoencoder(BaseAutoencoder):
         return channels
 
     def _length_of_map(self, layout, channels):
-        smallest = halved(layout.extents, len(channels))[-1]
+        smallest = stage_extents(layout.extents, len(channels))[-1]
         length = prod(smallest)
         if self.latent_dim not in (None, length):
             raise ValueError(

@@ -10,7 +10,8 @@ import torch
 
 from .._data.rows import rows_of
 from .._data.validation import apply_sample_weight, standard_deviations, whitening_divisors
-from .._nn.builders import DenseNetworks, NetworkSettings, check_one_row
+from .._nn.builders import DenseNetworks, NetworkSettings
+from .._nn.layers import check_one_row
 from .._nn.losses import LOSSES
 from .._pca.holdout import shortest_code
 from .._pca.incremental import RunningBasis

@@ -15,10 +15,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from skorch.callbacks import Callback
 
-from .._nn.autoencoders import LIKELIHOODS
-from .._nn.builders import PENALTIES
 from .._nn.layers import ACTIVATIONS
-from .._nn.losses import LOSSES, LOSSES_WITH_LINK
+from .._nn.losses import LOSSES
+from .._nn.penalties import PENALTIES
 from .._runtime.device import n_processes
 from .._training.selection import LONGEST_NONLINEAR_CODE
 from .auto import LARGEST, as_python_number, resolve_linear_path
@@ -199,7 +198,7 @@ CONSTRAINTS = {
     "activation": [StrOptions(ACTIVATIONS.keys())],
     "linear_path": ["boolean", StrOptions({"auto"})],
     "output_activation": [StrOptions(ACTIVATIONS.keys()), None],
-    "loss": [StrOptions(set(LOSSES))],
+    "loss": [StrOptions(LOSSES.keys())],
     "encoder": [torch.nn.Module, callable, None],
     "decoder": [torch.nn.Module, callable, None],
     "truncations": ["array-like", StrOptions({"auto"}), None],
@@ -285,10 +284,11 @@ def check_combinations(estimator):
             f"penalty={estimator.penalty!r} needs linear_path=False: PCA's part of a code cannot "
             f"follow it."
         )
-    if estimator.penalty == "variational" and estimator.loss not in LIKELIHOODS:
+    if estimator.penalty == "variational" and not LOSSES[estimator.loss].is_likelihood:
+        likelihoods = sorted(name for name, loss in LOSSES.items() if loss.is_likelihood)
         raise ValueError(
             f"penalty='variational' needs a loss that is a likelihood, one of "
-            f"{', '.join(sorted(LIKELIHOODS))}, got loss={estimator.loss!r}."
+            f"{', '.join(likelihoods)}, got loss={estimator.loss!r}."
         )
     if estimator.penalty == "contractive" and estimator.batch_size == 1:
         raise ValueError(
@@ -302,7 +302,7 @@ def check_combinations(estimator):
                 f"encoder needs latent_dim <= {LONGEST_NONLINEAR_CODE} with the linear path, got "
                 f"{latent_dim}: beyond that PCA's code is kept, and only a decoder is trained."
             )
-    if estimator.output_activation is not None and estimator.loss in LOSSES_WITH_LINK:
+    if estimator.output_activation is not None and LOSSES[estimator.loss].has_link():
         raise ValueError(
             f"output_activation={estimator.output_activation!r} needs another loss than "
             f"{estimator.loss!r}, which has a range of its own."

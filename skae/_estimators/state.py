@@ -135,7 +135,7 @@ class FittedState:
         """The state whose codes are the first dimensions of these."""
         if latent_dim == self.latent_dim:
             return self
-        changes = {"module": self.module.cut(latent_dim), "of_stream": False}
+        changes = {"module": self.module.truncated(latent_dim), "of_stream": False}
         if self.code_scale is not None:
             changes["code_scale"] = self.code_scale[:latent_dim]
         if self.has_linear_path:

@@ -1,6 +1,7 @@
-"""Fitted autoencoders, and pipelines that hold them, as ONNX models.
+"""`to_onnx` and `register_onnx`: fitted autoencoders, and pipelines with them, as ONNX models.
 
-skl2onnx puts the graph of each autoencoder among those of scikit-learn's estimators.
+torch exports the graph of an autoencoder; skl2onnx inserts it among those of scikit-learn's
+estimators.
 """
 
 import logging
@@ -22,81 +23,13 @@ from .._estimators.dense import DenseAutoencoder
 from .._runtime.execution import with_neutral_settings
 from .torch_module import to_torch
 
-# More than this protobuf, which ONNX models are made of, cannot hold.
+# Size limit of protobuf, the format of ONNX models.
 _MOST_BYTES = 2**31 - 1
 
-
-def graph_of_autoencoder(estimator, shape, dtype, target_opset, inverse=False):
-    """What `transform` or `inverse_transform` computes of rows of some shape and dtype.
-
-    Weights are float32 whatever the fit had, which is what runtimes are made for.
-    """
-    name = type(estimator).__name__
-    module = to_torch(estimator, inverse=inverse).float()
-    width = estimator.latent_dim_ if inverse else estimator.n_features_in_
-    if prod(shape) != width:
-        raise ValueError(f"X has rows of shape {shape}, but {name} takes {width} numbers.")
-    n_bytes = sum(weights.nbytes for weights in module.state_dict().values())
-    if n_bytes > _MOST_BYTES:
-        raise ValueError(
-            f"{name} has {n_bytes / 1e9:.3g} GB of weights, but an ONNX model holds at most "
-            f"{_MOST_BYTES / 1e9:.3g} GB: save it with torch instead, "
-            f"torch.export.save(torch.export.export(skae.to_torch(model), (x,)), path)."
-        )
-    ends = ("codes", "X") if inverse else ("X", "codes")
-    rows = {0: torch.export.Dim("n_samples")}
-    try:
-        return graph_of(module, np.zeros((2, *shape), dtype), rows, *ends, target_opset)
-    except torch.onnx.OnnxExporterError as error:
-        layers = {type(layer).__name__ for layer in module.modules() if _may_lack_form(layer)}
-        raise ValueError(
-            f"{name} has no ONNX form, because torch finds none for one of its layers "
-            f"{', '.join(sorted(layers))}."
-        ) from error
-
-
-def graph_of(module, example, dynamic_axes, input_name, output_name, target_opset):
-    """What a module in evaluation mode computes of arrays like the example: a `ModelProto`."""
-    with _quiet_exporter():
-        program = torch.onnx.export(
-            module,
-            (torch.from_numpy(example),),
-            dynamo=True,
-            dynamic_shapes=(dynamic_axes,),
-            input_names=[input_name],
-            output_names=[output_name],
-            opset_version=target_opset,
-            verbose=False,
-        )
-    model_proto = program.model_proto
-    for node in model_proto.graph.node:
-        node.ClearField("metadata_props")  # which tell where files lie on this machine
-    return model_proto
-
-
-def _may_lack_form(layer):
-    containers = (nn.Identity, nn.ModuleList, nn.Sequential)
-    return type(layer) not in containers and not type(layer).__module__.startswith("skae.")
-
-
-@contextmanager
-def _quiet_exporter():
-    """Without what torch's exporter says of itself: packages it misses, its deprecated calls."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", r".*LeafSpec\)` is deprecated", FutureWarning)
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-# The oldest that torch writes: no conversion follows, and the most runtimes can read it.
+# The oldest version that torch writes without a conversion: most runtimes can read it.
 _OPSET = 18
 
-# What a FunctionTransformer may compute.
+# Functions of a FunctionTransformer that can be exported.
 _FUNCTIONS = {
     np.abs: torch.abs,
     np.exp: torch.exp,
@@ -109,45 +42,44 @@ _FUNCTIONS = {
 
 @with_neutral_settings
 def to_onnx(model, X, *, inverse=False, target_opset=None):
-    """Return a fitted autoencoder, or a pipeline that holds one, as an ONNX model.
+    """Return a fitted autoencoder, or a pipeline with autoencoders, as an ONNX model.
 
     Needs ``pip install "skae[onnx]"``.
 
     Parameters
     ----------
     model : estimator
-        A fitted autoencoder, or a fitted `Pipeline` of anything that skl2onnx converts and
-        `FunctionTransformer` of abs, exp, log, log1p, sqrt or square of NumPy.
+        A fitted autoencoder, or a fitted `Pipeline` of autoencoders, estimators that skl2onnx
+        converts, and `FunctionTransformer` of NumPy's abs, exp, log, log1p, sqrt or square.
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        Example rows, of which the dtype and the width count alone; pictures for a
-        `ConvAutoencoder` that is to take pictures. With ``inverse`` they are codes.
+        Example rows, or codes with ``inverse``; only their dtype and shape are used. With pictures
+        the model of a `ConvAutoencoder` takes pictures.
     inverse : bool, default=False
-        Export `inverse_transform` of an autoencoder instead of `transform`.
+        Whether to export `inverse_transform` of an autoencoder instead of `transform`.
     target_opset : int, default=None
-        Version of ONNX's operators, 18 or later; None means 18.
+        Version of the ONNX operators, 18 or later; None means 18.
 
     Returns
     -------
     model_proto : onnx.ModelProto
-        For dense input of any number of rows, in the dtype of X. The input of an autoencoder is
-        called "X" and its output "codes", or the other way round with ``inverse``; a pipeline has
-        the names that skl2onnx gives. Networks compute in float32 whatever the dtype of X and of
-        the fit is.
+        Takes dense input with any number of rows, in the dtype of X. The input of an autoencoder
+        is called "X" and its output "codes", with ``inverse`` the other way round; skl2onnx names
+        those of a pipeline. Networks compute in float32, whatever the dtypes of X and of the fit.
 
     Raises
     ------
     ImportError
         If a package for the export is missing.
     TypeError
-        If ``inverse`` is asked of anything but an autoencoder.
+        If ``inverse`` is True and the model is not an autoencoder.
     ValueError
-        If the pipeline starts from bytes, X does not have the width of the model, its weights take
-        more than the 2 GB that an ONNX model can hold, or a network of one's own has no ONNX form.
+        If the pipeline starts from bytes, X has not as many columns as the model, the weights
+        exceed the 2 GB of an ONNX model, or a custom network has no ONNX form.
 
     See Also
     --------
-    register_onnx : For skl2onnx called directly, with its own options.
-    to_torch : For models above 2 GB.
+    register_onnx : Use skl2onnx directly, with its own options.
+    to_torch : Export models above 2 GB.
 
     Examples
     --------
@@ -167,13 +99,13 @@ def to_onnx(model, X, *, inverse=False, target_opset=None):
     target_opset, latest = target_opset or _OPSET, get_latest_tested_opset_version()
     if not _OPSET <= target_opset <= latest:
         raise ValueError(
-            f"target_opset={target_opset} must be one of those that torch and skl2onnx both "
-            f"write: {_OPSET} to {latest}."
+            f"target_opset={target_opset} must be a version that torch and skl2onnx both write, "
+            f"{_OPSET} to {latest}."
         )
     _refuse_bytes(model)
     X = check_array(X, accept_sparse=True, allow_nd=True, input_name="X")
     if isinstance(model, BaseAutoencoder):
-        return graph_of_autoencoder(model, X.shape[1:], X.dtype, target_opset, inverse)
+        return _export_autoencoder(model, X.shape[1:], X.dtype, target_opset, inverse)
     if inverse:
         raise TypeError(
             f"inverse=True needs an autoencoder, got {type(model).__name__}: export the "
@@ -181,17 +113,17 @@ def to_onnx(model, X, *, inverse=False, target_opset=None):
         )
     register_onnx()
     example = np.zeros((1, *X.shape[1:]), X.dtype)
-    # Probabilities as the array that predict_proba gives, not as a list of dictionaries.
+    # Probabilities are an array then, as in predict_proba, and not a list of dictionaries.
     options = {"zipmap": False} if is_classifier(model) else None
     return converted(model, example, target_opset=target_opset, options=options)
 
 
 def register_onnx():
-    """Tell skl2onnx how to convert autoencoders, for calling it directly.
+    """Register converters of autoencoders in skl2onnx, to call it directly.
 
-    `to_onnx` does so itself. A `FunctionTransformer` of the functions that `to_onnx` names is
-    registered as well, unless someone has given skl2onnx another converter for it. Calling this
-    again changes nothing.
+    `to_onnx` does this itself. A converter of `FunctionTransformer`, for the functions that
+    `to_onnx` names, is registered as well, unless skl2onnx already has another one. A second call
+    changes nothing.
 
     Raises
     ------
@@ -200,7 +132,7 @@ def register_onnx():
 
     See Also
     --------
-    to_onnx : Export without calling skl2onnx.
+    to_onnx : Export without a direct call of skl2onnx.
 
     Examples
     --------
@@ -242,10 +174,81 @@ def _check_packages():
 def _refuse_bytes(model):
     if any(isinstance(part, ByteBigrams) for part in (model, *model.get_params().values())):
         raise ValueError(
-            "ByteBigrams has no ONNX form, because models there take no byte strings: export what "
-            "follows it, to_onnx(pipeline[1:], pipeline[:1].transform(chunks)), and give the ONNX "
-            "model dense rows of bigrams."
+            "ByteBigrams has no ONNX form, because ONNX models take no byte strings: export the "
+            "following steps, to_onnx(pipeline[1:], pipeline[:1].transform(chunks)), and pass "
+            "dense rows of bigrams to the ONNX model."
         )
+
+
+def _export_autoencoder(estimator, shape, dtype, target_opset, inverse=False):
+    """A `ModelProto` of `transform` or `inverse_transform`, for rows of a shape and dtype.
+
+    Weights are float32, whatever the precision of the fit: some runtimes support no other.
+    """
+    name = type(estimator).__name__
+    module = to_torch(estimator, inverse=inverse).float()
+    if inverse:
+        width, what = estimator.latent_dim_, "dimensions"
+    else:
+        width, what = estimator.n_features_in_, "columns"
+    if prod(shape) != width:
+        raise ValueError(f"X has rows of shape {shape}, but {name} takes {width} {what}.")
+    n_bytes = sum(weights.nbytes for weights in module.state_dict().values())
+    if n_bytes > _MOST_BYTES:
+        raise ValueError(
+            f"{name} has {n_bytes / 1e9:.3g} GB of weights, but an ONNX model holds at most "
+            f"{_MOST_BYTES / 1e9:.3g} GB: save it with torch instead, "
+            f"torch.export.save(torch.export.export(skae.to_torch(model), (x,)), path)."
+        )
+    ends = ("codes", "X") if inverse else ("X", "codes")
+    rows = {0: torch.export.Dim("n_samples")}
+    try:
+        return _export_module(module, np.zeros((2, *shape), dtype), rows, *ends, target_opset)
+    except torch.onnx.OnnxExporterError as error:
+        layers = {type(layer).__name__ for layer in module.modules() if _is_foreign(layer)}
+        raise ValueError(
+            f"{name} has no ONNX form, because torch cannot export one of its layers "
+            f"{', '.join(sorted(layers))}."
+        ) from error
+
+
+def _export_module(module, example, dynamic_axes, input_name, output_name, target_opset):
+    """A `ModelProto` of a module in evaluation mode, for arrays like the example."""
+    with _quiet_exporter():
+        program = torch.onnx.export(
+            module,
+            (torch.from_numpy(example),),
+            dynamo=True,
+            dynamic_shapes=(dynamic_axes,),
+            input_names=[input_name],
+            output_names=[output_name],
+            opset_version=target_opset,
+            verbose=False,
+        )
+    model_proto = program.model_proto
+    for node in model_proto.graph.node:
+        node.ClearField("metadata_props")  # they contain paths of files on this machine
+    return model_proto
+
+
+def _is_foreign(layer):
+    """Whether a layer may lack an ONNX form: containers and layers of skae have one."""
+    containers = (nn.Identity, nn.ModuleList, nn.Sequential)
+    return type(layer) not in containers and not type(layer).__module__.startswith("skae.")
+
+
+@contextmanager
+def _quiet_exporter():
+    """Silence torch's exporter on packages that it misses and on its own deprecated calls."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r".*LeafSpec\)` is deprecated", FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _set_shape_of_codes(operator):
@@ -253,7 +256,7 @@ def _set_shape_of_codes(operator):
 
 
 def _set_shape_of_function(operator):
-    if operator.raw_operator.func is None:  # which may merge columns
+    if operator.raw_operator.func is None:  # it may merge several inputs
         from skl2onnx.shape_calculators import function_transformer
 
         function_transformer.calculate_sklearn_function_transformer_output_shapes(operator)
@@ -272,15 +275,13 @@ def _convert_autoencoder(scope, operator, container):
     from skl2onnx.helpers import add_onnx_graph
 
     estimator, shape = operator.raw_operator, tuple(operator.inputs[0].type.shape[1:])
-    model_proto = graph_of_autoencoder(
-        estimator, shape, _dtype_of(operator), container.target_opset
-    )
+    model_proto = _export_autoencoder(estimator, shape, _dtype_of(operator), container.target_opset)
     incomplete = {node.op_type for node in model_proto.graph.node if "" in node.input}
     if incomplete:
         raise ValueError(
             f"{type(estimator).__name__} has layers that leave out an input of "
-            f"{', '.join(sorted(incomplete))}, which skl2onnx cannot have in a pipeline: export "
-            f"the autoencoder by itself."
+            f"{', '.join(sorted(incomplete))}, which skl2onnx does not support in a pipeline: "
+            f"export the autoencoder by itself."
         )
     add_onnx_graph(scope, operator, container, model_proto)
 
@@ -300,7 +301,7 @@ def _convert_function(scope, operator, container):
         )
     module = Elementwise(_FUNCTIONS[transformer.func]).eval()
     n_axes = len(operator.inputs[0].type.shape)
-    model_proto = graph_of(
+    model_proto = _export_module(
         module,
         np.zeros((2,) * n_axes, _dtype_of(operator)),
         dict.fromkeys(range(n_axes), torch.export.Dim.DYNAMIC),
@@ -319,7 +320,7 @@ def _dtype_of(operator):
 
 
 class Elementwise(nn.Module):
-    """``f(x)`` of each number by itself, in floating point."""
+    """``f(x)`` for each entry of x, in floating point."""
 
     def __init__(self, function):
         super().__init__()

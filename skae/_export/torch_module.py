@@ -1,4 +1,4 @@
-"""A fitted autoencoder as a plain torch module, for whatever serves those."""
+"""`to_torch`: fitted autoencoders as plain torch modules."""
 
 from copy import copy, deepcopy
 
@@ -12,8 +12,8 @@ from .._runtime.execution import with_neutral_settings
 from .._runtime.tensors import tensor_of
 
 
-class OnRows(nn.Module):
-    """An autoencoder of principal component scores as one of the rows themselves::
+class RowAutoencoder(nn.Module):
+    """An autoencoder of rows, from an autoencoder of principal component scores::
 
         z     = encode(V'(x - m))
         x_hat = m + V decode(z)
@@ -42,10 +42,10 @@ class OnRows(nn.Module):
         return self.mean + self.autoencoder.decode(z) @ self.directions.T
 
 
-class Encoding(nn.Module):
+class Encoder(nn.Module):
     """``z = encode(x) / s``, in float64 for x in float64, else in float32.
 
-    **Shape**: x (n, p) or (n, *any shape of p numbers*); z (n, k).
+    **Shape**: x (n, p), or (n, *shape) with the product p; z (n, k).
     """
 
     def __init__(self, autoencoder, scale):
@@ -58,7 +58,7 @@ class Encoding(nn.Module):
         return z.to(torch.promote_types(x.dtype, torch.float32))
 
 
-class Decoding(nn.Module):
+class Decoder(nn.Module):
     """``x_hat = decode(s z)``, in float64 for z in float64, else in float32.
 
     **Shape**: z (n, k); x_hat (n, *shape).
@@ -79,32 +79,32 @@ class Decoding(nn.Module):
 def to_torch(estimator, *, inverse=False):
     """Return what `transform` computes as a plain torch module.
 
-    Mean, principal directions, networks and whitening are all in it, and nothing of skae is
-    needed to call it once `torch.export` has taken it apart.
+    It contains the mean, the principal directions, the networks and the whitening. After
+    `torch.export` it runs without skae.
 
     Parameters
     ----------
     estimator : DenseAutoencoder or ConvAutoencoder
-        Fitted. It stays as it is: the module holds copies.
+        Fitted estimator. It is not changed: the module contains copies.
     inverse : bool, default=False
-        What `inverse_transform` computes instead.
+        Whether the module computes `inverse_transform` instead.
 
     Returns
     -------
     module : torch.nn.Module
         On the CPU, in evaluation mode, without gradients and in the precision of the fit. It takes
-        a dense tensor of shape (n, n_features), or of pictures for a `ConvAutoencoder`, and gives
-        codes of shape (n, latent_dim); with ``inverse`` it takes codes and gives what
-        `inverse_transform` does. Results are float64 for float64, else float32.
+        a dense tensor of shape (n, n_features), or of pictures for a `ConvAutoencoder`, and returns
+        codes of shape (n, latent_dim); with ``inverse`` it takes codes and returns the result of
+        `inverse_transform`. Results are float64 for float64 input, else float32.
 
     Raises
     ------
     TypeError
-        If ``estimator`` is no autoencoder of skae.
+        If ``estimator`` is not an autoencoder of skae.
 
     See Also
     --------
-    to_onnx : The same as an ONNX model, and whole pipelines.
+    to_onnx : Export autoencoders and whole pipelines as ONNX models.
 
     Examples
     --------
@@ -127,9 +127,9 @@ def to_torch(estimator, *, inverse=False):
     if inverse:
         state = estimator._state
         shape = (estimator.n_features_in_,) if state.flat else state.shape
-        module = Decoding(autoencoder, scale, shape)
+        module = Decoder(autoencoder, scale, shape)
     else:
-        module = Encoding(autoencoder, scale)
+        module = Encoder(autoencoder, scale)
     return module.eval().requires_grad_(False)
 
 
@@ -144,7 +144,7 @@ def _half(state, inverse):
         used = [codec.components.T]
         if inverse or not linear_code:
             used.append(codec.further_components.T)
-        autoencoder = OnRows(codec.mean.clone(), torch.cat(used, dim=1), autoencoder)
+        autoencoder = RowAutoencoder(codec.mean.clone(), torch.cat(used, dim=1), autoencoder)
     if state.code_scale is None:
         scale = torch.ones(state.latent_dim, dtype=codec.mean.dtype)
     else:

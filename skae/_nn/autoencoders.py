@@ -1,4 +1,4 @@
-"""Pairs of encoder and decoder, one formula each."""
+"""Autoencoders: an encoder and a decoder each, with their formulas."""
 
 from abc import ABC, abstractmethod
 from copy import deepcopy
@@ -9,30 +9,23 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from .._runtime.device import in_float64
-from .layers import ACTIVATIONS, RandomLayer, starting_at_zero
+from .layers import ACTIVATIONS, RandomLayer, zero_last_layer
 
-
-def with_networks_of(previous, module):
-    """``module``, with the weights of those networks of another whose shapes agree."""
-    mine = dict(module.named_children())
-    for name, network in previous.named_children():
-        shapes = [weight.shape for weight in network.parameters()]
-        if name in mine and shapes == [weight.shape for weight in mine[name].parameters()]:
-            mine[name].load_state_dict(network.state_dict())
-    return module
+# Lower bound of a loss that is divided by.
+_TINY = 1e-12
 
 
 class Autoencoder(nn.Module, ABC):
-    """``x_hat = decode(encode(x))``, with codes of ``latent_dim`` numbers or fewer.
+    """``x_hat = decode(encode(x))``, with codes of at most ``latent_dim`` dimensions.
 
     Attributes
     ----------
     latent_dim : int
     lengths : tuple of int
-        To how many numbers a code may be cut short before it is decoded.
+        Numbers of dimensions that a code may be truncated to before it is decoded.
     penalties : ModuleList
-        What is added to the logarithm of the loss in training: each, called with the autoencoder,
-        x, z and what the loss takes, returns a term for each row.
+        Terms added to the logarithm of the loss in training. Each is called with the autoencoder,
+        x, z and the output that the loss takes, and returns a term for each row.
     """
 
     def __init__(self, latent_dim):
@@ -43,7 +36,7 @@ class Autoencoder(nn.Module, ABC):
 
     @property
     def penalised(self):
-        """Whether training is for more than reconstructions."""
+        """Whether training minimises more than the reconstruction error."""
         return bool(self.penalties)
 
     @abstractmethod
@@ -55,19 +48,19 @@ class Autoencoder(nn.Module, ABC):
         """Rows from the codes z."""
 
     def output(self, z: Tensor) -> Tensor:
-        """What the loss takes of the codes z."""
+        """The output that the loss takes, for the codes z."""
         return self.decode(z)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """What the loss takes of the rows x; in training with their penalties, if there are any."""
+        """The output that the loss takes, for the rows x; in training also their penalties."""
         z = self.encode(x)
         output = self.output(z)
         if not self.training or not self.penalties:
             return output
         return output, sum(penalty(self, x, z, output) for penalty in self.penalties)
 
-    def cut(self, latent_dim):
-        """A copy whose codes are the first numbers of these."""
+    def truncated(self, latent_dim):
+        """A copy whose codes are the first ``latent_dim`` dimensions of these."""
         short = deepcopy(self)
         short.latent_dim = latent_dim
         short.lengths = tuple(length for length in self.lengths if length < latent_dim)
@@ -75,35 +68,35 @@ class Autoencoder(nn.Module, ABC):
         return short
 
     def deviances(self, output: Tensor, x: Tensor) -> Tensor:
-        """The loss of each row by what `forward` gave for it, in float64: shape (n,)."""
+        """Loss of each row for an output of `forward`, in float64: shape (n,)."""
         return in_float64(x - output).square().sum(dim=1)
 
     def output_of_mean(self, mean: Tensor) -> Tensor:
-        """What `forward` would give where the mean is the reconstruction."""
+        """The output of `forward` whose reconstruction is the mean."""
         return mean
 
 
 class ResidualAutoencoder(Autoencoder):
-    """What non-linear networks add to principal component scores::
+    """Non-linear networks that add to principal component scores::
 
         z     = y[:k] + s[:k] f(b(y / s))
         y_hat = [z; 0] + s g(b(z / s[:k]))
 
-    With f and g at zero this is PCA of length k, exactly. b keeps what the networks see within
-    reach of the rows they have learnt from: far from those they would say anything.
+    With f and g at zero this is exactly PCA of length k. b clips the inputs of the networks at
+    ``clipping_bound``, because far from the training rows their outputs are arbitrary.
 
     **Shape**: y and y_hat (n, r); z (n, k).
 
     Parameters
     ----------
     scale : Tensor of shape (r,)
-        The fixed s that brings scores of very different variance closer together.
+        s, fixed; it makes the variances of the scores more alike.
     latent_dim : int
         k.
-    encoder : nn.Sequential from r to k numbers, or None
-        f, its last layer set to zero here; None for a linear code.
-    decoder : nn.Sequential from k to r numbers, or None
-        g, likewise.
+    encoder : nn.Sequential from r to k dimensions, or None
+        f, whose last layer is set to zero here; None for a linear code.
+    decoder : nn.Sequential from k to r dimensions, or None
+        g, whose last layer is set to zero here; None for zero.
 
     Examples
     --------
@@ -121,37 +114,37 @@ class ResidualAutoencoder(Autoencoder):
         super().__init__(latent_dim)
         self.register_buffer("scale", scale)
         self.register_buffer("clipping_bound", torch.full_like(scale, inf))
-        self.encoder = None if encoder is None else starting_at_zero(encoder)
-        self.decoder = None if decoder is None else starting_at_zero(decoder)
+        self.encoder = None if encoder is None else zero_last_layer(encoder)
+        self.decoder = None if decoder is None else zero_last_layer(decoder)
 
     def encode(self, y: Tensor) -> Tensor:
         k = self.latent_dim
         z = y[:, :k]
         if self.encoder is not None:
-            z = z + self.scale[:k] * self.encoder(self._seen(y))[:, :k]
+            z = z + self.scale[:k] * self.encoder(self._network_input(y))[:, :k]
         return z
 
     def decode(self, z: Tensor) -> Tensor:
         j, r = z.shape[1], len(self.scale)
         y_hat = pad(z, (0, r - j))
         if self.decoder is not None:
-            y_hat = y_hat + self.scale * self.decoder(self._seen(z))
+            y_hat = y_hat + self.scale * self.decoder(self._network_input(z))
         return y_hat
 
-    def _seen(self, y: Tensor) -> Tensor:
-        """What the networks see of scores or codes."""
+    def _network_input(self, y: Tensor) -> Tensor:
+        """Scaled and clipped scores or codes."""
         j = y.shape[1]
         return (y / self.scale[:j]).clamp(-self.clipping_bound[:j], self.clipping_bound[:j])
 
 
 class LinearPathAutoencoder(Autoencoder):
-    """What networks on the rows themselves add to PCA::
+    """Networks on the rows themselves that add to PCA::
 
         z     = V'(x - m) + s f((x - m) / u)
         x_hat = m + V z + u (g(z / s) + h(V z / u))
 
-    With all three networks at zero this is PCA, exactly. g draws from the code what PCA cannot;
-    h sees the picture that PCA draws from the code, and refines it.
+    With all three networks at zero this is exactly PCA. g maps the code to a correction of PCA's
+    reconstruction; h maps PCA's reconstruction to another.
 
     **Shape**: x and x_hat (n, p); z (n, k).
 
@@ -160,12 +153,12 @@ class LinearPathAutoencoder(Autoencoder):
     mean : Tensor of shape (p,)
         m.
     directions : Tensor of shape (p, k)
-        V, orthonormal columns.
+        V, with orthonormal columns.
     scale : Tensor of shape (k,)
-        The fixed s that brings codes of very different variance closer together.
+        s, fixed; it makes the variances of the codes more alike.
     encoder, decoder, refiner : nn.Sequential or None
-        f from p to k, g from k to p and h from p to p numbers; their last layers are set to zero
-        here, and None is zero for good.
+        f from p to k, g from k to p and h from p to p dimensions. Their last layers are set to
+        zero here; None stays zero.
 
     Examples
     --------
@@ -183,7 +176,7 @@ class LinearPathAutoencoder(Autoencoder):
         self.register_buffer("scale", scale)
         self.register_buffer("unit", torch.ones((), dtype=torch.float32))
         for name, network in (("encoder", encoder), ("decoder", decoder), ("refiner", refiner)):
-            setattr(self, name, None if network is None else starting_at_zero(network))
+            setattr(self, name, None if network is None else zero_last_layer(network))
 
     def encode(self, x: Tensor) -> Tensor:
         x = x - self.mean
@@ -202,31 +195,32 @@ class LinearPathAutoencoder(Autoencoder):
             x_hat = x_hat + self.unit * self.refiner(linear / self.unit)
         return x_hat
 
-    def cut(self, latent_dim):
-        short = super().cut(latent_dim)
+    def truncated(self, latent_dim):
+        short = super().truncated(latent_dim)
         short.directions = self.directions[:, :latent_dim].clone()
         short.scale = self.scale[:latent_dim].clone()
         return short
 
 
 class PlainAutoencoder(Autoencoder):
-    """The autoencoder of the textbooks::
+    """The autoencoder of the textbooks, without PCA::
 
         z      = encoder((view(x) - c) / u)
         output = m + s a(decoder(z))
         x_hat  = link(output)
 
     with the view and the link of a loss, and an output activation a. c, u, m and s are buffers:
-    zeros and ones here, set so that the networks see and give numbers near one.
+    zeros and ones here, set before training so that inputs and outputs of the networks are near
+    one.
 
-    **Shape**: x, output and x_hat (n, p); z (n, k). ``forward`` gives outputs, which losses take.
+    **Shape**: x, output and x_hat (n, p); z (n, k). ``forward`` returns outputs, which losses take.
 
     Parameters
     ----------
     latent_dim : int
         k.
     encoder, decoder : Module
-        From p to k and from k to p numbers.
+        From p to k and from k to p dimensions.
     loss : Loss
     activation : str, default=None
 
@@ -253,14 +247,14 @@ class PlainAutoencoder(Autoencoder):
         self.register_buffer("scale", torch.ones((), dtype=torch.float32))
 
     def encode(self, x: Tensor) -> Tensor:
-        return self.seen(x)[:, : self.latent_dim]
+        return self.encoder_output(x)[:, : self.latent_dim]
 
-    def seen(self, x: Tensor) -> Tensor:
-        """What the encoder makes of the rows."""
-        return self.seen_of_view(self.loss.view(x))
+    def encoder_output(self, x: Tensor) -> Tensor:
+        """Output of the encoder network for the rows x."""
+        return self.encoder_output_of_view(self.loss.view(x))
 
-    def seen_of_view(self, view: Tensor) -> Tensor:
-        """The same, of the view of the rows that the loss gives."""
+    def encoder_output_of_view(self, view: Tensor) -> Tensor:
+        """The same for the view of rows that the loss defines."""
         return self.encoder((view - self.centre) / self.unit)
 
     def output(self, z: Tensor) -> Tensor:
@@ -272,7 +266,7 @@ class PlainAutoencoder(Autoencoder):
     def deviances(self, output: Tensor, x: Tensor) -> Tensor:
         if not self.loss.degree:
             return self.loss.deviances(output, x)
-        # Far from zero the difference is exact, and what is divided is not.
+        # Far from zero the difference is exact, and a difference of quotients is not.
         scale, difference = in_float64(self.scale), in_float64(output - x)
         deviances = self.loss.deviances(difference / scale, torch.zeros_like(difference))
         return scale**self.loss.degree * deviances
@@ -281,36 +275,23 @@ class PlainAutoencoder(Autoencoder):
         return self.loss.output_of_mean(mean)
 
 
-def _exact_product(a, b):
-    """``a @ b`` in full precision: in bfloat16 PCA itself would lose its third digit."""
-    with torch.autocast(a.device.type, enabled=False):
-        return a @ b
-
-
-# Losses that are, up to a constant and their scale, minus the logarithm of a probability.
-LIKELIHOODS = {"mse", "mae", "bce", "poisson", "multinomial"}
-
-# A smaller loss is no longer divided by.
-_TINY = 1e-12
-
-
 class VariationalAutoencoder(PlainAutoencoder):
     """A `PlainAutoencoder` with a normal distribution for each code (Kingma and Welling, 2014)::
 
         z ~ N(mu(x), diag(sigma^2(x)))
         minimise  -log p(x | z) + alpha KL(N(mu, sigma^2) || N(0, 1))
 
-    In training codes are drawn, else they are mu. A loss with a unit has the scale that suits it
-    best (Rybkin et al., 2021): ``-log p = p / degree log d`` for the loss d of p columns, else it
-    is ``d / 2``, both up to a constant.
+    Codes are samples in training, and mu otherwise. For a loss with a unit, the scale is the one
+    that minimises it (Rybkin et al., 2021): ``-log p = p / degree log d`` for the loss d of p
+    columns; for another it is ``d / 2``. Both hold up to a constant.
 
-    **Shape**: as `PlainAutoencoder`, but the encoder gives 2k numbers: mu, then log sigma^2.
+    **Shape**: as `PlainAutoencoder`, but the encoder returns 2k dimensions: mu, then log sigma^2.
 
     Parameters
     ----------
     alpha : float
-        Weight of the divergence: 1 for the evidence lower bound; Higgins et al. (2017) call it
-        beta.
+        Weight of the divergence, 1 for the evidence lower bound. It is beta in Higgins et al.
+        (2017).
     latent_dim, encoder, decoder, loss, activation
         As in `PlainAutoencoder`.
     """
@@ -325,7 +306,7 @@ class VariationalAutoencoder(PlainAutoencoder):
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         if not self.training:
             return super().forward(x)
-        mu, log_variance = self.seen(x).float().chunk(2, dim=1)
+        mu, log_variance = self.encoder_output(x).float().chunk(2, dim=1)
         z = mu + (0.5 * log_variance).exp() * self.noise.normal(mu)
         output = self.output(z)
         divergence = 0.5 * (mu.square() + log_variance.exp() - 1 - log_variance).sum(dim=1)
@@ -335,3 +316,19 @@ class VariationalAutoencoder(PlainAutoencoder):
             rate = 2 / self.loss.deviances(output, x).detach().mean().clamp_min(_TINY)
         penalties = sum(penalty(self, x, z, output) for penalty in self.penalties)
         return output, self.alpha * rate * divergence + penalties
+
+
+def copy_matching_weights(previous, module):
+    """Copy the weights of networks of ``previous`` whose shapes agree; return ``module``."""
+    networks = dict(module.named_children())
+    for name, network in previous.named_children():
+        shapes = [weight.shape for weight in network.parameters()]
+        if name in networks and shapes == [w.shape for w in networks[name].parameters()]:
+            networks[name].load_state_dict(network.state_dict())
+    return module
+
+
+def _exact_product(a, b):
+    """``a @ b`` in full precision: bfloat16 would keep two digits of PCA's codes."""
+    with torch.autocast(a.device.type, enabled=False):
+        return a @ b

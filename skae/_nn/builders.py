@@ -1,14 +1,12 @@
-"""Networks that the parameters name, custom networks, and whether they fit into memory."""
+"""Networks from the parameters of an estimator, and memory checks before training."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
-from threading import Lock
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .._runtime.device import free_bytes
 from .autoencoders import (
@@ -16,18 +14,19 @@ from .autoencoders import (
     PlainAutoencoder,
     ResidualAutoencoder,
     VariationalAutoencoder,
-    with_networks_of,
+    copy_matching_weights,
 )
 from .conv import Fold, Unfold, conv_decoder, conv_encoder, conv_refiner
-from .layers import Dropout, corrupted, drawn, perceptron
+from .layers import custom_network, initialised, perceptron, with_corruption
 from .losses import Loss
-from .penalties import ContractivePenalty, SparsityPenalty, completed, ordered
+from .penalties import PENALTIES, with_completion, with_nested_loss
 
-PENALTIES = {"l1": SparsityPenalty, "contractive": ContractivePenalty}
+# Training stores each weight in float32, its gradient and two moments of AdamW.
+_BYTES_PER_WEIGHT = 4 * 4
 
 
 def plain_autoencoder(latent_dim, encoder, decoder, loss, activation, penalty, alpha):
-    """A `PlainAutoencoder`, with a penalty of `PENALTIES`, or "variational", or None."""
+    """A `PlainAutoencoder` with a penalty by its name in `PENALTIES`, "variational" or None."""
     if penalty == "variational":
         return VariationalAutoencoder(
             alpha, latent_dim, encoder, decoder, loss, activation=activation
@@ -38,132 +37,10 @@ def plain_autoencoder(latent_dim, encoder, decoder, loss, activation, penalty, a
     return module
 
 
-# torch's own layers draw their weights from what the whole process shares: one at a time.
-_LOCK = Lock()
+def check_perceptron_memory(sizes, device, *, linear_path, n_networks=2):
+    """Raise MemoryError if training perceptrons of these sizes needs too much memory.
 
-
-class Gain(nn.Module):
-    """``weight * x + bias``: with both at zero any network starts at zero."""
-
-    def __init__(self, shape):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(shape, dtype=torch.float32))
-        self.bias = nn.Parameter(torch.zeros(shape, dtype=torch.float32))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.weight * x + self.bias
-
-
-def custom_network(given, name, inputs, outputs, seed, *, with_gain, one_row=False):
-    """A copy of the module that was given, or what the function that was given makes.
-
-    Parameters
-    ----------
-    given : Module or callable
-        A callable is called with ``inputs`` and ``outputs``, and its random weights have ``seed``.
-    name : str
-        The parameter that it is the value of.
-    inputs, outputs : int or tuple of int
-        Shape of one row of what it takes and returns.
-    seed : int
-    with_gain : bool
-        Whether a `Gain` follows, so that it can start at zero.
-    one_row : bool, default=False
-        Whether it will be trained on single rows.
-    """
-    if isinstance(given, nn.Module):
-        network = deepcopy(given)
-    else:
-        network = _made(given, name, inputs, outputs, seed)
-    _check_shapes(network, name, *(_shape(sizes) for sizes in (inputs, outputs)))
-    if one_row:
-        check_one_row(network, name, inputs, "batch_size=1")
-    network = _with_own_dropout(network).float()
-    return nn.Sequential(network, Gain(outputs)) if with_gain else network
-
-
-def _made(given, name, inputs, outputs, seed):
-    """What the function that was given makes."""
-    with _LOCK, torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        try:
-            network = given(inputs, outputs)
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{name} must be a torch.nn.Module or make one when it is called with "
-                f"({inputs}, {outputs}), but {given!r} fails: {error}"
-            ) from error
-    if not isinstance(network, nn.Module):
-        raise ValueError(f"{name} must make a torch.nn.Module, got {type(network).__name__}.")
-    return network
-
-
-def _shape(sizes):
-    return (sizes,) if isinstance(sizes, int) else tuple(sizes)
-
-
-def _check_shapes(network, name, inputs, outputs):
-    """Raise ValueError if two rows of zeros do not go through as they should."""
-    expected = f"{name} must turn rows of shape {inputs} into rows of shape {outputs}"
-    try:
-        with torch.inference_mode():
-            rows = torch.zeros(2, *inputs, dtype=torch.float32)
-            result = network.float().cpu().eval()(rows)
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise ValueError(f"{expected}, but fails on the former: {error}") from error
-    found = getattr(result, "shape", type(result).__name__)
-    if found != (2, *outputs):
-        found = tuple(found[1:]) if isinstance(found, torch.Size) else found
-        raise ValueError(f"{expected}, but returns {found}.")
-
-
-def check_one_row(network, name, inputs, cause):
-    """Raise ValueError if the network cannot be trained on one row, as with batch normalisation.
-
-    Parameters
-    ----------
-    network : Module
-    name : str
-        The parameter that it is the value of.
-    inputs : int or tuple of int
-        Shape of one row.
-    cause : str
-        What the sentence names as the reason for training on one row.
-    """
-    try:
-        with _LOCK, torch.random.fork_rng(devices=[]), torch.no_grad():
-            deepcopy(network).train()(torch.zeros(1, *_shape(inputs)))
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"{cause} is too small for {name}, which cannot be trained on one row: {error}"
-        ) from error
-
-
-def _with_own_dropout(network):
-    """The network with every `torch.nn.Dropout` replaced by one with a generator of its own."""
-    if type(network) is nn.Dropout:
-        return Dropout(network.p)
-    for name, child in network.named_children():
-        setattr(network, name, _with_own_dropout(child))
-    return network
-
-
-# Training holds each weight in float32, its gradient and two moments of AdamW.
-_BYTES_PER_WEIGHT = 4 * 4
-
-
-def bytes_to_train(build: Callable[[], nn.Module]) -> int:
-    """What training the module takes, batches apart; ``build`` is run without memory or numbers."""
-    try:
-        with torch.device("meta"):
-            module = build()
-    except RuntimeError:  # more than torch can count
-        return float("inf")
-    return _BYTES_PER_WEIGHT * sum(weight.numel() for weight in module.parameters())
-
-
-def refuse_too_large(sizes, device, *, linear_path, n_networks=2):
-    """Raise MemoryError, with what would fit, if perceptrons of these sizes do not.
+    The message names a size that fits.
 
     Parameters
     ----------
@@ -171,18 +48,18 @@ def refuse_too_large(sizes, device, *, linear_path, n_networks=2):
         Width of the encoder's input, hidden layers and code; the decoder mirrors them.
     device : device
     linear_path : bool
-        Whether the input is principal component scores, not the columns of X.
+        Whether the input is principal component scores instead of the columns of X.
     n_networks : int
         1 for a decoder alone.
     """
     n_inputs, *hidden, latent_dim = sizes
-    needed, available = _bytes_of_layers(sizes, n_networks), free_bytes(device)
+    needed, available = _perceptron_bytes(sizes, n_networks), free_bytes(device)
     if needed <= available:
         return
     width = 2048
-    while width > 1 and _bytes_of_layers([n_inputs, width, latent_dim], n_networks) > available:
+    while width > 1 and _perceptron_bytes([n_inputs, width, latent_dim], n_networks) > available:
         width //= 2
-    fitting = _bytes_of_layers([n_inputs, width, latent_dim], n_networks)
+    fitting = _perceptron_bytes([n_inputs, width, latent_dim], n_networks)
     inputs, advice = "principal component scores", ""
     if not linear_path:
         inputs = "columns"
@@ -194,33 +71,43 @@ def refuse_too_large(sizes, device, *, linear_path, n_networks=2):
     )
 
 
-def refuse_too_large_module(build, parameters, device):
-    """Raise MemoryError if training what ``build`` makes needs more than there is.
+def check_module_memory(build, parameters, device):
+    """Raise MemoryError if training the module that ``build`` returns needs too much memory.
 
     Parameters
     ----------
     build : callable
-        Makes the module; run without memory.
+        Returns the module; called without allocating memory.
     parameters : dict
-        What its size follows from, by name.
+        Parameters that determine the module's size, for the error message.
     device : device
     """
-    needed, available = bytes_to_train(build), free_bytes(device)
+    needed, available = _training_bytes(build), free_bytes(device)
     if needed > available:
-        given = ", ".join(f"{name}={value!r}" for name, value in parameters.items())
+        values = ", ".join(f"{name}={value!r}" for name, value in parameters.items())
         raise MemoryError(
-            f"{given} need {_gigabytes(needed)} to train, but {_gigabytes(available)} are "
+            f"{values} need {_gigabytes(needed)} to train, but {_gigabytes(available)} are "
             f"available."
         )
 
 
+def _perceptron_bytes(sizes, n_networks):
+    """Bytes that training one perceptron of these sizes, or two mirrored ones, needs."""
+    return n_networks * _training_bytes(lambda: perceptron(sizes, "relu"))
+
+
+def _training_bytes(build: Callable[[], nn.Module]) -> int:
+    """Bytes that training the module needs without its batches; ``build`` allocates no memory."""
+    try:
+        with torch.device("meta"):
+            module = build()
+    except RuntimeError:  # the number of weights overflows torch's integers
+        return float("inf")
+    return _BYTES_PER_WEIGHT * sum(weight.numel() for weight in module.parameters())
+
+
 def _gigabytes(n_bytes):
     return f"{n_bytes / 1e9:,.1f} GB"
-
-
-def _bytes_of_layers(sizes, n_networks):
-    """What training perceptrons of these sizes, mirrored or not, takes."""
-    return n_networks * bytes_to_train(lambda: perceptron(sizes, "relu"))
 
 
 @dataclass(frozen=True)
@@ -315,8 +202,8 @@ class Networks(ABC):
 
         Networks of another shape, or that PCA had won over, start anew.
         """
-        module = ordered(module, self.settings.lengths, self.settings.loss())
-        return with_networks_of(self.settings.previous or nn.Module(), module)
+        module = with_nested_loss(module, self.settings.lengths, self.settings.loss())
+        return copy_matching_weights(self.settings.previous or nn.Module(), module)
 
     def _custom(self, name, inputs, outputs, seed):
         given = getattr(self.settings, name)
@@ -328,10 +215,10 @@ class Networks(ABC):
     def _corrupted(self, encoder):
         if encoder is None:
             return None
-        return corrupted(encoder, self.settings.masked, self.settings.noise)
+        return with_corruption(encoder, self.settings.masked, self.settings.noise)
 
     def _completed(self, decoder, generator):
-        return completed(decoder, self.settings.latent_dim, self.settings.lengths, generator)
+        return with_completion(decoder, self.settings.latent_dim, self.settings.lengths, generator)
 
 
 class DenseNetworks(Networks):
@@ -358,7 +245,7 @@ class DenseNetworks(Networks):
         sizes = [self.n_inputs, *self.hidden, self.settings.latent_dim]
         if not self.has_custom:
             linear_path = self.settings.linear_path
-            refuse_too_large(sizes, device, linear_path=linear_path, n_networks=n_networks)
+            check_perceptron_memory(sizes, device, linear_path=linear_path, n_networks=n_networks)
         elif self.settings.linear_path:  # plain ones are made before long work anyway
             self.pair(0, True)
 
@@ -371,11 +258,11 @@ class DenseNetworks(Networks):
             f = self._custom("encoder", self.n_inputs, self.n_encoded, seed)
         elif encoder:
             sizes_of_f = [self.n_inputs, *self.hidden, self.n_encoded]
-            f = drawn(generator, perceptron, sizes_of_f, given.activation, self.dropout)
+            f = initialised(generator, perceptron, sizes_of_f, given.activation, self.dropout)
         if given.decoder is not None:
             g = self._custom("decoder", k, self.n_inputs, seed + 1)
         else:
-            g = drawn(generator, perceptron, sizes[::-1], given.activation, self.dropout)
+            g = initialised(generator, perceptron, sizes[::-1], given.activation, self.dropout)
         return self._corrupted(f), self._completed(g, generator)
 
     def residual(self, seed, scale, *, encoder):
@@ -421,12 +308,12 @@ class ConvNetworks(Networks):
 
         names = ("channels", "kernel_size", "n_convs_per_stage", "hidden_layer_sizes")
         sizes = {"latent_dim": k, **{name: architecture[name] for name in names}}
-        refuse_too_large_module(build, sizes, device)
+        check_module_memory(build, sizes, device)
 
     def three(self, seed, encoder, refiner=False):
         """Encoder and refiner, or None where they are not wanted, and decoder."""
         given, generator = self.settings, torch.Generator().manual_seed(seed)
-        network, layout = partial(drawn, generator), self.layout
+        network, layout = partial(initialised, generator), self.layout
         shape = (layout.n_channels, *layout.extents)
         f = h = None
         if encoder and given.encoder is not None:

@@ -1,7 +1,7 @@
-"""Convolutional networks from pictures and signals to codes and back, in plain PyTorch.
+"""Convolutional encoders, decoders and refiners for pictures and signals.
 
-They take and return flat rows, as everything in skae does; a `Layout` says how a row is a picture.
-Each is an `nn.Sequential`, its last layer with weights the one that `starting_at_zero` sets.
+They take and return flat rows; a `Layout` describes the picture in a row. Each is an
+`nn.Sequential` whose last layer with weights is the one that `zero_last_layer` sets to zero.
 """
 
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ _CONV = {1: nn.Conv1d, 2: nn.Conv2d}
 
 _CONV_TRANSPOSE = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d}
 
-# An axis of so few positions may count channels where the others are at least so long.
+# An axis is taken for channels if it is at most this short and the others at least this long.
 _MOST_CHANNELS, _FEWEST_PIXELS = 4, 8
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a flat row is a picture (two extents) or a signal (one).
+    """Shape of the picture (two extents) or signal (one extent) in a flat row.
 
     Attributes
     ----------
     shape : tuple of int
-        Of one picture as its owner keeps it, such as (32, 32, 3).
+        Shape of one picture in the user's data, such as (32, 32, 3).
     channel_axis : int or None
-        Which axis of ``shape`` counts channels; None if there is but one channel.
+        The axis of ``shape`` that counts channels; None for a single channel.
 
     Examples
     --------
@@ -51,24 +51,188 @@ class Layout:
         return tuple(self.shape[axis] for axis in axes if axis != self.channel_axis)
 
 
-def doubt_about(layout, *, shape_given, axis_given):
-    """A sentence on how rows are read where they may well be something else; None where not.
+class Unfold(nn.Module):
+    """Turn flat rows into pictures: (n, p) to (n, channels, *extents)."""
+
+    def __init__(self, layout):
+        super().__init__()
+        self.layout = layout
+
+    def forward(self, x: Tensor) -> Tensor:
+        axis = self.layout.channel_axis
+        x = x.unflatten(1, self.layout.shape)
+        x = x.unsqueeze(1) if axis is None else x.movedim(axis + 1, 1)
+        # Convolutions are fastest on every device with channels last in memory.
+        return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
+class Fold(nn.Module):
+    """Turn pictures into flat rows: (n, channels, *extents) to (n, p)."""
+
+    def __init__(self, layout):
+        super().__init__()
+        self.layout = layout
+
+    def forward(self, x: Tensor) -> Tensor:
+        axis = self.layout.channel_axis
+        if axis is not None:
+            x = x.movedim(1, axis + 1)
+        return x.flatten(1)
+
+
+def conv_encoder(
+    layout,
+    latent_dim,
+    *,
+    channels,
+    kernel_size=3,
+    n_convs_per_stage=1,
+    bottleneck="dense",
+    hidden_layer_sizes=(),
+    dropout=0.0,
+    activation="gelu",
+):
+    """Build stages of convolutions, each of which halves the extents, and a bottleneck.
+
+    Parameters
+    ----------
+    layout : Layout
+    latent_dim : int
+        Number of dimensions of the code. For "map" it is a multiple of the product of the last
+        extents.
+    channels : tuple of int
+        Number of channels after each stage.
+    kernel_size : int
+        An odd number.
+    n_convs_per_stage : int
+        The first convolution of a stage has stride 2.
+    bottleneck : {"dense", "channels", "map"}
+        "dense" is linear layers to the code; "channels" is one convolution over all remaining
+        positions to ``latent_dim`` channels; "map" is a convolution to one channel, whose positions
+        are the code (further channels are further outputs of the encoder for each position).
+    hidden_layer_sizes : tuple of int
+        Sizes of the hidden linear layers of the dense bottleneck.
+    dropout : float
+        Dropout between these layers.
+    activation : str
+
+    Examples
+    --------
+    >>> import torch
+    >>> encoder = conv_encoder(Layout((28, 28)), 12, channels=(16, 32))
+    >>> encoder(torch.rand(5, 784)).shape
+    torch.Size([5, 12])
+    """
+    extents, conv, act = layout.extents, _CONV[len(layout.extents)], ACTIVATIONS[activation]
+    smallest = stage_extents(extents, len(channels))[-1]
+    layers, n_inputs = [Unfold(layout)], layout.n_channels
+    for n_outputs in channels:
+        for stride in (2, *[1] * (n_convs_per_stage - 1)):
+            layers += [conv(n_inputs, n_outputs, kernel_size, stride, kernel_size // 2), act()]
+            n_inputs = n_outputs
+    if bottleneck == "dense":
+        sizes = [n_inputs * prod(smallest), *hidden_layer_sizes, latent_dim]
+        layers += [nn.Flatten(), *perceptron(sizes, activation, dropout)]
+    else:
+        last = _bottleneck_convolution(conv, n_inputs, latent_dim, smallest, bottleneck)
+        layers += [last, nn.Flatten()]
+    return nn.Sequential(*layers)
+
+
+def conv_decoder(
+    layout,
+    latent_dim,
+    *,
+    channels,
+    kernel_size=3,
+    n_convs_per_stage=1,
+    bottleneck="dense",
+    hidden_layer_sizes=(),
+    dropout=0.0,
+    activation="gelu",
+):
+    """Build the mirror image of `conv_encoder`, with the same parameters.
+
+    Examples
+    --------
+    >>> import torch
+    >>> decoder = conv_decoder(Layout((3, 33, 20), 0), 12, channels=(16, 32))
+    >>> decoder(torch.rand(5, 12)).shape
+    torch.Size([5, 1980])
+    """
+    n_dims, act = len(layout.extents), ACTIVATIONS[activation]
+    conv, conv_transpose = _CONV[n_dims], _CONV_TRANSPOSE[n_dims]
+    stages = stage_extents(layout.extents, len(channels))
+    smallest, padding = stages[-1], kernel_size // 2
+    n_inputs = channels[-1]
+    if bottleneck == "dense":
+        sizes = [latent_dim, *hidden_layer_sizes[::-1], n_inputs * prod(smallest)]
+        layers = [*perceptron(sizes, activation, dropout), nn.Unflatten(1, (n_inputs, *smallest))]
+    else:
+        first = _bottleneck_convolution(conv_transpose, latent_dim, n_inputs, smallest, bottleneck)
+        shape = (latent_dim, *[1] * n_dims) if bottleneck == "channels" else (1, *smallest)
+        layers = [nn.Unflatten(1, shape), first]
+    outputs = [layout.n_channels, *channels[:-1]]
+    for narrow, wide, n_outputs in zip(stages[:0:-1], stages[-2::-1], outputs[::-1], strict=True):
+        for _ in range(n_convs_per_stage - 1):
+            layers += [act(), conv(n_inputs, n_inputs, kernel_size, 1, padding)]
+        output_padding = [
+            large - (2 * small - 1) for small, large in zip(narrow, wide, strict=True)
+        ]
+        layers += [
+            act(),
+            conv_transpose(n_inputs, n_outputs, kernel_size, 2, padding, output_padding),
+        ]
+        n_inputs = n_outputs
+    return nn.Sequential(*layers, Fold(layout))
+
+
+def conv_refiner(layout, width, *, n_convs=2, activation="gelu"):
+    """Build a network from a picture to a correction of it, with convolutions at half its extents.
+
+    Examples
+    --------
+    >>> import torch
+    >>> refiner = conv_refiner(Layout((28, 28)), 64)
+    >>> refiner(torch.rand(5, 784)).shape
+    torch.Size([5, 784])
+    """
+    n_dims, act = len(layout.extents), ACTIVATIONS[activation]
+    conv, conv_transpose = _CONV[n_dims], _CONV_TRANSPOSE[n_dims]
+    output_padding = [1 - extent % 2 for extent in layout.extents]
+    layers = [Unfold(layout), conv(layout.n_channels, width, 5, 2, 2)]
+    for _ in range(n_convs):
+        layers += [act(), conv(width, width, 3, 1, 1)]
+    layers += [act(), conv_transpose(width, layout.n_channels, 5, 2, 2, output_padding)]
+    return nn.Sequential(*layers, Fold(layout))
+
+
+def stage_extents(extents, n_stages):
+    """Extents before and after each of ``n_stages`` convolutions of stride 2."""
+    stages = [tuple(extents)]
+    for _ in range(n_stages):
+        stages.append(tuple(-(-extent // 2) for extent in stages[-1]))
+    return stages
+
+
+def layout_warning(layout, *, shape_given, axis_given):
+    """A warning on how rows are read, if another layout is plausible; otherwise None.
 
     Parameters
     ----------
     layout : Layout
     shape_given, axis_given : bool
-        Whether the user said so.
+        Whether the user passed the shape or the axis.
 
     Examples
     --------
-    >>> print(doubt_about(Layout((64,)), shape_given=False, axis_given=False))
+    >>> print(layout_warning(Layout((64,)), shape_given=False, axis_given=False))
     X is read as signals of length 64. For pictures of 8 x 8 pass input_shape=(8, 8), for signals
     input_shape=(64,).
     """
     shape = layout.shape
     if len(shape) == 1:
-        return None if shape_given else _doubt_about_length(*shape)
+        return None if shape_given else _length_warning(*shape)
     if axis_given or (shape_given and len(shape) == 2):
         return None
     few, *others = sorted(shape)
@@ -89,7 +253,18 @@ def doubt_about(layout, *, shape_given, axis_given):
     )
 
 
-def _doubt_about_length(length):
+def _bottleneck_convolution(conv, n_inputs, n_outputs, extents, bottleneck):
+    """The convolution to or from a code of channels at one position, or of a map."""
+    if bottleneck == "channels":
+        return conv(n_inputs, n_outputs, extents)
+    if conv in _CONV.values():
+        n_outputs //= prod(extents)
+    else:
+        n_inputs //= prod(extents)
+    return conv(n_inputs, n_outputs, 1)
+
+
+def _length_warning(length):
     for n_channels in (1, 3):
         side = isqrt(length // n_channels)
         if n_channels * side**2 == length and side >= _FEWEST_PIXELS:
@@ -100,173 +275,3 @@ def _doubt_about_length(length):
                 f"input_shape={(length,)}."
             )
     return None
-
-
-class Unfold(nn.Module):
-    """Flat rows as pictures: (n, p) to (n, channels, *extents)."""
-
-    def __init__(self, layout):
-        super().__init__()
-        self.layout = layout
-
-    def forward(self, x: Tensor) -> Tensor:
-        axis = self.layout.channel_axis
-        x = x.unflatten(1, self.layout.shape)
-        x = x.unsqueeze(1) if axis is None else x.movedim(axis + 1, 1)
-        # Channels last in memory is what the fast convolutions of every device want.
-        return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
-
-
-class Fold(nn.Module):
-    """Pictures as flat rows: (n, channels, *extents) to (n, p)."""
-
-    def __init__(self, layout):
-        super().__init__()
-        self.layout = layout
-
-    def forward(self, x: Tensor) -> Tensor:
-        axis = self.layout.channel_axis
-        if axis is not None:
-            x = x.movedim(1, axis + 1)
-        return x.flatten(1)
-
-
-def halved(extents, n_stages):
-    """Extents after each of so many convolutions of stride 2, the first entry untouched."""
-    stages = [tuple(extents)]
-    for _ in range(n_stages):
-        stages.append(tuple(-(-extent // 2) for extent in stages[-1]))
-    return stages
-
-
-def conv_encoder(
-    layout,
-    latent_dim,
-    *,
-    channels,
-    kernel_size=3,
-    n_convs_per_stage=1,
-    bottleneck="dense",
-    hidden_layer_sizes=(),
-    dropout=0.0,
-    activation="gelu",
-):
-    """Stages of convolutions, each halving the extents, and a bottleneck.
-
-    Parameters
-    ----------
-    layout : Layout
-    latent_dim : int
-        Length of the code. With a "map", so many times the product of the last extents as there
-        are numbers at each position.
-    channels : tuple of int
-        Channels after each stage.
-    kernel_size : int
-        Odd.
-    n_convs_per_stage : int
-        The first of a stage has stride 2.
-    bottleneck : {"dense", "channels", "map"}
-        Linear layers to the code; one convolution over all that is left, to ``latent_dim``
-        channels; or one to a single channel, whose positions are the code (the channels after it
-        are what else an encoder says of each position).
-    hidden_layer_sizes : tuple of int
-        Of the linear layers, for the dense bottleneck.
-    dropout : float
-        Between those.
-    activation : str
-
-    Examples
-    --------
-    >>> import torch
-    >>> encoder = conv_encoder(Layout((28, 28)), 12, channels=(16, 32))
-    >>> encoder(torch.rand(5, 784)).shape
-    torch.Size([5, 12])
-    """
-    extents, conv, act = layout.extents, _CONV[len(layout.extents)], ACTIVATIONS[activation]
-    smallest = halved(extents, len(channels))[-1]
-    layers, n_inputs = [Unfold(layout)], layout.n_channels
-    for n_outputs in channels:
-        for stride in (2, *[1] * (n_convs_per_stage - 1)):
-            layers += [conv(n_inputs, n_outputs, kernel_size, stride, kernel_size // 2), act()]
-            n_inputs = n_outputs
-    if bottleneck == "dense":
-        sizes = [n_inputs * prod(smallest), *hidden_layer_sizes, latent_dim]
-        layers += [nn.Flatten(), *perceptron(sizes, activation, dropout)]
-    else:
-        last = _last_convolution(conv, n_inputs, latent_dim, smallest, bottleneck)
-        layers += [last, nn.Flatten()]
-    return nn.Sequential(*layers)
-
-
-def conv_decoder(
-    layout,
-    latent_dim,
-    *,
-    channels,
-    kernel_size=3,
-    n_convs_per_stage=1,
-    bottleneck="dense",
-    hidden_layer_sizes=(),
-    dropout=0.0,
-    activation="gelu",
-):
-    """The mirror image of `conv_encoder`, with the same parameters.
-
-    Examples
-    --------
-    >>> import torch
-    >>> decoder = conv_decoder(Layout((3, 33, 20), 0), 12, channels=(16, 32))
-    >>> decoder(torch.rand(5, 12)).shape
-    torch.Size([5, 1980])
-    """
-    n_dims, act = len(layout.extents), ACTIVATIONS[activation]
-    conv, conv_transpose = _CONV[n_dims], _CONV_TRANSPOSE[n_dims]
-    stages = halved(layout.extents, len(channels))
-    smallest, padding = stages[-1], kernel_size // 2
-    n_inputs = channels[-1]
-    if bottleneck == "dense":
-        sizes = [latent_dim, *hidden_layer_sizes[::-1], n_inputs * prod(smallest)]
-        layers = [*perceptron(sizes, activation, dropout), nn.Unflatten(1, (n_inputs, *smallest))]
-    else:
-        first = _last_convolution(conv_transpose, latent_dim, n_inputs, smallest, bottleneck)
-        shape = (latent_dim, *[1] * n_dims) if bottleneck == "channels" else (1, *smallest)
-        layers = [nn.Unflatten(1, shape), first]
-    outputs = [layout.n_channels, *channels[:-1]]
-    for small, large, n_outputs in zip(stages[:0:-1], stages[-2::-1], outputs[::-1], strict=True):
-        for _ in range(n_convs_per_stage - 1):
-            layers += [act(), conv(n_inputs, n_inputs, kernel_size, 1, padding)]
-        lost = [wide - (2 * narrow - 1) for narrow, wide in zip(small, large, strict=True)]
-        layers += [act(), conv_transpose(n_inputs, n_outputs, kernel_size, 2, padding, lost)]
-        n_inputs = n_outputs
-    return nn.Sequential(*layers, Fold(layout))
-
-
-def _last_convolution(conv, n_inputs, n_outputs, extents, bottleneck):
-    """To or from the code: all its channels at one position, or few at every position."""
-    if bottleneck == "channels":
-        return conv(n_inputs, n_outputs, extents)
-    if conv in _CONV.values():
-        n_outputs //= prod(extents)
-    else:
-        n_inputs //= prod(extents)
-    return conv(n_inputs, n_outputs, 1)
-
-
-def conv_refiner(layout, width, *, n_convs=2, activation="gelu"):
-    """From a picture to a correction of it: convolutions at half its extents.
-
-    Examples
-    --------
-    >>> import torch
-    >>> refiner = conv_refiner(Layout((28, 28)), 64)
-    >>> refiner(torch.rand(5, 784)).shape
-    torch.Size([5, 784])
-    """
-    n_dims, act = len(layout.extents), ACTIVATIONS[activation]
-    conv, conv_transpose = _CONV[n_dims], _CONV_TRANSPOSE[n_dims]
-    lost = [1 - extent % 2 for extent in layout.extents]
-    layers = [Unfold(layout), conv(layout.n_channels, width, 5, 2, 2)]
-    for _ in range(n_convs):
-        layers += [act(), conv(width, width, 3, 1, 1)]
-    layers += [act(), conv_transpose(width, layout.n_channels, 5, 2, 2, lost)]
-    return nn.Sequential(*layers, Fold(layout))

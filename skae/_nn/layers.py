@@ -1,11 +1,17 @@
-"""Activations, perceptrons, and layers that draw random numbers from generators of their own."""
+"""Activations, perceptrons, layers with random numbers of a given generator, custom networks."""
 
 from contextlib import contextmanager
+from copy import deepcopy
 from itertools import pairwise
+from threading import Lock
 
 import torch
 from torch import Tensor, nn
 
+# The layers of torch draw initial weights from the global generator: one thread at a time.
+_LOCK = Lock()
+
+# The one list of activations: parameters, files and export read their names and classes here.
 ACTIVATIONS = {
     "elu": nn.ELU,
     "gelu": nn.GELU,
@@ -18,7 +24,7 @@ ACTIVATIONS = {
 
 
 def perceptron(sizes, activation, dropout=0.0):
-    """Linear layers of the given ``sizes``, an activation and a dropout between each two."""
+    """Linear layers of the given ``sizes``, with an activation and a dropout between them."""
     layers = []
     for n_inputs, n_outputs in pairwise(sizes[:-1]):
         layers += [nn.Linear(n_inputs, n_outputs), ACTIVATIONS[activation]()]
@@ -27,33 +33,20 @@ def perceptron(sizes, activation, dropout=0.0):
     return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
 
 
-def corrupted(network, masked, noise):
-    """``network`` behind a `Corruption` of its input, if there is any."""
-    return nn.Sequential(Corruption(masked, noise), network) if masked or noise else network
+def initialised(generator, make, *args, **kwargs):
+    """The network ``make(*args, **kwargs)`` with initial weights drawn from ``generator``.
 
-
-def starting_at_zero(network):
-    """``network``, its last layer with weights set to zero: it returns zero until it learns."""
-    last = [layer for layer in network.modules() if hasattr(layer, "weight")][-1]
-    nn.init.zeros_(last.weight)
-    nn.init.zeros_(last.bias)
-    return network
-
-
-def drawn(generator, make, *args, **kwargs):
-    """The network ``make(*args, **kwargs)``, its first weights drawn from ``generator``.
-
-    Those of linear and convolutional layers are uniform in ``+-1 / sqrt(fan_in)``, as torch has
-    them.
+    Weights of linear and convolutional layers are uniform in ``+-1 / sqrt(fan_in)``, as in torch.
 
     Examples
     --------
     >>> import torch
-    >>> one, same = (drawn(torch.Generator().manual_seed(0), nn.Linear, 3, 2) for _ in range(2))
+    >>> seeds = (torch.Generator().manual_seed(0) for _ in range(2))
+    >>> one, same = (initialised(seed, nn.Linear, 3, 2) for seed in seeds)
     >>> torch.equal(one.weight, same.weight)
     True
     """
-    with torch.device("meta"):  # where nothing is drawn
+    with torch.device("meta"):  # torch draws no numbers on this device
         network = make(*args, **kwargs).float()
     network.to_empty(device="cpu")
     with torch.no_grad():
@@ -65,18 +58,38 @@ def drawn(generator, make, *args, **kwargs):
     return network
 
 
+def zero_last_layer(network):
+    """Set the last layer with weights to zero, so that ``network`` returns zero until trained."""
+    last = [layer for layer in network.modules() if hasattr(layer, "weight")][-1]
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return network
+
+
+class Gain(nn.Module):
+    """``weight * x + bias``; after `zero_last_layer` any network in front of it returns zero."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(shape, dtype=torch.float32))
+        self.bias = nn.Parameter(torch.zeros(shape, dtype=torch.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * x + self.bias
+
+
 class RandomLayer(nn.Module):
-    """A layer that draws in training, inside of `drawing_from` only."""
+    """A layer that draws random numbers in training, from the generator of `use_generator`."""
 
     generator = None
 
     def normal(self, like):
-        """Standard normal numbers of the shape of a tensor."""
+        """Standard normal numbers in the shape of a tensor."""
         return torch.empty_like(like).normal_(generator=self.generator)
 
 
 class Dropout(RandomLayer):
-    """In training, zero with probability ``p`` and else ``x / (1 - p)``."""
+    """In training, zero with probability ``p``, otherwise ``x / (1 - p)``."""
 
     def __init__(self, p):
         super().__init__()
@@ -93,7 +106,7 @@ class Dropout(RandomLayer):
 
 
 class Corruption(RandomLayer):
-    """In training, zero with probability ``masked``, else ``x + noise e`` for standard normal e."""
+    """In training, zero with probability ``masked``, otherwise ``x + noise e`` with normal e."""
 
     def __init__(self, masked, noise):
         super().__init__()
@@ -111,9 +124,14 @@ class Corruption(RandomLayer):
         return f"masked={self.masked}, noise={self.noise}"
 
 
+def with_corruption(network, masked, noise):
+    """``network`` with a `Corruption` of its input, unless ``masked`` and ``noise`` are zero."""
+    return nn.Sequential(Corruption(masked, noise), network) if masked or noise else network
+
+
 @contextmanager
-def drawing_from(generator, module):
-    """Let every layer of ``module`` that draws do so from ``generator``, on the same device."""
+def use_generator(generator, module):
+    """Make every `RandomLayer` of ``module`` draw from ``generator``, on the same device."""
     layers = [layer for layer in module.modules() if isinstance(layer, RandomLayer)]
     for layer in layers:
         layer.generator = generator
@@ -122,3 +140,102 @@ def drawing_from(generator, module):
     finally:
         for layer in layers:
             layer.generator = None
+
+
+def custom_network(custom, name, inputs, outputs, seed, *, with_gain, one_row=False):
+    """A copy of the user's module, or the module that the user's callable returns.
+
+    Parameters
+    ----------
+    custom : Module or callable
+        A callable is called with ``inputs`` and ``outputs``; ``seed`` sets its initial weights.
+    name : str
+        Name of the parameter, for error messages.
+    inputs, outputs : int or tuple of int
+        Shape of one row of the network's input and output.
+    seed : int
+    with_gain : bool
+        Whether to append a `Gain`, which allows the network to start at zero.
+    one_row : bool, default=False
+        Whether training batches have a single row.
+
+    Raises
+    ------
+    ValueError
+        If the network does not map rows of one shape to rows of the other.
+    """
+    if isinstance(custom, nn.Module):
+        network = deepcopy(custom)
+    else:
+        network = _call(custom, name, inputs, outputs, seed)
+    _check_shapes(network, name, *(_as_tuple(sizes) for sizes in (inputs, outputs)))
+    if one_row:
+        check_one_row(network, name, inputs, "batch_size=1")
+    network = _with_seeded_dropout(network).float()
+    return nn.Sequential(network, Gain(outputs)) if with_gain else network
+
+
+def check_one_row(network, name, inputs, cause):
+    """Raise ValueError if the network cannot be trained on one row, as with batch normalisation.
+
+    Parameters
+    ----------
+    network : Module
+    name : str
+        Name of the parameter, for the error message.
+    inputs : int or tuple of int
+        Shape of one row.
+    cause : str
+        The reason for training on one row, for the error message.
+    """
+    try:
+        with _LOCK, torch.random.fork_rng(devices=[]), torch.no_grad():
+            deepcopy(network).train()(torch.zeros(1, *_as_tuple(inputs)))
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"{cause} is too small for {name}, which cannot be trained on one row: {error}"
+        ) from error
+
+
+def _call(make, name, inputs, outputs, seed):
+    """The network that the user's callable returns."""
+    with _LOCK, torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        try:
+            network = make(inputs, outputs)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{name} must be a torch.nn.Module or make one when it is called with "
+                f"({inputs}, {outputs}), but {make!r} fails: {error}"
+            ) from error
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"{name} must make a torch.nn.Module, got {type(network).__name__}.")
+    return network
+
+
+def _check_shapes(network, name, inputs, outputs):
+    """Raise ValueError unless two rows of zeros give an output of the expected shape."""
+    expected = f"{name} must turn rows of shape {inputs} into rows of shape {outputs}"
+    try:
+        with torch.inference_mode():
+            rows = torch.zeros(2, *inputs, dtype=torch.float32)
+            result = network.float().cpu().eval()(rows)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ValueError(f"{expected}, but fails on such rows: {error}") from error
+    found = getattr(result, "shape", type(result).__name__)
+    if found != (2, *outputs):
+        found = tuple(found[1:]) if isinstance(found, torch.Size) else found
+        raise ValueError(f"{expected}, but returns {found}.")
+
+
+def _as_tuple(sizes):
+    return (sizes,) if isinstance(sizes, int) else tuple(sizes)
+
+
+def _with_seeded_dropout(network):
+    """The network with each `torch.nn.Dropout` replaced by a `Dropout` with its own generator."""
+    if type(network) is nn.Dropout:
+        return Dropout(network.p)
+    for name, child in network.named_children():
+        setattr(network, name, _with_seeded_dropout(child))
+    return network

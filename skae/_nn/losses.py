@@ -1,7 +1,7 @@
 """Reconstruction losses: one class, one formula each.
 
-A loss compares the outputs of a network, of shape (n, p), with the rows they stand for. What it
-gives for a row is a deviance: zero where the reconstruction is the row itself.
+A loss compares outputs of a network, of shape (n, p), with rows. Its value for a row is a deviance:
+zero where the reconstruction equals the row.
 """
 
 from abc import ABC, abstractmethod
@@ -10,32 +10,43 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, normalize, softplus
 
-# A column that has (almost) never counted may still count in new rows: its mean is taken for at
-# least this share of the mean of all columns; and a probability for at least so much.
+# Lower bound of a probability, and of a column's mean as a share of the mean of all columns: what
+# is zero in all training rows may occur in new rows.
 _RAREST = 1e-4
 
 
 class Loss(nn.Module, ABC):
-    """``mean_i w_i d(x_i, output_i)`` with the deviance d; a mean, so that it suits any batch.
+    """``mean_i w_i d(x_i, output_i)`` with the deviance d; a mean, so it does not depend on n.
 
     Attributes
     ----------
     degree : int
-        Power of the unit of X in which d grows; 0 if X has a unit of its own, such as counts.
+        d grows with this power of the unit of X; 0 if X has a unit of its own, such as counts.
+    is_likelihood : bool
+        Whether d is minus the logarithm of a probability, up to a constant and a scale.
+    of_counts : bool
+        Whether the loss is meant for counts.
     """
 
     degree = 0
+    is_likelihood = False
+    of_counts = False
 
     def forward(self, output: Tensor, x: Tensor, w: Tensor | None = None) -> Tensor:
         deviances = self.deviances(output, x)
         return (deviances if w is None else w * deviances).mean()
 
+    @classmethod
+    def has_link(cls):
+        """Whether reconstructions have a range that the loss defines."""
+        return cls.link is not Loss.link
+
     @abstractmethod
     def deviances(self, output: Tensor, x: Tensor) -> Tensor:
-        """D of each row: shape (n,)."""
+        """Deviance of each row: shape (n,)."""
 
     def link(self, output: Tensor) -> Tensor:
-        """The reconstruction that an output stands for."""
+        """The reconstruction for an output."""
         return output
 
     def output_of_mean(self, mean: Tensor) -> Tensor:
@@ -43,17 +54,18 @@ class Loss(nn.Module, ABC):
         return mean
 
     def view(self, x: Tensor) -> Tensor:
-        """The rows as an encoder should see them."""
+        """The rows as an encoder takes them."""
         return x
 
     def check(self, X):
-        """Raise ValueError if the loss is not meant for X."""
+        """Raise ValueError if the loss is not defined for X."""
 
 
 class SquaredError(Loss):
     """``|x - x_hat|^2``."""
 
     degree = 2
+    is_likelihood = True
 
     def deviances(self, output, x):
         return (x - output).square().sum(dim=-1)
@@ -63,6 +75,7 @@ class AbsoluteError(Loss):
     """``sum_j |x_j - x_hat_j|``."""
 
     degree = 1
+    is_likelihood = True
 
     def deviances(self, output, x):
         return (x - output).abs().sum(dim=-1)
@@ -71,7 +84,7 @@ class AbsoluteError(Loss):
 class HuberError(Loss):
     """``sum_j e_j^2`` for errors ``e_j`` up to 1, ``2 |e_j| - 1`` for larger ones (Huber, 1964).
 
-    1 is the deviation of the typical entry of X, in whose unit networks are trained.
+    Networks are trained in a unit in which 1 is the standard deviation of a typical entry of X.
     """
 
     degree = 2
@@ -86,6 +99,8 @@ class BinaryCrossEntropy(Loss):
 
     Outputs are logits.
     """
+
+    is_likelihood = True
 
     def deviances(self, output, x):
         entropy = torch.xlogy(x, x) + torch.xlogy(1 - x, 1 - x)
@@ -108,6 +123,9 @@ class BinaryCrossEntropy(Loss):
 class PoissonDeviance(Loss):
     """``2 sum_j x_j log(x_j / x_hat_j) - x_j + x_hat_j``; outputs are logarithms of the rates."""
 
+    is_likelihood = True
+    of_counts = True
+
     def deviances(self, output, x):
         return _not_negative(2 * (output.exp() - x * output + torch.xlogy(x, x) - x).sum(dim=-1))
 
@@ -118,7 +136,7 @@ class PoissonDeviance(Loss):
         return _log_of_mean(mean)
 
     def view(self, x):
-        return x.sqrt()  # whose variance does not depend on the rate
+        return x.sqrt()  # its variance does not depend on the rate
 
     def check(self, X):
         _check_not_negative(X, "poisson")
@@ -129,6 +147,9 @@ class MultinomialDeviance(Loss):
 
     Outputs are logarithms of the shares, up to a constant of the row.
     """
+
+    is_likelihood = True
+    of_counts = True
 
     def deviances(self, output, x):
         shares = x / _nonzero(x.sum(dim=-1, keepdim=True))
@@ -150,10 +171,10 @@ class MultinomialDeviance(Loss):
 
 
 class CosineDistance(Loss):
-    """``1 - x'x_hat / (|x| |x_hat|)``: the length of a row does not matter."""
+    """``1 - x'x_hat / (|x| |x_hat|)``, which does not depend on the length of a row."""
 
     def deviances(self, output, x):
-        # As half a squared distance: 1 less a similarity near 1 would be rounding, and below zero.
+        # As half a squared distance: 1 minus a similarity near 1 is rounding error, even negative.
         distances = (_direction(x) - _direction(output)).square().sum(dim=-1) / 2
         distances = torch.where((output != 0).any(dim=-1), distances, 1.0)
         return torch.where((x != 0).any(dim=-1), distances, 0.0)  # zeros have no direction
@@ -162,6 +183,7 @@ class CosineDistance(Loss):
         return _direction(x)
 
 
+# The one list of losses: parameters and files read their names and classes here.
 LOSSES = {
     "mse": SquaredError,
     "mae": AbsoluteError,
@@ -172,19 +194,14 @@ LOSSES = {
     "cosine": CosineDistance,
 }
 
-# Those whose reconstructions have a range of their own, and those of counts.
-LOSSES_WITH_LINK = {"bce", "poisson", "multinomial"}
-
-LOSSES_OF_COUNTS = {"poisson", "multinomial"}
-
 
 def _not_negative(deviances):
-    """Deviances whose large terms cancel, without what rounding leaves below zero."""
+    """Deviances, with those clipped to zero that rounding made negative."""
     return deviances.clamp_min(0.0)
 
 
 def _direction(x):
-    """Rows of length one, or of zeros; at any scale, where squares would not be numbers."""
+    """Rows scaled to length one, zeros unchanged; squares of the rows may overflow."""
     largest = x.detach().abs().amax(dim=-1, keepdim=True)
     return normalize(x / _nonzero(largest), dim=-1)
 

@@ -5,17 +5,21 @@ from torch import Tensor, nn
 
 from .layers import RandomLayer
 
+# Lower bound of mean squares and variances that are divided by.
 _TINY = 1e-12
 
-# A variance that is a smaller share of the mean square is rounding.
+# A variance below this share of the mean square is rounding error.
 _ROUNDING = 1e-10
+
+# Standard deviation of the initial values of missing dimensions: unlike the codes of most rows.
+_FAR = 3.0
 
 
 class SparsityPenalty(nn.Module):
-    """``alpha mean_j |z_j| / rms(z_j)``, the root of the mean square taken over a batch.
+    """``alpha mean_j |z_j| / rms(z_j)``, where rms is the root mean square over a batch.
 
-    Small where each number of the code is near zero for most rows and far from it for few, as
-    with the independent components of Le et al., ICA with Reconstruction Cost (2011).
+    It is small where each dimension of the code is near zero for most rows and far from zero for
+    few rows, as with the independent components of Le et al., ICA with Reconstruction Cost (2011).
     """
 
     def __init__(self, alpha):
@@ -29,10 +33,10 @@ class SparsityPenalty(nn.Module):
 
 
 class ContractivePenalty(RandomLayer):
-    """``alpha mean_j |u dz_j/dv|^2 / var(z_j)``, for the view v of x, of unit u, that is encoded.
+    """``alpha mean_j |u dz_j/dv|^2 / var(z_j)``, where v is the encoder's view of x and u its unit.
 
-    Small where codes change little when a row does (Rifai et al., 2011). The sum over j is
-    estimated by one product with a random vector (Hutchinson, 1989).
+    It is small where a change of a row changes its code little (Rifai et al., 2011). The sum over
+    j is estimated by one product with a random vector (Hutchinson, 1989).
     """
 
     def __init__(self, alpha):
@@ -42,47 +46,27 @@ class ContractivePenalty(RandomLayer):
     def forward(self, autoencoder, x: Tensor, z: Tensor, output: Tensor) -> Tensor:
         z = z.float()
         variances = z.var(dim=0, correction=0)
-        # Of a batch whose rows are all the same it would be rounding.
+        # In a batch of equal rows the variance is rounding error.
         varies = variances > _TINY + _ROUNDING * z.square().mean(dim=0)
         probe = torch.where(varies, self.normal(z) / variances.clamp_min(_TINY).sqrt(), 0.0)
-        # By the view of the rows, not by the rows: a square root has no slope at zero.
+        # With respect to the view, not to x: a square root has no derivative at zero.
         view = autoencoder.loss.view(x.detach()).requires_grad_()
-        seen = autoencoder.seen_of_view(view)[:, : z.shape[1]]
-        (slopes,) = torch.autograd.grad((probe * seen).sum(), view, create_graph=True)
+        codes = autoencoder.encoder_output_of_view(view)[:, : z.shape[1]]
+        (slopes,) = torch.autograd.grad((probe * codes).sum(), view, create_graph=True)
         slopes = autoencoder.unit * slopes
         return self.alpha * slopes.square().sum(dim=1) / z.shape[1]
 
 
-# Numbers in place of missing ones start at so many deviations: unlike those of most rows.
-_FAR = 3.0
-
-
-def powers_of_two(latent_dim):
-    """1, 2, 4 ... below a length."""
-    return tuple(2**power for power in range((latent_dim - 1).bit_length()))
-
-
-def completed(network, latent_dim, lengths, generator):
-    """A decoder network that takes codes cut to some lengths as well, if there are any."""
-    if not lengths:
-        return network
-    return nn.Sequential(Completion(latent_dim, lengths, generator), network)
-
-
-def ordered(autoencoder, lengths, loss):
-    """The autoencoder, to be trained for codes cut to some lengths as well, if there are any."""
-    if lengths:
-        autoencoder.lengths = lengths
-        autoencoder.penalties.append(NestedLoss(loss))
-    return autoencoder
+# The one list of penalties by a class; parameters, builders and files read it.
+PENALTIES = {"l1": SparsityPenalty, "contractive": ContractivePenalty}
 
 
 class Completion(nn.Module):
-    """Codes cut short, with learnt numbers in place of those they lack.
+    """Fill the missing dimensions of truncated codes with learnt values.
 
-    A network behind it takes codes of several lengths, and knows by these numbers which one it has.
+    One decoder then accepts codes of several lengths: the learnt values identify the length.
 
-    **Shape**: from (n, j), for j of ``lengths`` or ``latent_dim``, to (n, latent_dim).
+    **Shape**: from (n, j), where j is in ``lengths`` or ``latent_dim``, to (n, latent_dim).
 
     Examples
     --------
@@ -108,10 +92,10 @@ class Completion(nn.Module):
 
 
 class NestedLoss(nn.Module):
-    """``sum_j log d_j`` with the loss d_j of codes cut to j numbers.
+    """``sum_j log d_j``, where d_j is the loss of codes truncated to j dimensions.
 
-    With the loss of whole codes it makes the geometric mean over all lengths small, so that no
-    length counts for more because its loss is larger.
+    Together with the loss of whole codes, training minimises the geometric mean over all lengths,
+    so that a length with a larger loss has no larger weight.
 
     Parameters
     ----------
@@ -126,6 +110,26 @@ class NestedLoss(nn.Module):
         total = torch.zeros((), dtype=torch.float32, device=x.device)
         for length in autoencoder.lengths:
             deviances = self.loss.deviances(autoencoder.output(z[:, :length]), x)
-            # The gradient of its logarithm, row by row.
+            # It has the gradient of the logarithm, as a sum over rows.
             total = total + deviances / deviances.detach().mean().clamp_min(1e-30)
         return total
+
+
+def with_completion(decoder, latent_dim, lengths, generator):
+    """The decoder network behind a `Completion` of truncated codes, if there are ``lengths``."""
+    if not lengths:
+        return decoder
+    return nn.Sequential(Completion(latent_dim, lengths, generator), decoder)
+
+
+def with_nested_loss(autoencoder, lengths, loss):
+    """The autoencoder, with a `NestedLoss` of truncated codes if there are ``lengths``."""
+    if lengths:
+        autoencoder.lengths = lengths
+        autoencoder.penalties.append(NestedLoss(loss))
+    return autoencoder
+
+
+def powers_of_two(latent_dim):
+    """The tuple 1, 2, 4 ... of powers of two below ``latent_dim``."""
+    return tuple(2**power for power in range((latent_dim - 1).bit_length()))

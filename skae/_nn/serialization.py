@@ -15,11 +15,10 @@ from .autoencoders import (
     ResidualAutoencoder,
     VariationalAutoencoder,
 )
-from .builders import Gain
 from .conv import Fold, Layout, Unfold
-from .layers import ACTIVATIONS, Corruption, Dropout, RandomLayer
+from .layers import ACTIVATIONS, Corruption, Dropout, Gain, RandomLayer
 from .losses import LOSSES
-from .penalties import Completion, ContractivePenalty, NestedLoss, SparsityPenalty
+from .penalties import PENALTIES, Completion, NestedLoss
 
 # Of torch: made again by their constructors, from attributes of the same names.
 # Activations that the parameters name come from `ACTIVATIONS`.
@@ -43,6 +42,7 @@ _LAYERS = {
 }
 
 # Of torch and of skae: made again by putting attributes, tensors and children in their places.
+# Losses and penalties come from `LOSSES` and `PENALTIES`.
 _HOLDERS = {
     holder.__name__: holder
     for holder in (
@@ -50,7 +50,6 @@ _HOLDERS = {
         nn.ParameterDict,
         nn.Sequential,
         Completion,
-        ContractivePenalty,
         Corruption,
         Dropout,
         Fold,
@@ -60,10 +59,8 @@ _HOLDERS = {
         PlainAutoencoder,
         RandomLayer,
         ResidualAutoencoder,
-        SparsityPenalty,
         Unfold,
         VariationalAutoencoder,
-        *LOSSES.values(),
     )
 }
 
@@ -85,7 +82,7 @@ def blueprint(module):
     kind = type(module)
     if _layers().get(kind.__name__) is kind:
         return {"class": kind.__name__, "attributes": _arguments(module)}
-    if _HOLDERS.get(kind.__name__) is not kind:
+    if _holders().get(kind.__name__) is not kind:
         raise ValueError(f"{kind.__module__}.{kind.__qualname__} is no layer that skae can save")
     attributes = {
         name: value
@@ -116,15 +113,15 @@ def built(plan, state, prefix=""):
 
 
 def _skeleton(plan, state, prefix):
-    name, layers = plan["class"], _layers()
+    name, layers, holders = plan["class"], _layers(), _holders()
     if name in layers:
         return layers[name](**plan["attributes"])
-    if name not in _HOLDERS:
+    if name not in holders:
         raise ValueError(f"{name!r} is no layer that skae knows")
     if name == "ParameterDict":
         like = {key: torch.empty(state[prefix + key].shape) for key in plan["parameters"]}
         return nn.ParameterDict(like)
-    module = _HOLDERS[name].__new__(_HOLDERS[name])
+    module = holders[name].__new__(holders[name])
     nn.Module.__init__(module)
     for attribute, value in plan["attributes"].items():
         if hasattr(module, attribute):
@@ -144,6 +141,12 @@ def _skeleton(plan, state, prefix):
 def _layers():
     """Layers of torch by the names of their classes."""
     return _LAYERS | {layer.__name__: layer for layer in ACTIVATIONS.values()}
+
+
+def _holders():
+    """Containers, and layers, losses and penalties of skae, by the names of their classes."""
+    classes = (*LOSSES.values(), *PENALTIES.values())
+    return _HOLDERS | {holder.__name__: holder for holder in classes}
 
 
 def _arguments(layer):

@@ -1,1 +1,1 @@
-"""Displays, in the way of scikit-learn."""
+"""Displays in scikit-learn's style."""

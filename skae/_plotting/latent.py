@@ -1,11 +1,11 @@
-"""LatentDisplay: two numbers of the code of each row."""
+"""LatentDisplay: two dimensions of the code of each row."""
 
 import numpy as np
 
 from .._data.validation import dense_array
-from .axes import axes_for, check_matplotlib, styled
+from .axes import check_matplotlib, get_axes, style_keywords
 
-# Matthew Petroff's ten, made to be told apart with any colour vision; shapes tell tens apart.
+# Matthew Petroff's ten colours, distinct with any colour vision; each ten has its own marker.
 _COLOURS = (
     "#3f90da",
     "#ffa90e",
@@ -23,46 +23,46 @@ _MARKERS = "o^sDvP"
 
 _MOST_LABELS = len(_COLOURS) * len(_MARKERS)
 
-# Numbers of more different values than this are a quantity, not labels.
-_MOST_NUMBERS = 20
+# Integers with more distinct values than this are a quantity, not labels.
+_MOST_INTEGERS = 20
 
-# Labels in a column of the legend.
+# Number of labels in a column of the legend.
 _LEGEND_ROWS = 20
 
 
 class LatentDisplay:
-    """Two numbers of the code of each row, coloured by what is known of the rows.
+    """Two dimensions of the code of each row, coloured by label or quantity.
 
-    Labels have a colour each, from the eleventh on another shape, and a legend beside the axes;
-    numbers of more than twenty different values have a colour bar. A code of one number is drawn
-    against its label or number, or else as a histogram. Make one by `from_estimator` or
-    `from_predictions`.
+    Each label has a colour, from the eleventh on another marker too, and an entry in a legend
+    beside the axes. Numbers with more than twenty distinct values, or with fractions, are a
+    quantity and have a colour bar. A code of one dimension is drawn against y, or as a histogram
+    without y. Create a display with `from_estimator` or `from_predictions`.
 
     Parameters
     ----------
     Z : ndarray of shape (n_samples, latent_dim)
         The codes.
     y : ndarray of shape (n_samples,), default=None
-        Label or number of each row.
+        Label or quantity of each row.
     dims : tuple of two int, default=(0, 1)
-        Which numbers of the code to draw: across, and up.
+        The dimensions of the code on the horizontal and the vertical axis.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where everything was drawn.
+        The axes that contain the plot.
     figure_ : matplotlib Figure
-        Its figure.
+        The figure of the axes.
     scatters_ : list of PathCollection
-        The points: of each label in order, or of all rows. Empty for a histogram.
+        The points of each label in order, or of all rows. Empty for a histogram.
     legend_ : matplotlib Legend or None
-        What the colours mean, if y is labels.
+        Colours of the labels; None if y is not labels.
     colorbar_ : matplotlib Colorbar or None
-        What the colours mean, if y is numbers.
+        Colours of the quantity; None if y is not a quantity.
 
     See Also
     --------
-    ReconstructionDisplay : What comes back from the codes.
+    ReconstructionDisplay : Reconstructions from the codes.
 
     Examples
     --------
@@ -89,15 +89,15 @@ class LatentDisplay:
         Parameters
         ----------
         estimator : object
-            Fitted, with `transform`; for example a Pipeline that ends with an autoencoder.
+            Fitted estimator with `transform`, such as a Pipeline that ends with an autoencoder.
         X : object
-            Rows as `transform` takes them.
+            Rows that `transform` accepts.
         y : array-like of shape (n_samples,), default=None
-            Label or number of each row.
+            Label or quantity of each row.
         dims : tuple of two int, default=(0, 1)
-            Which numbers of the code to draw: across, and up.
+            The dimensions of the code on the horizontal and the vertical axis.
         ax : matplotlib Axes, default=None
-            Where to draw; None for a new figure.
+            Axes to draw in; None for a new figure.
         scatter_kw : dict, default=None
             Keywords of `scatter`, or of `hist` for a histogram.
         legend_kw : dict, default=None
@@ -106,7 +106,7 @@ class LatentDisplay:
         Returns
         -------
         display : LatentDisplay
-            The display, drawn.
+            The drawn display.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         return cls.from_predictions(
@@ -127,11 +127,11 @@ class LatentDisplay:
         Z : {array-like, sparse matrix or array} of shape (n_samples, latent_dim)
             The codes.
         y : array-like of shape (n_samples,), default=None
-            Label or number of each row.
+            Label or quantity of each row.
         dims : tuple of two int, default=(0, 1)
-            Which numbers of the code to draw: across, and up.
+            The dimensions of the code on the horizontal and the vertical axis.
         ax : matplotlib Axes, default=None
-            Where to draw; None for a new figure.
+            Axes to draw in; None for a new figure.
         scatter_kw : dict, default=None
             Keywords of `scatter`, or of `hist` for a histogram.
         legend_kw : dict, default=None
@@ -140,34 +140,34 @@ class LatentDisplay:
         Returns
         -------
         display : LatentDisplay
-            The display, drawn.
+            The drawn display.
         """
         check_matplotlib(f"{cls.__name__}.from_predictions")
         Z = dense_array(Z)
         y = None if y is None else np.asarray(y)
         if Z.ndim != 2:
-            raise ValueError(f"Z must have two axes, rows and numbers of the code, got {Z.ndim}.")
+            raise ValueError(f"Z must have two axes, rows and dimensions, got {Z.ndim}.")
         if y is not None and y.shape != (len(Z),):
             raise ValueError(f"y has shape {y.shape}, but there are {len(Z)} codes.")
-        if Z.shape[1] > 1 and not _are_two_of(dims, Z.shape[1]):
+        if Z.shape[1] > 1 and not _are_two_dimensions(dims, Z.shape[1]):
             raise ValueError(
-                f"dims={dims} must be two numbers of the code, from 0 to {Z.shape[1] - 1}."
+                f"dims={dims} must be two dimensions of the code, from 0 to {Z.shape[1] - 1}."
             )
         n_labels = 0 if y is None or _are_quantities(y) else len(np.unique(y))
         if n_labels > _MOST_LABELS:
             raise ValueError(
-                f"y has {n_labels} different labels, but no more than {_MOST_LABELS} can be told "
-                f"apart."
+                f"y has {n_labels} different labels, but no more than {_MOST_LABELS} have "
+                f"distinct colours and markers."
             )
         return cls(Z, y, dims=dims).plot(ax=ax, scatter_kw=scatter_kw, legend_kw=legend_kw)
 
     def plot(self, *, ax=None, scatter_kw=None, legend_kw=None):
-        """Draw.
+        """Draw the display.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None for a new figure.
+            Axes to draw in; None for a new figure.
         scatter_kw : dict, default=None
             Keywords of `scatter`, or of `hist` for a histogram.
         legend_kw : dict, default=None
@@ -179,34 +179,34 @@ class LatentDisplay:
             The display.
         """
         check_matplotlib(f"{type(self).__name__}.plot")
-        self.ax_ = axes_for(ax)
+        self.ax_ = get_axes(ax)
         self.figure_ = self.ax_.figure
         self.scatters_, self.legend_, self.colorbar_ = [], None, None
-        one = self.Z.shape[1] == 1
-        first, second = (0, 0) if one else self.dims
+        one_dimension = self.Z.shape[1] == 1
+        first, second = (0, 0) if one_dimension else self.dims
         self.ax_.set_xlabel(f"code[{first}]")
-        if not one:
+        if not one_dimension:
             self.ax_.set_ylabel(f"code[{second}]")
         self.ax_.spines[["top", "right"]].set_visible(False)
         x, up = self.Z[:, first], self.Z[:, second]
-        if self.y is None and one:
+        if self.y is None and one_dimension:
             self._draw_histogram(x, scatter_kw)
         elif self.y is None or _are_quantities(self.y):
-            self._draw_quantities(x, self.y if one else up, scatter_kw)
+            self._draw_quantities(x, self.y if one_dimension else up, scatter_kw)
         else:
-            self._draw_labels(x, None if one else up, scatter_kw, legend_kw)
+            self._draw_labels(x, None if one_dimension else up, scatter_kw, legend_kw)
         return self
 
     def _style(self, given, **defaults):
         from matplotlib.collections import PathCollection
 
         size = np.clip(10_000 / max(1, len(self.Z)), 4, 24)
-        return styled(PathCollection, given, **{"s": size, "linewidths": 0, **defaults})
+        return style_keywords(PathCollection, given, **{"s": size, "linewidths": 0, **defaults})
 
     def _draw_histogram(self, x, hist_kw):
         from matplotlib.patches import Patch
 
-        self.ax_.hist(x, **styled(Patch, hist_kw, bins="auto", color=_COLOURS[0]))
+        self.ax_.hist(x, **style_keywords(Patch, hist_kw, bins="auto", color=_COLOURS[0]))
         self.ax_.set_ylabel("rows")
 
     def _draw_quantities(self, x, up, scatter_kw):
@@ -218,13 +218,13 @@ class LatentDisplay:
             self.colorbar_ = self.figure_.colorbar(self.scatters_[0], ax=self.ax_, label="y")
 
     def _draw_labels(self, x, up, scatter_kw, legend_kw):
-        labels, numbers = np.unique(self.y, return_inverse=True)
-        for number, label in enumerate(labels):
-            chosen = numbers == number
-            tens, colour = divmod(number, len(_COLOURS))
-            style = self._style(scatter_kw, color=_COLOURS[colour], marker=_MARKERS[tens])
-            # In a strip, rows lie at heights without a pattern, so that few hide each other.
-            height = up[chosen] if up is not None else number + 0.7 * _spread(chosen.sum())
+        labels, label_indices = np.unique(self.y, return_inverse=True)
+        for i, label in enumerate(labels):
+            chosen = label_indices == i
+            marker, colour = divmod(i, len(_COLOURS))
+            style = self._style(scatter_kw, color=_COLOURS[colour], marker=_MARKERS[marker])
+            # In a strip, heights without a pattern let few points hide each other.
+            height = up[chosen] if up is not None else i + 0.7 * _spread(chosen.sum())
             self.scatters_.append(self.ax_.scatter(x[chosen], height, label=str(label), **style))
         if up is None:
             self.ax_.set_yticks(np.arange(len(labels)), labels)
@@ -234,10 +234,10 @@ class LatentDisplay:
         outside = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "borderaxespad": 0}
         self.legend_ = self.ax_.legend(**{**outside, **defaults, **(legend_kw or {})})
         if self.figure_.get_layout_engine() is None:
-            self._make_room()
+            self._shrink_axes()
 
-    def _make_room(self):
-        """Narrow the axes by their legend, where no layout engine will."""
+    def _shrink_axes(self):
+        """Reduce the width of the axes by that of their legend, if there is no layout engine."""
         legend, axes = self.legend_.get_window_extent(), self.ax_.get_window_extent()
         if legend.x0 < axes.x1:
             return
@@ -246,7 +246,7 @@ class LatentDisplay:
         self.ax_.set_position([box.x0, box.y0, box.width * share, box.height])
 
 
-def _are_two_of(dims, length):
+def _are_two_dimensions(dims, length):
     return len(dims) == 2 and all(-length <= dim < length for dim in dims)
 
 
@@ -254,9 +254,9 @@ def _are_quantities(y):
     if y.dtype.kind not in "fiu":
         return False
     values = np.unique(y)
-    return len(values) > _MOST_NUMBERS or bool((values != np.round(values)).any())
+    return len(values) > _MOST_INTEGERS or bool((values != np.round(values)).any())
 
 
 def _spread(n):
-    """Multiples of the golden ratio: spread evenly, but in no order, over (-0.5, 0.5)."""
+    """Multiples of the golden ratio modulo 1: evenly spread over (-0.5, 0.5) without an order."""
     return (0.5 + np.arange(n) * (np.sqrt(5) - 1) / 2) % 1 - 0.5

@@ -1,43 +1,43 @@
-"""LossCurveDisplay: how the errors fell while an autoencoder was trained."""
+"""LossCurveDisplay: training and validation errors of each epoch."""
 
 from itertools import groupby
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from .axes import axes_for, check_matplotlib, styled
+from .axes import check_matplotlib, get_axes, style_keywords
 
 
 class LossCurveDisplay:
-    """Errors in training and on the rows put aside, epoch by epoch, one stage after the other.
+    """Training and validation errors of each epoch, one stage after the other.
 
-    Each stage has a colour: the trial runs that decide whether networks are worth it, then the
-    training on all rows. Dotted is the error of PCA on the rows by which a stage is judged: those
-    put aside, or all rows where none are. Make one by `from_estimator` or `from_history`.
+    Each stage has a colour: the trial runs that select the networks, then the training on all
+    rows. The dotted line is the error of PCA on the rows that evaluate a stage: validation rows, or
+    all rows without those. Create a display with `from_estimator` or `from_history`.
 
     Parameters
     ----------
     history : list of dict
         One entry for each epoch, as in ``history_``.
     note : str, default=None
-        A sentence to write above.
+        A sentence for the title.
 
     Attributes
     ----------
     pca_levels : dict of float
-        Mean error of a row by PCA, for the stages that were to beat it.
+        Mean error of a row by PCA, for each stage that was compared with PCA.
     ax_ : matplotlib Axes
-        Where everything was drawn.
+        The axes that contain the plot.
     figure_ : matplotlib Figure
-        Its figure.
+        The figure of the axes.
     train_lines_, valid_lines_, pca_lines_ : list of Line2D
-        One for each stage that has such errors.
+        One line for each stage that has such errors.
     legend_ : matplotlib Legend or None
-        What colours and dashes mean; None where nothing was trained.
+        Stages and kinds of errors; None if nothing was trained.
 
     See Also
     --------
-    VarianceDisplay : What training was worth, for codes of several lengths.
+    VarianceDisplay : Share of the variance that codes of several lengths explain.
 
     Examples
     --------
@@ -71,20 +71,20 @@ class LossCurveDisplay:
         Parameters
         ----------
         estimator : DenseAutoencoder, ConvAutoencoder or Pipeline
-            Fitted; of a Pipeline, its last step that is an autoencoder.
+            Fitted estimator. Of a Pipeline, the last autoencoder among its steps is used.
         ax : matplotlib Axes, default=None
-            Where to draw; None for a new figure.
+            Axes to draw in; None for a new figure.
         train_kw : dict, default=None
-            Keywords of `plot` for errors in training.
+            Keywords of `plot` for training errors.
         valid_kw : dict, default=None
-            Keywords of `plot` for errors on the rows put aside.
+            Keywords of `plot` for validation errors.
         pca_kw : dict, default=None
             Keywords of `plot` for the errors of PCA.
 
         Returns
         -------
         display : LossCurveDisplay
-            The display, drawn.
+            The drawn display.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         check_is_fitted(estimator)
@@ -110,22 +110,22 @@ class LossCurveDisplay:
         Parameters
         ----------
         history : list of dict
-            One entry for each epoch, with "stage", "train_loss" and, where there are rows put
-            aside, "valid_loss"; PCA is drawn where there are "variance_explained" and
+            One entry for each epoch, with "stage", "train_loss" and, if there are validation
+            rows, "valid_loss". PCA is drawn for stages with "variance_explained" and
             "variance_explained_by_pca".
         ax : matplotlib Axes, default=None
-            Where to draw; None for a new figure.
+            Axes to draw in; None for a new figure.
         train_kw : dict, default=None
-            Keywords of `plot` for errors in training.
+            Keywords of `plot` for training errors.
         valid_kw : dict, default=None
-            Keywords of `plot` for errors on the rows put aside.
+            Keywords of `plot` for validation errors.
         pca_kw : dict, default=None
             Keywords of `plot` for the errors of PCA.
 
         Returns
         -------
         display : LossCurveDisplay
-            The display, drawn.
+            The drawn display.
         """
         check_matplotlib(f"{cls.__name__}.from_history")
         note = None if history else "Nothing was trained."
@@ -134,16 +134,16 @@ class LossCurveDisplay:
         )
 
     def plot(self, *, ax=None, train_kw=None, valid_kw=None, pca_kw=None):
-        """Draw.
+        """Draw the display.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None for a new figure.
+            Axes to draw in; None for a new figure.
         train_kw : dict, default=None
-            Keywords of `plot` for errors in training.
+            Keywords of `plot` for training errors.
         valid_kw : dict, default=None
-            Keywords of `plot` for errors on the rows put aside.
+            Keywords of `plot` for validation errors.
         pca_kw : dict, default=None
             Keywords of `plot` for the errors of PCA.
 
@@ -155,14 +155,14 @@ class LossCurveDisplay:
         check_matplotlib(f"{type(self).__name__}.plot")
         from matplotlib.lines import Line2D
 
-        marked = {"linewidth": 1.4, "marker": ".", "markersize": 4}  # one epoch is no line
+        marked = {"linewidth": 1.4, "marker": ".", "markersize": 4}  # a single epoch has no line
         styles = {
-            "train_loss": styled(Line2D, train_kw, **marked),
-            "valid_loss": styled(Line2D, valid_kw, linestyle="--", **marked),
+            "train_loss": style_keywords(Line2D, train_kw, **marked),
+            "valid_loss": style_keywords(Line2D, valid_kw, linestyle="--", **marked),
         }
-        pca_style = styled(Line2D, pca_kw, color="0.35", linewidth=1.4, linestyle=":")
+        pca_style = style_keywords(Line2D, pca_kw, color="0.35", linewidth=1.4, linestyle=":")
         levels = self.pca_levels
-        self.ax_ = axes_for(ax)
+        self.ax_ = get_axes(ax)
         self.figure_ = self.ax_.figure
         lines = {key: [] for key in styles}
         self.pca_lines_ = []
@@ -185,19 +185,19 @@ class LossCurveDisplay:
             if start:
                 self.ax_.axvline(start + 0.5, color="0.85", linewidth=0.8, zorder=0)
         self.train_lines_, self.valid_lines_ = lines.values()
-        for drawn, label in (
-            (self.train_lines_, "rows in training"),
-            (self.valid_lines_, "rows put aside"),
+        for stage_lines, label in (
+            (self.train_lines_, "training rows"),
+            (self.valid_lines_, "validation rows"),
             (self.pca_lines_, "PCA"),
         ):
-            if drawn:
+            if stage_lines:
                 handles.append(Line2D([], [], label=label))
-                handles[-1].update_from(drawn[0])
+                handles[-1].update_from(stage_lines[0])
                 handles[-1].set(color="0.35", label=label)
-        self._explain(handles)
+        self._label_axes(handles)
         return self
 
-    def _explain(self, handles):
+    def _label_axes(self, handles):
         ax = self.ax_
         ax.set(xlabel="epoch", ylabel="mean error of a row")
         ax.xaxis.get_major_locator().set_params(integer=True)
@@ -210,7 +210,7 @@ class LossCurveDisplay:
 
 
 def _last_trained(estimator):
-    """The estimator, or the last step of a pipeline, that has a history; None if there is none."""
+    """The estimator, or the last step of a pipeline, with a history; None if there is none."""
     if hasattr(estimator, "history_"):
         return estimator
     found = (_last_trained(step) for _, step in reversed(getattr(estimator, "steps", [])))

@@ -1,67 +1,67 @@
-"""ReconstructionDisplay: rows of X, and below each what comes back from its code."""
+"""ReconstructionDisplay: rows of X above their reconstructions."""
 
 from math import isqrt, prod
 
 import numpy as np
 
 from .._data.validation import dense_array, flat_rows
-from .axes import Lines, Maps, Mosaic, Pictures, axes_for, check_matplotlib
+from .axes import Lines, Maps, Mosaic, Pictures, check_matplotlib, get_axes
 
 _KINDS = ("auto", "image", "signal", "map")
 
-# More would neither fit into a picture nor, where they are wide, into memory.
+# More rows would not fit into a figure or, if they are wide, into memory.
 _MOST_ROWS = 100
 
 _N_BIGRAMS = 256 * 256
 
 
 class ReconstructionDisplay:
-    """Rows of X beside their reconstructions: a column for each sample.
+    """Rows of X above their reconstructions, with a column for each sample.
 
-    Below the originals are the reconstructions of an autoencoder, those of other models if there
-    are any, and the difference if it is wanted. Pictures are drawn as such, other rows as lines
-    (reconstructions over the original, in grey), and 65,536 bigrams as a map of 256 x 256: first
-    byte down, second byte across. Make one by `from_estimator` or `from_predictions`.
+    Below the originals are the reconstructions of an autoencoder, optionally those of other models
+    and the difference. Rows are drawn as pictures, as lines (reconstructions over the original in
+    grey), or, for 65,536 bigrams, as a map of 256 x 256: first byte down, second byte across.
+    Create a display with `from_estimator` or `from_predictions`.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, height, width) or (n_samples, height, width, channels)
-        The originals. Of "signal", (n_samples, length, channels).
+        The originals; for "signal" of shape (n_samples, length[, channels]).
     X_hat : ndarray
         Their reconstructions, of the same shape.
     references : dict of ndarray, default=None
         Further reconstructions of the same shape, by name.
     kind : {"image", "signal", "map"}, default="image"
-        How a row is drawn.
+        How rows are drawn.
     name : str, default="reconstruction"
-        What the row of ``X_hat`` is called.
+        Name of the reconstructions ``X_hat``.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where everything was drawn.
+        The axes that contain the plot.
     figure_ : matplotlib Figure
-        Its figure.
+        The figure of the axes.
     artists_ : list of list
-        One list for each row of names, from the originals down, with what each sample has there:
-        an AxesImage; for "signal" a list of Line2D, in which what lies below comes first.
+        One list for each named row, from the originals down, with one entry for each sample: an
+        AxesImage, or for "signal" a list of Line2D, the original first.
     names_ : list of Text
-        The names of the rows, for each line of samples anew.
+        The names of the rows, repeated for each line of samples.
     difference_limit_ : float or None
-        What the two ends of the scale of differences stand for.
+        The scale of differences extends from minus to plus this value; None without differences.
 
     See Also
     --------
-    LatentDisplay : What the codes look like.
-    VarianceDisplay : How much of X they keep.
+    LatentDisplay : Codes of rows.
+    VarianceDisplay : Share of the variance that codes explain.
 
     Notes
     -----
-    Originals and reconstructions have one scale. That of pictures goes from the least to the
-    greatest number in the originals, for colours from 0 to 1, or to 255 where they are uint8, if
-    they are within; what lies outside is drawn like its end. That of a map is an inverse hyperbolic
-    sine: linear up to a tenth of the median of what is not zero, and logarithmic beyond.
-    Differences are ``X_hat - X``; those of colours are drawn around grey.
+    Originals and reconstructions share one scale. For pictures it extends from the minimum to the
+    maximum of the originals; for colours from 0 to 255 (uint8) or from 0 to 1 if the originals are
+    within. Values outside of it are clipped. For maps it is an inverse hyperbolic sine: linear up
+    to a tenth of the median of non-zero entries, and logarithmic above. Differences are
+    ``X_hat - X``; in colour pictures, grey is zero.
 
     Examples
     --------
@@ -101,32 +101,32 @@ class ReconstructionDisplay:
         difference_kw=None,
         line_kw=None,
     ):
-        """Draw rows and what a fitted model makes of them.
+        """Draw rows and their reconstructions by a fitted model.
 
         Parameters
         ----------
         estimator : object
-            Fitted, with `transform` and `inverse_transform`.
+            Fitted model with `transform` and `inverse_transform`.
         X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
             The rows to draw, 100 at most; or an array of pictures as the estimator takes them.
         references : dict of objects, default=None
-            Other fitted models, by name. They get flat rows.
+            Other fitted models, by name. They take flat rows.
         difference : bool, default=False
-            Whether to draw what the reconstruction has too much and too little.
+            Whether to draw ``X_hat - X`` as well.
         shape : tuple of int, default=None
             Shape of the picture in a flat row, channels last: ``(28, 28)``, ``(32, 32, 3)``. None
-            takes ``input_shape_`` of the estimator, or the axes of X; if there are neither, a row
-            is no picture.
+            uses the estimator's ``input_shape_``, or else the axes of X; without either, rows are
+            not pictures.
         kind : {"auto", "image", "signal", "map"}, default="auto"
-            How to draw a row: as a picture, as lines (channels last), or as a square map of
-            frequencies. "auto" is "image" where two or three axes are known, "map" for 65,536
+            How to draw rows: as pictures, as lines (channels last), or as square maps of
+            frequencies. "auto" is "image" if the shape has two or three axes, "map" for 65,536
             columns, else "signal".
         name : str, default=None
-            What to call the reconstructions; None for the name of the estimator's class.
+            Name of the reconstructions; None for the class name of the estimator.
         n_columns : int, default=None
-            Most samples side by side; None for as many as have room.
+            Maximum number of samples side by side; None for as many as fit.
         ax : matplotlib Axes, default=None
-            Where to draw; None for a new figure.
+            Axes to draw in; None for a new figure.
         image_kw : dict, default=None
             Keywords of `imshow` for originals and reconstructions.
         difference_kw : dict, default=None
@@ -137,12 +137,12 @@ class ReconstructionDisplay:
         Returns
         -------
         display : ReconstructionDisplay
-            The display, drawn.
+            The drawn display.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         references, name = references or {}, name or type(estimator).__name__
         X = X if hasattr(X, "shape") else np.asarray(X)
-        _check_number(X)
+        _check_n_rows(X)
         flat = flat_rows(X)
         X_hat = _reconstructed(estimator, X)
         others = [_reconstructed(model, flat) for model in references.values()]
@@ -199,9 +199,9 @@ class ReconstructionDisplay:
         name : str, default="reconstruction"
             What to call ``X_hat``.
         n_columns : int, default=None
-            Most samples side by side; None for as many as have room.
+            Maximum number of samples side by side; None for as many as fit.
         ax : matplotlib Axes, default=None
-            Where to draw; None for a new figure.
+            Axes to draw in; None for a new figure.
         image_kw : dict, default=None
             Keywords of `imshow` for originals and reconstructions.
         difference_kw : dict, default=None
@@ -212,11 +212,11 @@ class ReconstructionDisplay:
         Returns
         -------
         display : ReconstructionDisplay
-            The display, drawn.
+            The drawn display.
         """
         check_matplotlib(f"{cls.__name__}.from_predictions")
         X = X if hasattr(X, "shape") else np.asarray(X)
-        _check_number(X)
+        _check_n_rows(X)
         X = dense_array(X)
         shape = X.shape[1:] if shape is None else tuple(shape)
         kind = _resolve_kind(kind, shape, prod(X.shape[1:]))
@@ -256,16 +256,16 @@ class ReconstructionDisplay:
         difference_kw=None,
         line_kw=None,
     ):
-        """Draw.
+        """Draw the display.
 
         Parameters
         ----------
         difference : bool, default=False
             Whether to draw ``X_hat - X``.
         n_columns : int, default=None
-            Most samples side by side; None for as many as have room.
+            Maximum number of samples side by side; None for as many as fit.
         ax : matplotlib Axes, default=None
-            Where to draw; None for a new figure.
+            Axes to draw in; None for a new figure.
         image_kw : dict, default=None
             Keywords of `imshow` for originals and reconstructions.
         difference_kw : dict, default=None
@@ -291,22 +291,26 @@ class ReconstructionDisplay:
         else:
             painter = (Maps if self.kind == "map" else Pictures)(self.X, image_kw, difference_kw)
         mosaic = Mosaic(len(self.X), names, painter.cell, n_columns)
-        self.ax_ = axes_for(ax)
+        self.ax_ = get_axes(ax)
         self.figure_ = self.ax_.figure
         self.artists_ = [
-            painter.row(mosaic, self.ax_, row, X) for row, X in enumerate(rows.values())
+            painter.draw_row(mosaic, self.ax_, row, X) for row, X in enumerate(rows.values())
         ]
         if difference:
-            last = painter.differences(mosaic, self.ax_, len(rows), error, self.difference_limit_)
+            last = painter.draw_differences(
+                mosaic, self.ax_, len(rows), error, self.difference_limit_
+            )
             self.artists_.append(last)
-        self.names_ = mosaic.frame(self.ax_, in_proportion=painter.in_proportion, own=ax is None)
+        self.names_ = mosaic.add_names(
+            self.ax_, equal_aspect=painter.equal_aspect, new_figure=ax is None
+        )
         return self
 
 
-def _check_number(X):
+def _check_n_rows(X):
     if not 1 <= X.shape[0] <= _MOST_ROWS:
         raise ValueError(
-            f"X has {X.shape[0]} rows, but a picture has a column for each: give 1 to "
+            f"X has {X.shape[0]} rows, but a figure has a column for each: pass 1 to "
             f"{_MOST_ROWS}, such as X[:10]."
         )
 
@@ -316,7 +320,7 @@ def _reconstructed(model, X):
 
 
 def _as_fitted(arrays, estimator, kind):
-    """Arrays, their shape and kind, as a fitted estimator says, with channels last."""
+    """Arrays with channels last, their shape and kind, for a fitted estimator's layout."""
     shape, axis = estimator.input_shape_, estimator.channel_axis
     if axis is None:
         return arrays, shape, kind
@@ -325,7 +329,7 @@ def _as_fitted(arrays, estimator, kind):
 
 
 def _resolve_kind(kind, shape, n_features):
-    """What "auto" means; ValueError where the columns are not of that kind."""
+    """The kind that "auto" stands for; ValueError if the columns do not suit the kind."""
     if kind not in _KINDS:
         raise ValueError(f"kind={kind!r} must be one of {', '.join(map(repr, _KINDS))}.")
     if kind == "auto":

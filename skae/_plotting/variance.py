@@ -1,4 +1,4 @@
-"""VarianceDisplay: how much of validation rows codes of several lengths keep, beside PCA's."""
+"""VarianceDisplay: share of the variance that codes of several lengths explain, beside PCA's."""
 
 from numbers import Integral
 
@@ -10,17 +10,17 @@ from .._data.splits import held_out_runs
 from .._data.validation import flat_rows
 from .._estimators.dense import DenseAutoencoder
 from .._estimators.parameters import random_state_of
-from .axes import axes_for, check_matplotlib, styled
+from .axes import check_matplotlib, get_axes, style_keywords
 
-# Share of the rows that are held out where none are given to judge by.
-_HELD_OUT = 0.2
+# Share of the rows used for validation if ``X_test`` is not given.
+_VALIDATION_FRACTION = 0.2
 
 
 class VarianceDisplay:
-    """Share of the variance of validation rows that codes explain, by their length, beside PCA's.
+    """Share of the variance of validation rows that codes of several lengths explain, beside PCA's.
 
-    Make one by `from_estimator`, which fits an autoencoder for each length, or by
-    `from_predictions` from ready scores.
+    Create a display with `from_estimator`, which fits an autoencoder for each length, or with
+    `from_predictions`, from scores.
 
     Parameters
     ----------
@@ -31,22 +31,22 @@ class VarianceDisplay:
     pca_scores : ndarray of shape (n_lengths,), default=None
         The same for PCA.
     name : str, default="autoencoder"
-        What the scores belong to.
+        Name of the model with these scores.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where everything was drawn.
+        The axes that contain the plot.
     figure_ : matplotlib Figure
-        Its figure.
+        The figure of the axes.
     line_, pca_line_ : Line2D
-        The scores, and those of PCA; None where there are none.
+        Lines of the scores and of PCA's scores; None without the latter.
     legend_ : matplotlib Legend
-        Which is which.
+        Names of the lines.
 
     See Also
     --------
-    LossCurveDisplay : How an autoencoder was trained.
+    LossCurveDisplay : Training and validation errors of an autoencoder.
 
     Examples
     --------
@@ -78,22 +78,22 @@ class VarianceDisplay:
         line_kw=None,
         pca_kw=None,
     ):
-        """Fit an autoencoder for each length, and PCA; draw what they explain of validation rows.
+        """Fit an autoencoder for each length, and PCA, and draw their scores on validation rows.
 
         Parameters
         ----------
         estimator : DenseAutoencoder or ConvAutoencoder
-            Fitted or not; it stays as it is, and clones of it are fitted.
+            Fitted or not. It is not changed: clones of it are fitted.
         X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
-            Rows to fit, or an array of pictures as the estimator takes them.
+            Training rows, or an array of pictures that the estimator accepts.
         latent_dims : sequence of int, default=(2, 4, 8, 16, 32)
             Lengths of the code.
         X_test : {array-like, sparse matrix or array}, default=None
-            Unseen rows to judge by. None holds out a fifth of X, in runs of neighbouring rows.
+            Validation rows. None takes a fifth of X, in runs of neighbouring rows.
         name : str, default=None
-            What to call the estimator; None for the name of its class.
+            Name of the estimator; None for its class name.
         ax : matplotlib Axes, default=None
-            Where to draw; None for a new figure.
+            Axes to draw in; None for a new figure.
         line_kw : dict, default=None
             Keywords of `plot` for the estimator.
         pca_kw : dict, default=None
@@ -102,19 +102,19 @@ class VarianceDisplay:
         Returns
         -------
         display : VarianceDisplay
-            The display, drawn.
+            The drawn display.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         parameters = estimator.get_params(deep=False)
         if not {"latent_dim", "loss"} <= set(parameters):
             raise TypeError(
                 f"estimator must be an autoencoder of skae, got {type(estimator).__name__}; of a "
-                f"Pipeline, give the step that is one, and the rows that it gets."
+                f"Pipeline, pass the step that is one, and the rows that it takes."
             )
         if parameters["loss"] != "mse":
             raise ValueError(
-                f"loss={parameters['loss']!r} must be 'mse': scores by another loss are no shares "
-                f"of the variance, and PCA has none."
+                f"loss={parameters['loss']!r} must be 'mse': scores of another loss are not "
+                f"shares of the variance, and PCA has none."
             )
         latent_dims = np.sort(_lengths(latent_dims))
         if X_test is None:
@@ -146,7 +146,7 @@ class VarianceDisplay:
         line_kw=None,
         pca_kw=None,
     ):
-        """Draw ready scores.
+        """Draw scores.
 
         Parameters
         ----------
@@ -157,9 +157,9 @@ class VarianceDisplay:
         pca_scores : array-like of shape (n_lengths,), default=None
             The same for PCA.
         name : str, default="autoencoder"
-            What the scores belong to.
+            Name of the model with these scores.
         ax : matplotlib Axes, default=None
-            Where to draw; None for a new figure.
+            Axes to draw in; None for a new figure.
         line_kw : dict, default=None
             Keywords of `plot` for the estimator.
         pca_kw : dict, default=None
@@ -168,7 +168,7 @@ class VarianceDisplay:
         Returns
         -------
         display : VarianceDisplay
-            The display, drawn.
+            The drawn display.
         """
         check_matplotlib(f"{cls.__name__}.from_predictions")
         latent_dims = _lengths(latent_dims)
@@ -189,12 +189,12 @@ class VarianceDisplay:
         )
 
     def plot(self, *, ax=None, line_kw=None, pca_kw=None):
-        """Draw.
+        """Draw the display.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None for a new figure.
+            Axes to draw in; None for a new figure.
         line_kw : dict, default=None
             Keywords of `plot` for the estimator.
         pca_kw : dict, default=None
@@ -209,18 +209,20 @@ class VarianceDisplay:
         from matplotlib.lines import Line2D
         from matplotlib.ticker import NullLocator
 
-        self.ax_ = ax = axes_for(ax)
+        self.ax_ = ax = get_axes(ax)
         self.figure_ = ax.figure
         marked = {"marker": "o", "markersize": 4}
-        style = styled(Line2D, line_kw, color="C0", label=self.name, **marked)
+        style = style_keywords(Line2D, line_kw, color="C0", label=self.name, **marked)
         (self.line_,) = ax.plot(self.latent_dims, self.scores, **style)
         self.pca_line_ = None
         if self.pca_scores is not None:
-            style = styled(Line2D, pca_kw, color="0.45", linestyle="--", label="PCA", **marked)
+            style = style_keywords(
+                Line2D, pca_kw, color="0.45", linestyle="--", label="PCA", **marked
+            )
             (self.pca_line_,) = ax.plot(self.latent_dims, self.pca_scores, **style)
         ax.set_xscale("log", base=2)
         ax.xaxis.set_minor_locator(NullLocator())
-        ticks = _told(self.latent_dims)
+        ticks = _labelled(self.latent_dims)
         ax.set_xticks(ticks, ticks)
         ax.set(xlabel="latent_dim", ylabel="share of the variance explained")
         ax.spines[["top", "right"]].set_visible(False)
@@ -236,16 +238,16 @@ def _lengths(latent_dims):
 
 
 def _split(X, rng):
-    """Rows to fit and rows to judge by, which are no neighbours of many of them."""
+    """Training and validation rows; few of the latter have neighbours in the former."""
     (X,) = indexable(X)
-    fitted, validation = held_out_runs(X.shape[0], _HELD_OUT, rng)
+    training, validation = held_out_runs(X.shape[0], _VALIDATION_FRACTION, rng)
     if not len(validation):
-        raise ValueError(f"X has {X.shape[0]} rows, too few to hold out a fifth: give X_test.")
-    return _safe_indexing(X, fitted), _safe_indexing(X, validation)
+        raise ValueError(f"X has {X.shape[0]} rows, too few to split off a fifth: pass X_test.")
+    return _safe_indexing(X, training), _safe_indexing(X, validation)
 
 
 def _scores_of_pca(X, X_test, latent_dims, parameters):
-    """What `score` would be of PCA at each length, from the codes of the longest alone."""
+    """The value of `score` for PCA of each length, from the codes of the longest alone."""
     longest = min(*X.shape, latent_dims.max())
     same = {key: parameters[key] for key in ("device", "random_state")}
     pca = DenseAutoencoder(int(longest), hidden_layer_sizes=(), **same).fit(X)
@@ -257,10 +259,10 @@ def _scores_of_pca(X, X_test, latent_dims, parameters):
     )
 
 
-def _told(latent_dims):
-    """The lengths whose numbers do not run into those of the length before on a log axis."""
-    told, room = [], np.log2(latent_dims[-1] / latent_dims[0]) / 12
+def _labelled(latent_dims):
+    """The lengths whose tick labels do not overlap the previous one on a logarithmic axis."""
+    labelled, distance = [], np.log2(latent_dims[-1] / latent_dims[0]) / 12
     for length in latent_dims.tolist():
-        if not told or np.log2(length / told[-1]) > room:
-            told.append(length)
-    return told
+        if not labelled or np.log2(length / labelled[-1]) > distance:
+            labelled.append(length)
+    return labelled

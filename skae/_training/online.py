@@ -6,7 +6,7 @@ from math import sqrt
 import torch
 
 from .._data.rows import rows_of
-from .._nn.layers import drawing_from
+from .._nn.layers import use_generator
 from .._pca.incremental import ROWS_PER_UPDATE, aligning_rotation
 from .._runtime.device import in_bfloat16
 from .._runtime.tensors import squared_row_norms
@@ -102,7 +102,7 @@ class AveragedNetworks:
         loss_of, total = self._options.loss(), 0.0
         seed = self._seed + self.n_steps
         order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
-        with drawing_from(torch.Generator(y.device).manual_seed(seed), self.module):
+        with use_generator(torch.Generator(y.device).manual_seed(seed), self.module):
             for numbers in order.tensor_split(self._starts(len(y))):
                 batch = y[numbers.to(y.device)]
                 self._optimizer.zero_grad()

@@ -15,7 +15,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from .._data.splits import MIN_VALIDATION_ROWS
-from .._nn.autoencoders import Autoencoder, with_networks_of
+from .._nn.autoencoders import Autoencoder, copy_matching_weights
 from .._runtime.device import in_float64, in_pieces
 from .._runtime.progress import PlannedStage
 from .net import row_set
@@ -320,7 +320,7 @@ class _Selection:
 
     def _trained_on_all(self, winner, n_epochs):
         """The winner in the basis of all rows, trained further on all rows: module and history."""
-        module = with_networks_of(winner.module, self.whole.build(winner.encoder))
+        module = copy_matching_weights(winner.module, self.whole.build(winner.encoder))
         if self.options.interrupts.n:
             return module, []
         self._plan(winner.encoder, n_epochs, at_most=False)

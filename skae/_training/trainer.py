@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback, LRScheduler
 from skorch.helper import predefined_split
 
-from .._nn.layers import drawing_from
+from .._nn.layers import use_generator
 from .._runtime.device import data_parallel, n_processes, rank
 from .._runtime.execution import multithreaded_operations
 from .._runtime.reports import NO_REPORT, Report
@@ -209,7 +209,7 @@ def _attempt(module, rows, options, validation, seed, supervisor):
         supervisor.noise = []
         for place, shard in enumerate([module] if shards is None else shards.modules):
             noise = torch.Generator(options.device).manual_seed(seed + rank() + place * _FAR)
-            supervisor.noise.append(stack.enter_context(drawing_from(noise, shard)))
+            supervisor.noise.append(stack.enter_context(use_generator(noise, shard)))
         supervisor.schedule = schedule
         net.notify("on_train_begin", X=rows, y=None)
         sound = True

@@ -1,4 +1,4 @@
-"""Codes that can be cut short after `fit`."""
+"""Codes that can be truncated after `fit`."""
 
 import pickle
 
@@ -20,7 +20,7 @@ def linear(latent_dim, X):
     return DenseAutoencoder(latent_dim, hidden_layer_sizes=()).fit(X)
 
 
-def test_the_first_numbers_of_a_code_are_a_better_code_than_pca_of_that_length(ordered, digits):
+def test_truncated_codes_are_better_than_pca_of_that_length(ordered, digits):
     X_train, X_test, _, _ = digits
     assert ordered.nonlinear_gain_ > 0
     for length in (1, 2, 4):
@@ -29,7 +29,7 @@ def test_the_first_numbers_of_a_code_are_a_better_code_than_pca_of_that_length(o
         assert shorter.nonlinear_gain_ > 0
 
 
-def test_a_shorter_model_has_the_first_numbers_and_the_face_of_its_length(ordered, digits):
+def test_a_truncated_model_has_the_first_dimensions_and_attributes_of_its_length(ordered, digits):
     X_test = digits[1]
     codes = ordered.transform(X_test)
     shorter = pickle.loads(pickle.dumps(ordered.truncate(4)))
@@ -40,12 +40,12 @@ def test_a_shorter_model_has_the_first_numbers_and_the_face_of_its_length(ordere
     assert list(shorter.get_feature_names_out()) == [f"denseautoencoder{i}" for i in range(4)]
     errors = np.square(X_test - shorter.inverse_transform(codes[:, :4])).sum(axis=1)
     np.testing.assert_allclose(-shorter.score_samples(X_test), errors, rtol=1e-4)
-    assert ordered.transform(X_test).tobytes() == codes.tobytes()  # it stays as it was
+    assert ordered.transform(X_test).tobytes() == codes.tobytes()  # unchanged
     assert shorter.truncate(2).transform(X_test).shape == (len(X_test), 2)
     assert clone(shorter).fit(digits[0]).latent_dim_ == 4
 
 
-def test_lengths_that_were_not_trained_for_are_refused(ordered, digits):
+def test_lengths_without_training_raise_an_error(ordered, digits):
     with pytest.raises(
         ValueError, match=r"latent_dim=3 .* of 8 numbers .* are 1, 2, 4\. Name it in truncations"
     ):
@@ -57,7 +57,7 @@ def test_lengths_that_were_not_trained_for_are_refused(ordered, digits):
     assert not hasattr(ordered, "partial_fit")
 
 
-def test_pca_can_be_cut_to_any_length(digits):
+def test_pca_can_be_truncated_to_any_length(digits):
     X_train, X_test, _, _ = digits
     shorter = linear(8, X_train).truncate(3)
     pca = linear(3, X_train)
@@ -68,7 +68,7 @@ def test_pca_can_be_cut_to_any_length(digits):
 
 
 @pytest.mark.parametrize("linear_path", [True, False])
-def test_convolutional_codes_can_be_cut(digits, linear_path):
+def test_convolutional_codes_can_be_truncated(digits, linear_path):
     X_train, X_test, _, _ = digits
     autoencoder = ConvAutoencoder(
         6,
@@ -87,7 +87,7 @@ def test_convolutional_codes_can_be_cut(digits, linear_path):
     assert shorter.score(X_test) > linear(2, X_train).score(X_test)
 
 
-def test_codes_of_sparse_counts_can_be_cut(bigrams):
+def test_codes_of_sparse_counts_can_be_truncated(bigrams):
     X_train, X_test, _, _ = (part[::3] for part in bigrams)
     autoencoder = DenseAutoencoder(
         4, truncations=(2,), hidden_layer_sizes=(64,), max_epochs=8, random_state=0

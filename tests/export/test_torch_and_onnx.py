@@ -1,4 +1,4 @@
-"""Fitted autoencoders outside of skae: torch modules and ONNX models."""
+"""Fitted autoencoders as torch modules and ONNX models."""
 
 import io
 import sys
@@ -28,7 +28,7 @@ class Clipped(nn.Module):
         return self.linear(x).clamp(max=1.0)
 
 
-class Undecided(nn.Module):
+class Branching(nn.Module):
     def __init__(self, n_inputs, n_outputs):
         super().__init__()
         self.linear = nn.Linear(n_inputs, n_outputs)
@@ -47,7 +47,7 @@ ESTIMATORS = {
     "multinomial": DenseAutoencoder(4, loss="multinomial", activation="silu", **PLAIN),
     "cosine": DenseAutoencoder(4, loss="cosine", output_activation="softplus", **PLAIN),
     "variational": DenseAutoencoder(4, penalty="variational", **PLAIN),
-    "own": DenseAutoencoder(4, **PLAIN | {"encoder": Clipped, "decoder": Clipped}),
+    "custom": DenseAutoencoder(4, **PLAIN | {"encoder": Clipped, "decoder": Clipped}),
     "convolutions": ConvAutoencoder(4, **CONVOLUTIONS),
     "plain convolutions": ConvAutoencoder(
         4, linear_path=False, bottleneck="channels", activation="elu", **CONVOLUTIONS
@@ -82,7 +82,7 @@ def assert_agree(found, expected, tolerance=1e-5):
     assert np.abs(found - expected).max() <= tolerance * np.abs(expected).max()
 
 
-def test_torch_modules_compute_what_estimators_do(fitted, rows):
+def test_torch_modules_equal_estimators(fitted, rows):
     codes = fitted.transform(rows)
     assert_agree(to_torch(fitted)(torch.from_numpy(rows)).numpy(), codes, 1e-6)
     decoded = to_torch(fitted, inverse=True)(torch.from_numpy(codes)).numpy()
@@ -90,7 +90,7 @@ def test_torch_modules_compute_what_estimators_do(fitted, rows):
 
 
 @pytest.mark.slow
-def test_onnx_models_compute_what_estimators_do(fitted, rows):
+def test_onnx_models_equal_estimators(fitted, rows):
     codes = fitted.transform(rows)
     assert_agree(run(to_onnx(fitted, rows), rows), codes)
     decoded = run(to_onnx(fitted, codes, inverse=True), codes)
@@ -98,7 +98,7 @@ def test_onnx_models_compute_what_estimators_do(fitted, rows):
 
 
 @pytest.mark.slow
-def test_float64_goes_in_and_comes_out(digits):
+def test_float64_input_gives_float64_output(digits):
     X = digits[0]
     autoencoder = ConvAutoencoder(4, **CONVOLUTIONS).fit(X)
     codes = autoencoder.transform(X)
@@ -108,7 +108,7 @@ def test_float64_goes_in_and_comes_out(digits):
 
 
 @pytest.mark.slow
-def test_pictures_go_in_and_come_out(digits):
+def test_pictures_are_input_and_output(digits):
     images = digits[0].astype(np.float32).reshape(-1, 4, 8, 2)
     autoencoder = ConvAutoencoder(4, max_epochs=1, random_state=0).fit(images)
     codes = autoencoder.transform(images)
@@ -122,7 +122,7 @@ def test_pictures_go_in_and_come_out(digits):
 @pytest.mark.slow
 # torch.export makes a call that torch itself calls deprecated.
 @pytest.mark.filterwarnings(r"ignore:.*LeafSpec\)` is deprecated:FutureWarning")
-def test_torch_export_serves_any_number_of_rows(rows):
+def test_torch_export_supports_any_number_of_rows(rows):
     autoencoder = ConvAutoencoder(4, whiten=True, **CONVOLUTIONS).fit(rows)
     axes = ({0: torch.export.Dim("n_samples")},)
     x = torch.from_numpy(rows)
@@ -130,12 +130,12 @@ def test_torch_export_serves_any_number_of_rows(rows):
     file = io.BytesIO()
     torch.export.save(program, file)
     file.seek(0)
-    served = torch.export.load(file).module()
+    loaded = torch.export.load(file).module()
     for n in (1, 100):
-        assert_agree(served(x[:n]).numpy(), autoencoder.transform(rows[:n]), 1e-6)
+        assert_agree(loaded(x[:n]).numpy(), autoencoder.transform(rows[:n]), 1e-6)
 
 
-def test_modules_are_copies_of_the_half_that_is_needed(rows):
+def test_modules_are_copies_of_the_encoder_or_the_decoder(rows):
     autoencoder = DenseAutoencoder(4, **PLAIN).fit(rows)
     before = autoencoder.transform(rows)
     halves = [to_torch(autoencoder, inverse=inverse) for inverse in (False, True)]
@@ -167,7 +167,7 @@ def test_pipelines_give_the_same_labels(digits, first, classifier, dtype, quick)
 
 
 @pytest.mark.slow
-def test_autoencoders_stand_beside_each_other(rows, linear):
+def test_a_union_of_autoencoders_is_exported(rows, linear):
     parts = [("dense", linear), ("conv", ConvAutoencoder(3, **CONVOLUTIONS))]
     union = make_pipeline(FeatureUnion(parts), StandardScaler()).fit(rows)
     assert_agree(run(to_onnx(union, rows), rows), union.transform(rows))
@@ -182,12 +182,12 @@ def test_skl2onnx_can_be_called_directly(rows, linear):
     assert_agree(run(model_proto, rows), linear.transform(rows))
 
 
-def test_models_say_nothing_of_the_machine(rows):
+def test_models_contain_no_paths_of_the_machine(rows):
     autoencoder = DenseAutoencoder(4, **PLAIN).fit(rows)
     assert b".py" not in to_onnx(autoencoder, rows).SerializeToString()
 
 
-def test_models_above_two_gigabytes_are_refused(monkeypatch, rows, linear):
+def test_models_above_two_gigabytes_raise_an_error(monkeypatch, rows, linear):
     monkeypatch.setattr("skae._export.onnx._MOST_BYTES", 1000)
     with pytest.raises(
         ValueError, match=r"1\.\d+e-06 GB .* at most 1e-06 GB: .*torch\.export\.save"
@@ -198,21 +198,21 @@ def test_models_above_two_gigabytes_are_refused(monkeypatch, rows, linear):
 
 
 @pytest.mark.slow
-def test_what_has_no_onnx_form_is_refused(rows, linear):
+def test_models_without_an_onnx_form_raise_an_error(rows, linear):
     with pytest.raises(ValueError, match=r"ByteBigrams has no ONNX form.*pipeline\[1:\]"):
         to_onnx(make_pipeline(ByteBigrams(), linear), [b"bytes"])
     with pytest.raises(ValueError, match=r"func must be one of .*numpy\.sqrt"):
         to_onnx(make_pipeline(FunctionTransformer(np.cbrt), linear).fit(rows), rows)
-    own = DenseAutoencoder(4, **PLAIN | {"encoder": Undecided}).fit(rows)
-    with pytest.raises(ValueError, match="one of its layers Linear, Undecided"):
-        to_onnx(own, rows)
+    branching = DenseAutoencoder(4, **PLAIN | {"encoder": Branching}).fit(rows)
+    with pytest.raises(ValueError, match="one of its layers Linear, Branching"):
+        to_onnx(branching, rows)
     clipped = DenseAutoencoder(4, **PLAIN | {"encoder": Clipped}).fit(rows)
     with pytest.raises(ValueError, match="leave out an input of Clip"):
         to_onnx(make_pipeline(clipped), rows)
 
 
 def test_wrong_arguments_are_named(rows, linear):
-    with pytest.raises(ValueError, match=r"rows of shape \(5,\), but .* takes 64"):
+    with pytest.raises(ValueError, match=r"rows of shape \(5,\), but .* takes 64 columns"):
         to_onnx(linear, rows[:, :5])
     with pytest.raises(ValueError, match="target_opset=17 must be"):
         to_onnx(linear, rows, target_opset=17)

@@ -45,7 +45,7 @@ def test_the_plain_autoencoder_stays_in_the_range_of_its_activation():
     assert (x_hat <= 1).all()
 
 
-def test_hidden_layers_have_the_sizes_asked_for():
+def test_hidden_layers_have_the_given_sizes():
     network = perceptron([10, 7, 5, 2], "tanh", dropout=0.5)
     widths = [layer.out_features for layer in network if isinstance(layer, torch.nn.Linear)]
     assert widths == [7, 5, 2]

@@ -4,7 +4,15 @@ import pytest
 import torch
 
 from skae._nn.autoencoders import LinearPathAutoencoder
-from skae._nn.conv import Fold, Layout, Unfold, conv_decoder, conv_encoder, conv_refiner, halved
+from skae._nn.conv import (
+    Fold,
+    Layout,
+    Unfold,
+    conv_decoder,
+    conv_encoder,
+    conv_refiner,
+    stage_extents,
+)
 
 LAYOUTS = [
     Layout((28, 28)),
@@ -43,9 +51,9 @@ def test_colours_are_the_channels():
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 @pytest.mark.parametrize("kernel_size", [1, 3, 5])
 @pytest.mark.parametrize("bottleneck", ["dense", "channels", "map"])
-def test_every_extent_comes_back_whole(layout, kernel_size, bottleneck):
+def test_every_extent_is_restored(layout, kernel_size, bottleneck):
     channels = (4, 6)
-    length = prod(halved(layout.extents, 2)[-1]) if bottleneck == "map" else 3
+    length = prod(stage_extents(layout.extents, 2)[-1]) if bottleneck == "map" else 3
     architecture = {
         "channels": channels,
         "kernel_size": kernel_size,

@@ -1,4 +1,4 @@
-"""Networks of the user's own as encoder and decoder."""
+"""Custom networks as encoder and decoder."""
 
 import pickle
 
@@ -14,7 +14,7 @@ BRIEF = {"max_epochs": 12, "random_state": 0}
 
 
 class Wide(nn.Module):
-    """A network that is no `nn.Sequential`, with dropout and normalisation."""
+    """A network that is not an `nn.Sequential`, with dropout and normalisation."""
 
     def __init__(self, n_inputs, n_outputs, width=128):
         super().__init__()
@@ -28,7 +28,7 @@ class Wide(nn.Module):
 
 
 class Shuffled(nn.Module):
-    """For pictures: convolutions down and up, by pixel shuffling."""
+    """A convolutional encoder of pictures that halves extents by pixel shuffling."""
 
     def __init__(self, shape, n_outputs):
         super().__init__()
@@ -44,13 +44,13 @@ class Shuffled(nn.Module):
         return self.layers(x)
 
 
-def draw(n_inputs, shape):
+def decode(n_inputs, shape):
     n_positions = shape[1] * shape[2]
     return nn.Sequential(nn.Linear(n_inputs, n_positions), nn.Unflatten(1, shape))
 
 
 @pytest.mark.parametrize("linear_path", [True, False])
-def test_own_networks_train_in_place_of_ours(digits, linear_path):
+def test_custom_networks_replace_the_default_ones(digits, linear_path):
     X_train, X_test, _, _ = digits
     autoencoder = DenseAutoencoder(
         4, encoder=Wide, decoder=Wide, linear_path=linear_path, max_epochs=40, random_state=0
@@ -62,14 +62,14 @@ def test_own_networks_train_in_place_of_ours(digits, linear_path):
     assert again.transform(X_test).tobytes() == autoencoder.transform(X_test).tobytes()
 
 
-def test_a_module_is_copied_and_stays_as_it_was(digits):
-    own = Wide(64, 4)
-    before = {name: weight.clone() for name, weight in own.state_dict().items()}
-    one, same = (DenseAutoencoder(4, encoder=own, **BRIEF).fit(digits[0]) for _ in range(2))
-    assert one.transform(digits[1]).tobytes() == same.transform(digits[1]).tobytes()
-    for name, weight in own.state_dict().items():
+def test_a_custom_module_is_copied_and_not_changed(digits):
+    custom = Wide(64, 4)
+    before = {name: weight.clone() for name, weight in custom.state_dict().items()}
+    first, second = (DenseAutoencoder(4, encoder=custom, **BRIEF).fit(digits[0]) for _ in range(2))
+    assert first.transform(digits[1]).tobytes() == second.transform(digits[1]).tobytes()
+    for name, weight in custom.state_dict().items():
         assert torch.equal(weight, before[name])
-    assert isinstance(own.dropout, nn.Dropout)
+    assert isinstance(custom.dropout, nn.Dropout)
 
 
 def test_weights_of_a_callable_follow_the_random_state(digits):
@@ -86,16 +86,16 @@ def test_weights_of_a_callable_follow_the_random_state(digits):
 
 
 @pytest.mark.parametrize("linear_path", [True, False])
-def test_own_networks_meet_pictures(digits, linear_path):
+def test_custom_networks_take_pictures(digits, linear_path):
     images = digits[0].reshape(-1, 8, 8)
     autoencoder = ConvAutoencoder(
-        4, encoder=Shuffled, decoder=draw, linear_path=linear_path, **BRIEF
+        4, encoder=Shuffled, decoder=decode, linear_path=linear_path, **BRIEF
     ).fit(images)
     assert autoencoder.inverse_transform(autoencoder.transform(images)).shape == images.shape
     assert autoencoder.score(images) > 0.2
 
 
-def test_a_search_over_own_networks(digits):
+def test_a_search_over_custom_networks(digits):
     search = GridSearchCV(
         DenseAutoencoder(4, linear_path=False, **BRIEF), {"encoder": [None, Wide]}, cv=2
     ).fit(digits[0][:600])
@@ -118,14 +118,14 @@ def test_a_search_over_own_networks(digits):
     ],
 )
 @pytest.mark.parametrize("linear_path", [True, False])
-def test_networks_that_do_not_fit_are_told_before_training(
+def test_networks_of_wrong_shapes_raise_an_error_before_training(
     digits, parameters, sentence, linear_path
 ):
     with pytest.raises(ValueError, match=sentence):
         DenseAutoencoder(**{"latent_dim": 4, **parameters}, linear_path=linear_path).fit(digits[0])
 
 
-def test_an_encoder_that_would_never_be_used_is_refused(digits):
+def test_an_encoder_that_is_never_used_raises_an_error(digits):
     with pytest.raises(ValueError, match="encoder needs latent_dim <= 256 with the linear path"):
         DenseAutoencoder(300, encoder=Wide).fit(np.tile(digits[0], 5))
 

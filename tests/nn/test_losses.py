@@ -11,7 +11,7 @@ from skae._nn.losses import LOSSES
 
 @pytest.fixture
 def rows():
-    """Counts, and the outputs of a network for them."""
+    """Counts, and outputs of a network for them."""
     rng = np.random.default_rng(0)
     return rng.poisson(2.0, size=(6, 40)).astype(float), rng.normal(size=(6, 40))
 
@@ -31,14 +31,14 @@ def test_absolute_error_is_the_mean_city_block_distance_of_rows(rows):
     assert mean_loss("mae", output, x) == pytest.approx(np.abs(x - output).sum(axis=1).mean())
 
 
-def test_huber_is_the_squared_error_of_small_errors_and_linear_in_large_ones(rows):
+def test_huber_is_quadratic_in_small_errors_and_linear_in_large_ones(rows):
     x, _ = rows
     assert mean_loss("huber", x + 0.5, x) == pytest.approx(40 * 0.25)
     assert mean_loss("huber", x + 10, x) == pytest.approx(40 * 19)
     assert mean_loss("huber", x - 11, x) == pytest.approx(40 * 21)
 
 
-def test_poisson_deviance_is_that_of_scikit_learn(rows):
+def test_poisson_deviance_equals_scikit_learns(rows):
     x, output = rows
     expected = 40 * mean_poisson_deviance(x.ravel(), np.exp(output).ravel())
     assert mean_loss("poisson", output, x) == pytest.approx(expected)
@@ -52,14 +52,14 @@ def test_binary_cross_entropy_is_twice_the_log_loss(rows):
     assert mean_loss("bce", output, x) == pytest.approx(expected)
 
 
-def test_multinomial_deviance_is_that_of_poisson_where_totals_agree(rows):
+def test_multinomial_deviance_equals_poissons_if_totals_agree(rows):
     x, output = rows
     shares = np.exp(output) / np.exp(output).sum(axis=1, keepdims=True)
     rates = np.log(shares * x.sum(axis=1, keepdims=True))
     assert mean_loss("multinomial", output, x) == pytest.approx(mean_loss("poisson", rates, x))
 
 
-def test_cosine_distance_is_that_of_scikit_learn(rows):
+def test_cosine_distance_equals_scikit_learns(rows):
     x, output = rows
     expected = np.diag(cosine_distances(x, output)).mean()
     assert mean_loss("cosine", output, x) == pytest.approx(expected)
@@ -124,7 +124,7 @@ def test_huber_and_absolute_error_do_not_depend_on_the_unit(digits, plain):
 
 
 def test_bigram_counts_train_by_multinomial_deviance(bigrams):
-    X = sp.csr_array(bigrams[0][::3])  # of every format
+    X = sp.csr_array(bigrams[0][::3])  # large enough for all kinds of storage
     X.data = np.round(4096 * X.data**2)
     autoencoder = DenseAutoencoder(
         8,
@@ -169,7 +169,7 @@ def test_pictures_train_by_cross_entropy(digits):
         ),
     ],
 )
-def test_what_a_loss_is_not_meant_for_is_told_at_once(digits, parameters, sentence):
+def test_x_outside_the_domain_of_a_loss_raises_an_error(digits, parameters, sentence):
     X = digits[0].copy()
     X[5, 5] = -3
     for convert in (np.array, sp.csr_matrix):

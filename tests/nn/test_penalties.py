@@ -1,4 +1,4 @@
-"""Sparse, contractive and variational codes, against results that are known."""
+"""Sparse, contractive and variational codes, compared with known results."""
 
 import numpy as np
 import pytest
@@ -8,14 +8,14 @@ from sklearn.decomposition import PCA
 
 from skae import ConvAutoencoder, DenseAutoencoder
 from skae._nn.autoencoders import PlainAutoencoder
-from skae._nn.layers import drawing_from, perceptron
+from skae._nn.layers import perceptron, use_generator
 from skae._nn.losses import SquaredError
 from skae._nn.penalties import ContractivePenalty
 
 
 @pytest.fixture
 def plain():
-    """A plain `DenseAutoencoder`, trained briefly."""
+    """A function that makes a plain `DenseAutoencoder`."""
 
     def make(latent_dim=6, **parameters):
         parameters = {"hidden_layer_sizes": (64,), "random_state": 0, **parameters}
@@ -41,7 +41,7 @@ def test_sparse_linear_codes_are_independent_components(plain):
         ).fit_transform(X)
         return np.sort(np.abs(np.corrcoef(codes.T, sources.T)[:4, 4:]).max(axis=0))
 
-    # One source may go missing where two codes follow the same one: a local optimum.
+    # In a local optimum two codes may follow the same source, and one source is missing.
     assert found("l1")[1] > 0.97
     assert found(None)[1] < 0.9
 
@@ -56,7 +56,7 @@ def test_the_contractive_penalty_is_the_squared_jacobian():
     module = PlainAutoencoder(3, encoder, perceptron([3, 5], "relu"), SquaredError()).train()
     penalty, x = ContractivePenalty(alpha=2.0), torch.from_numpy(x).float()
     z = module.encode(x)
-    with drawing_from(generator, penalty):
+    with use_generator(generator, penalty):
         estimates = [penalty(module, x, z, None).detach().numpy() for _ in range(2000)]
     # Rifai et al. (2011), equation 4: |J|^2 = sum_j (h_j (1 - h_j))^2 |W_j|^2.
     h = expit(x.numpy() @ weights.T)
@@ -65,7 +65,7 @@ def test_the_contractive_penalty_is_the_squared_jacobian():
     np.testing.assert_allclose(np.mean(estimates, axis=0), expected, rtol=0.15)
 
 
-def test_contractive_codes_move_less_when_rows_do(plain, digits):
+def test_contractive_codes_change_less_with_noise(plain, digits):
     X_train, X_test, _, _ = digits
     noise = np.random.RandomState(0).normal(size=X_test.shape)
 
@@ -80,7 +80,7 @@ def test_contractive_codes_move_less_when_rows_do(plain, digits):
 
 @pytest.fixture(scope="module")
 def probabilistic_pca(digits):
-    """A linear variational autoencoder of 3 numbers, and PCA of the same rows."""
+    """A linear variational autoencoder of 3 dimensions, and PCA of the same rows."""
     autoencoder = DenseAutoencoder(
         3,
         linear_path=False,
@@ -95,7 +95,7 @@ def probabilistic_pca(digits):
 
 
 def test_a_linear_variational_autoencoder_is_probabilistic_pca(probabilistic_pca, digits):
-    """Lucas et al. (2019): same directions, and posterior means that shrink by noise / variance."""
+    """Lucas et al. (2019): same directions; posterior means shrink by noise / variance."""
     autoencoder, pca = probabilistic_pca
     X, noise = digits[0], pca.noise_variance_
     variances = pca.explained_variance_
@@ -105,22 +105,22 @@ def test_a_linear_variational_autoencoder_is_probabilistic_pca(probabilistic_pca
     codes = autoencoder.transform(X)
     assert codes.var(axis=0).sum() == pytest.approx((1 - noise / variances).sum(), rel=0.05)
     X_hat = autoencoder.inverse_transform(codes)
-    outside = X_hat - X_hat.mean(axis=0)
-    outside = outside - outside @ pca.components_.T @ pca.components_
-    assert np.square(outside).sum() < 0.01 * np.square(X_hat - X_hat.mean(axis=0)).sum()
+    centred = X_hat - X_hat.mean(axis=0)
+    residual = centred - centred @ pca.components_.T @ pca.components_
+    assert np.square(residual).sum() < 0.01 * np.square(centred).sum()
 
 
-def test_samples_have_the_mean_and_the_variance_of_the_model(probabilistic_pca, digits):
+def test_samples_have_the_mean_and_variance_of_the_model(probabilistic_pca, digits):
     autoencoder, pca = probabilistic_pca
-    drawn = autoencoder.sample(5000, random_state=0)
+    samples = autoencoder.sample(5000, random_state=0)
     explained = (pca.explained_variance_ - pca.noise_variance_).sum()
-    assert drawn.var(axis=0).sum() == pytest.approx(explained, rel=0.1)
-    assert np.abs(drawn.mean(axis=0) - digits[0].mean(axis=0)).max() < 0.5
-    assert drawn.tobytes() == autoencoder.sample(5000, random_state=0).tobytes()
+    assert samples.var(axis=0).sum() == pytest.approx(explained, rel=0.1)
+    assert np.abs(samples.mean(axis=0) - digits[0].mean(axis=0)).max() < 0.5
+    assert samples.tobytes() == autoencoder.sample(5000, random_state=0).tobytes()
     assert autoencoder.sample().shape == (1, 64)
 
 
-def test_alpha_weighs_the_penalty(plain, digits):
+def test_alpha_is_the_weight_of_the_penalty(plain, digits):
     X_train, X_test, _, _ = digits
 
     def model(alpha):
@@ -133,7 +133,7 @@ def test_alpha_weighs_the_penalty(plain, digits):
 
 
 @pytest.mark.parametrize("penalty", ["l1", "contractive", "variational"])
-def test_convolutions_take_penalties(penalty, digits):
+def test_convolutional_autoencoders_support_penalties(penalty, digits):
     X_train, X_test, _, _ = digits
     autoencoder = ConvAutoencoder(
         4, linear_path=False, input_shape=(8, 8), penalty=penalty, max_epochs=10, random_state=0
@@ -148,7 +148,7 @@ def test_only_variational_codes_can_be_sampled(plain):
     assert not hasattr(plain(penalty="l1"), "sample")
 
 
-def test_parameters_that_do_not_go_together_are_refused(plain, digits):
+def test_incompatible_parameters_raise_an_error(plain, digits):
     with pytest.raises(ValueError, match="penalty='l1' needs linear_path=False"):
         DenseAutoencoder(penalty="l1", linear_path=True).fit(digits[0])
     with pytest.raises(ValueError, match=r"needs a loss that is a likelihood.* loss='cosine'"):

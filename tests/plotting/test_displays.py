@@ -1,5 +1,7 @@
 import builtins
+import re
 from itertools import combinations
+from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -11,6 +13,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import skae
 from skae import (
     ByteBigrams,
     ConvAutoencoder,
@@ -21,12 +24,12 @@ from skae import (
     VarianceDisplay,
 )
 
-DISPLAYS = [LatentDisplay, LossCurveDisplay, ReconstructionDisplay, VarianceDisplay]
+DISPLAYS = [getattr(skae, name) for name in skae.__all__ if name.endswith("Display")]
 
 
 @pytest.fixture(autouse=True)
 def figures():
-    """Drawn by Agg, without a window, and closed."""
+    """Agg draws figures without a window; they are closed afterwards."""
     backend = matplotlib.get_backend()
     plt.switch_backend("agg")
     before = dict(matplotlib.rcParams)
@@ -68,7 +71,7 @@ def overlap(one, other):
 
 
 def assert_legible(display, texts, inside=None):
-    """No text lies over another, and all are inside of the figure."""
+    """No text overlaps another, and all are inside the figure or the artist ``inside``."""
     found = boxes(texts)
     assert not any(overlap(*pair) for pair in combinations(found, 2))
     frame = display.figure_.bbox if inside is None else inside.get_window_extent()
@@ -85,7 +88,7 @@ def assert_legible(display, texts, inside=None):
 
 
 @pytest.mark.parametrize("n_samples", [1, 10, 50])
-def test_digits_are_pictures_below_each_other(digits, linear, pca, n_samples):
+def test_rows_of_digits_are_drawn_as_pictures(digits, linear, pca, n_samples):
     X = digits[1][:n_samples]
     display = ReconstructionDisplay.from_estimator(
         linear, X, references={"PCA": pca}, difference=True, shape=(8, 8)
@@ -108,7 +111,7 @@ def test_digits_are_pictures_below_each_other(digits, linear, pca, n_samples):
 
 
 @pytest.mark.parametrize("n_samples", [1, 10, 50])
-def test_names_stay_inside_of_given_axes(digits, linear, n_samples):
+def test_names_fit_into_given_axes(digits, linear, n_samples):
     figure, axes = plt.subplots(1, 2)
     size = figure.get_size_inches().tolist()
     for ax, shape in zip(axes, [(8, 8), None], strict=True):
@@ -136,7 +139,7 @@ def test_columns_without_a_shape_are_lines_over_the_original(digits, linear):
     assert [len(lines) for lines in originals] == [1, 1, 1]
     beneath, above = reconstructions[0]
     assert above.get_color() == "red"
-    # In one scale: where the reconstruction is right the lines meet.
+    # Both lines have one scale: their distance is the error.
     heights = beneath.get_ydata() - above.get_ydata()
     error = (X - linear.inverse_transform(linear.transform(X)))[0]
     assert np.allclose(heights / np.abs(heights).max(), error / np.abs(error).max())
@@ -146,7 +149,7 @@ def test_columns_without_a_shape_are_lines_over_the_original(digits, linear):
     )
 
 
-def test_sparse_bigrams_are_maps_of_which_only_drawn_rows_become_dense(monkeypatch):
+def test_sparse_bigrams_are_maps_and_only_drawn_rows_become_dense(monkeypatch):
     chunks = [bytes([i, 255 - i, 65]) * 50 + bytes(range(i, 200)) for i in range(60)]
     X = ByteBigrams().fit_transform(chunks)
     autoencoder = DenseAutoencoder(3, hidden_layer_sizes=()).fit(X)
@@ -168,7 +171,7 @@ def test_sparse_bigrams_are_maps_of_which_only_drawn_rows_become_dense(monkeypat
     assert high == -low == pytest.approx(display.difference_limit_)
 
 
-def test_sparse_rows_draw_as_dense_ones_do(digits, linear):
+def test_sparse_and_dense_rows_are_drawn_alike(digits, linear):
     X = digits[1][:2]
     for form in (sp.csr_matrix, sp.coo_array):
         display = ReconstructionDisplay.from_estimator(linear, form(X), shape=(8, 8))
@@ -176,7 +179,7 @@ def test_sparse_rows_draw_as_dense_ones_do(digits, linear):
 
 
 @pytest.mark.parametrize("flat", [True, False])
-def test_shape_is_that_of_a_convolutional_autoencoder(digits, flat, pca):
+def test_the_shape_of_pictures_is_read_from_a_convolutional_autoencoder(digits, flat, pca):
     rows = digits[0][:200]
     pictures = rows.reshape(-1, 8, 8)
     autoencoder = ConvAutoencoder(
@@ -190,7 +193,7 @@ def test_shape_is_that_of_a_convolutional_autoencoder(digits, flat, pca):
 
 
 class Echo:
-    """A model of pictures, or of signals with channels, that loses nothing."""
+    """A model of pictures, or of signals with channels, with perfect reconstructions."""
 
     def __init__(self, input_shape, channel_axis):
         self.input_shape_, self.channel_axis = input_shape, channel_axis
@@ -201,7 +204,7 @@ class Echo:
     inverse_transform = transform
 
 
-def test_channels_come_last_in_what_is_drawn():
+def test_pictures_are_drawn_with_channels_last():
     rng = np.random.default_rng(0)
     X = rng.integers(0, 256, size=(2, 5, 4, 3), dtype=np.uint8)
     flat = np.moveaxis(X, 3, 1).reshape(2, -1)
@@ -214,7 +217,7 @@ def test_channels_come_last_in_what_is_drawn():
     assert len(display.artists_[0][0]) == 3
 
 
-def test_differences_of_colours_lie_around_grey():
+def test_differences_of_colours_are_grey_at_zero():
     X = np.full((1, 2, 2, 3), 0.5)
     X_hat = X.copy()
     X_hat[0, 0, 0] = 0.75, 0.5, 0.25
@@ -239,7 +242,7 @@ def test_perfect_reconstructions_of_constant_rows_can_be_drawn():
         ({"kind": "picture"}, "kind='picture' must be one of 'auto', 'image'"),
         ({"kind": "image"}, r"kind='image' needs shape=\(height, width\[, channels\]\), got \(64"),
         ({"X": np.zeros((3, 60)), "kind": "map"}, "needs a square number of columns, got 60"),
-        ({"X": np.zeros((101, 64))}, "X has 101 rows, .* give 1 to 100"),
+        ({"X": np.zeros((101, 64))}, "X has 101 rows, .* pass 1 to 100"),
         ({"X_hat": np.zeros((3, 60))}, r"X_hat has shape \(3, 60\)"),
         ({"references": {"PCA": np.zeros((2, 64))}}, r"references\['PCA'\] has shape \(2, 64\)"),
         (
@@ -248,7 +251,7 @@ def test_perfect_reconstructions_of_constant_rows_can_be_drawn():
         ),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(digits, parameters, sentence):
+def test_rows_that_cannot_be_drawn_raise_an_error(digits, parameters, sentence):
     X = digits[1][:3]
     with pytest.raises(ValueError, match=sentence):
         ReconstructionDisplay.from_predictions(**{"X": X, "X_hat": X, **parameters})
@@ -257,7 +260,7 @@ def test_what_cannot_be_drawn_is_refused(digits, parameters, sentence):
 # -- Losses ---------------------------------------------------------------------------------------
 
 
-def test_the_level_of_pca_is_its_error(trained, digits):
+def test_the_level_of_pca_is_its_mean_error(trained, digits):
     X, stages = digits[0], [epoch["stage"] for epoch in trained.history_]
     display = LossCurveDisplay.from_estimator(trained)
     assert list(display.pca_levels) == list(dict.fromkeys(stages))
@@ -280,11 +283,11 @@ def test_stages_follow_each_other(trained):
     assert np.array_equal(losses, [epoch["train_loss"] for epoch in history])
     labels = [text.get_text() for text in display.legend_.get_texts()]
     assert labels[:3] == list(dict.fromkeys(epoch["stage"] for epoch in history))
-    assert labels[3:] == ["rows in training", "rows put aside", "PCA"]
+    assert labels[3:] == ["training rows", "validation rows", "PCA"]
     assert_legible(display, display.legend_.get_texts(), inside=display.ax_)
 
 
-def test_pca_without_networks_says_so(linear, trained, monkeypatch):
+def test_the_title_names_pca_without_networks(linear, trained, monkeypatch):
     display = LossCurveDisplay.from_estimator(linear)
     assert display.ax_.get_title(loc="left") == "Nothing was trained: the model is PCA."
     monkeypatch.setattr(trained, "nonlinear_gain_", 0.0)
@@ -309,7 +312,7 @@ def test_histories_are_drawn_without_an_estimator():
     assert LossCurveDisplay.from_history([]).legend_ is None
 
 
-def test_losses_of_a_pipeline_are_those_of_its_autoencoder(digits):
+def test_a_pipeline_shows_the_losses_of_its_autoencoder(digits):
     X, _, y, _ = digits
     brief = DenseAutoencoder(2, hidden_layer_sizes=(8,), max_epochs=8, random_state=0)
     pipeline = make_pipeline(StandardScaler(), make_pipeline(brief), GaussianNB()).fit(X, y)
@@ -321,7 +324,7 @@ def test_losses_of_a_pipeline_are_those_of_its_autoencoder(digits):
     assert len(display.train_lines_) >= 1
 
 
-def test_what_holds_no_autoencoder_has_no_losses(digits):
+def test_estimators_without_an_autoencoder_raise_an_error(digits):
     pca = PCA(2).fit(digits[0])
     for without in (pca, make_pipeline("passthrough", PCA(2)).fit(digits[0])):
         name = type(without).__name__
@@ -347,7 +350,7 @@ def test_codes_of_a_pipeline_are_coloured_by_label(digits):
 
 
 @pytest.mark.parametrize("layout", [None, "constrained"])
-def test_a_legend_of_many_labels_lies_beside_given_axes(layout):
+def test_a_legend_of_many_labels_is_beside_given_axes(layout):
     rng = np.random.default_rng(0)
     Z, y = rng.normal(size=(300, 2)), np.array([f"label {i % 25:02d}" for i in range(300)])
     _, (ax, neighbour) = plt.subplots(1, 2, figsize=(12, 5), layout=layout)
@@ -363,7 +366,7 @@ def test_a_legend_of_many_labels_lies_beside_given_axes(layout):
 
 
 @pytest.mark.parametrize("y", [np.linspace(0, 1, 90), np.arange(90)])
-def test_numbers_have_a_colour_bar(y):
+def test_quantities_have_a_colour_bar(y):
     Z = np.random.default_rng(0).normal(size=(90, 2))
     display = LatentDisplay.from_predictions(Z, y)
     assert np.array_equal(display.scatters_[0].get_array(), y)
@@ -371,29 +374,29 @@ def test_numbers_have_a_colour_bar(y):
     assert display.legend_ is None
 
 
-def test_a_code_of_one_number_is_drawn(digits):
+def test_a_code_of_one_dimension_is_drawn(digits):
     X, y = digits[1], digits[3]
-    one = DenseAutoencoder(1, hidden_layer_sizes=()).fit(digits[0])
-    display = LatentDisplay.from_estimator(one, X)
+    single = DenseAutoencoder(1, hidden_layer_sizes=()).fit(digits[0])
+    display = LatentDisplay.from_estimator(single, X)
     assert sum(bar.get_height() for bar in display.ax_.patches) == len(X)
-    display = LatentDisplay.from_estimator(one, X, y)
+    display = LatentDisplay.from_estimator(single, X, y)
     heights = display.scatters_[3].get_offsets()[:, 1]
     assert np.all(np.abs(heights - 3) < 0.5)
     assert_legible(display, display.ax_.get_yticklabels())
-    display = LatentDisplay.from_estimator(one, X, X.sum(axis=1))
+    display = LatentDisplay.from_estimator(single, X, X.sum(axis=1))
     assert np.allclose(display.scatters_[0].get_offsets()[:, 1], X.sum(axis=1))
 
 
 @pytest.mark.parametrize(
     ("parameters", "sentence"),
     [
-        ({"dims": (0, 3)}, r"dims=\(0, 3\) must be two numbers of the code, from 0 to 2"),
+        ({"dims": (0, 3)}, r"dims=\(0, 3\) must be two dimensions of the code, from 0 to 2"),
         ({"y": np.zeros(4)}, r"y has shape \(4,\), but there are 70 codes"),
         ({"y": [f"{i}" for i in range(70)]}, "y has 70 different labels, but no more than 60"),
-        ({"Z": np.zeros(5)}, "Z must have two axes, rows and numbers of the code, got 1"),
+        ({"Z": np.zeros(5)}, "Z must have two axes, rows and dimensions, got 1"),
     ],
 )
-def test_codes_that_cannot_be_drawn_are_refused(parameters, sentence):
+def test_codes_that_cannot_be_drawn_raise_an_error(parameters, sentence):
     with pytest.raises(ValueError, match=sentence):
         LatentDisplay.from_predictions(**{"Z": np.zeros((70, 3)), **parameters})
 
@@ -417,7 +420,7 @@ def test_scores_are_those_of_separate_fits(digits, form):
     assert labels == ["2", "8"]
 
 
-def test_a_part_is_held_out_where_no_rows_are_given(digits):
+def test_validation_rows_are_split_off_without_x_test(digits):
     images = digits[0][:300].reshape(-1, 8, 8)
     conv = ConvAutoencoder(channels=(4,), max_epochs=1, random_state=0)
     display = VarianceDisplay.from_estimator(conv, images, latent_dims=(2, 4))
@@ -425,7 +428,7 @@ def test_a_part_is_held_out_where_no_rows_are_given(digits):
     assert np.all(display.scores >= display.pca_scores - 0.05)
 
 
-def test_codes_longer_than_pca_can_make_are_beside_all_of_pca(digits):
+def test_codes_longer_than_x_is_wide_are_compared_with_all_of_pca(digits):
     plain = DenseAutoencoder(
         linear_path=False, hidden_layer_sizes=(8,), max_epochs=1, random_state=0
     )
@@ -434,7 +437,7 @@ def test_codes_longer_than_pca_can_make_are_beside_all_of_pca(digits):
     assert np.allclose(display.pca_scores, display.pca_scores[0])
 
 
-def test_neighbouring_lengths_do_not_run_into_each_other():
+def test_tick_labels_of_neighbouring_lengths_do_not_overlap():
     lengths = np.arange(1, 65)
     display = VarianceDisplay.from_predictions(lengths, lengths / 64)
     assert display.pca_line_ is None
@@ -450,15 +453,15 @@ def test_neighbouring_lengths_do_not_run_into_each_other():
             ValueError,
             "loss='bce' must be 'mse'",
         ),
-        (lambda X: (DenseAutoencoder(), X[:3]), ValueError, "X has 3 rows, too few to hold out"),
+        (lambda X: (DenseAutoencoder(), X[:3]), ValueError, "X has 3 rows, too few to split off"),
     ],
 )
-def test_what_has_no_share_of_variance_is_refused(digits, call, error, sentence):
+def test_estimators_without_a_share_of_variance_raise_an_error(digits, call, error, sentence):
     with pytest.raises(error, match=sentence):
         VarianceDisplay.from_estimator(*call(digits[0]))
 
 
-def test_ready_scores_have_a_length_each():
+def test_scores_need_one_length_each():
     with pytest.raises(ValueError, match=r"scores has shape \(1,\), but there are 2 latent_dims"):
         VarianceDisplay.from_predictions([2, 4], [0.5])
     with pytest.raises(ValueError, match=r"latent_dims=\[0.5\] must be one positive integer"):
@@ -468,8 +471,16 @@ def test_ready_scores_have_a_length_each():
 # -- All of them ----------------------------------------------------------------------------------
 
 
+def test_every_display_is_public():
+    sources = (Path(skae.__file__).parent / "_plotting").glob("*.py")
+    written = {
+        name for path in sources for name in re.findall(r"class (\w+Display)\b", path.read_text())
+    }
+    assert written == {display.__name__ for display in DISPLAYS}
+
+
 @pytest.mark.parametrize("display", DISPLAYS)
-def test_missing_matplotlib_is_told_before_any_work(display, monkeypatch):
+def test_missing_matplotlib_raises_an_error_before_any_work(display, monkeypatch):
     def without_matplotlib(name, *args, **kwargs):
         if name.split(".")[0] == "matplotlib":
             raise ImportError(name)
@@ -482,7 +493,7 @@ def test_missing_matplotlib_is_told_before_any_work(display, monkeypatch):
         display.from_estimator(*arguments)
 
 
-def test_drawing_again_gives_axes_of_its_own(trained, digits, linear):
+def test_a_second_plot_has_new_axes(trained, digits, linear):
     displays = [
         LossCurveDisplay.from_estimator(trained),
         ReconstructionDisplay.from_estimator(linear, digits[1][:2]),

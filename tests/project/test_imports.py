@@ -52,6 +52,8 @@ def imports_of(module):
             where = ".".join(filter(None, where))
             named = {f"{where}.{alias.name}" for alias in node.names}
             ours |= named & set(modules()) or {where}
+    for package in ours & set(ROOMS):  # stands for what it imports
+        ours = (ours - {package}) | imports_of(f"{package}.__init__")[0]
     return ours, others
 
 

@@ -30,13 +30,13 @@ print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
 def test_wide_sparse_rows_are_never_made_dense_whole():
-    # Dense, these rows alone would take 2.6 GB; with their copies in a fit, several times that.
+    # Dense, these rows would need 2.6 GB, and several times that with their copies in a fit.
     done = subprocess.run([sys.executable, "-c", FIT], capture_output=True, text=True, check=True)
     peak_gb = int(done.stdout) * 1024 / 1e9
     assert peak_gb < 2.0
 
 
-def test_a_network_that_does_not_fit_is_refused_before_it_is_allocated(monkeypatch):
+def test_a_network_too_large_for_memory_raises_an_error_before_allocation(monkeypatch):
     monkeypatch.setattr("skae._nn.builders.free_bytes", lambda device: 16e9)
     X = sp.random(40, 65_536, density=0.01, format="csr", dtype=np.float32, random_state=0)
     wide = DenseAutoencoder(

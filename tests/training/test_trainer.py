@@ -7,7 +7,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
-from skae._nn.layers import drawn, perceptron
+from skae._nn.layers import initialised, perceptron
 from skae._nn.losses import SquaredError
 from skae._training.early_stopping import Interrupts
 from skae._training.net import RowSet
@@ -34,7 +34,7 @@ def rows(digits):
 
 
 def network():
-    return drawn(torch.Generator().manual_seed(0), perceptron, [64, 16, 64], "gelu", 0.1)
+    return initialised(torch.Generator().manual_seed(0), perceptron, [64, 16, 64], "gelu", 0.1)
 
 
 def loss_on(module, row_set):
