@@ -20,7 +20,8 @@ from skae import DenseAutoencoder
 from skae._data.splits import held_out_runs
 from skae._nn.layers import perceptron
 from skae._training.early_stopping import WeightStore
-from skae._training.selection import Ground, _Selection
+from skae._training.residual import ResidualProblem
+from skae._training.selection import _Selection
 
 # Of 1,300 rows 1,170 are trained on in a trial run of three epochs, one where the code is of four
 # numbers and two where it is of twenty; batches are of 73 rows.
@@ -209,7 +210,7 @@ def press_in(monkeypatch):
 
 
 def test_between_trainings_the_next_does_not_start(digits, quick, press_in):
-    press_in(Ground, "errors")  # after the first trial run
+    press_in(ResidualProblem, "errors")  # after the first trial run
     with pytest.warns(ConvergenceWarning, match="after 3 of 3 epochs of the trial run of both"):
         autoencoder = interrupted(quick(20, learning_rate=0.01), digits[0])
     assert {epoch["stage"] for epoch in autoencoder.history_} == {"trial run of both networks"}
@@ -217,7 +218,7 @@ def test_between_trainings_the_next_does_not_start(digits, quick, press_in):
 
 
 def test_after_the_training_on_all_rows_it_leaves_the_whole_fit(digits, quick, press_in):
-    press_in(_Selection, "_is_ahead")
+    press_in(_Selection, "_still_beats_pca")
     autoencoder = interrupted(quick(4), digits[0])  # without a warning
     assert autoencoder.interrupted_
     np.testing.assert_array_equal(
@@ -266,7 +267,9 @@ def test_an_interrupted_fit_with_a_checkpoint_ends_with_the_same_bits(digits, qu
 # -- The second -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("owner", "name"), [(Ground, "errors"), (DenseAutoencoder, "_encode")])
+@pytest.mark.parametrize(
+    ("owner", "name"), [(ResidualProblem, "errors"), (DenseAutoencoder, "_encode")]
+)
 def test_a_second_one_leaves_the_estimator_as_it_was(digits, quick, press_in, owner, name):
     autoencoder = quick(4, whiten=True).fit(digits[0])
     before = dict(vars(autoencoder))
@@ -311,7 +314,7 @@ def test_fits_in_threads_need_no_signals(digits, quick):
 
 def test_weights_half_kept_are_not_given_back():
     module = perceptron([3, 4, 3], "gelu", 0.0)
-    shelf = WeightStore(module)
+    store = WeightStore(module)
 
     class Halfway:
         def state_dict(self):
@@ -320,9 +323,9 @@ def test_weights_half_kept_are_not_given_back():
             return weights
 
     with pytest.raises(TypeError):
-        shelf.put(Halfway())
+        store.save(Halfway())
     before = {name: weight.clone() for name, weight in module.state_dict().items()}
-    shelf.take(module)
+    store.load_into(module)
     for name, weight in module.state_dict().items():
         assert weight.equal(before[name])
 

@@ -10,7 +10,7 @@ from torch import nn
 from skae._nn.layers import drawn, perceptron
 from skae._nn.losses import SquaredError
 from skae._training.early_stopping import Interrupts
-from skae._training.net import RowSet
+from skae._training.residual import RowSet
 from skae._training.trainer import Interrupted, TrainingOptions, train
 
 OPTIONS = TrainingOptions(
@@ -38,12 +38,12 @@ def network():
 
 
 def loss_on(module, row_set):
-    x = row_set.fetch(row_set.numbers)
+    x = row_set.get_batch(row_set.indices)
     with torch.inference_mode():
         return SquaredError()(module(x), x).item()
 
 
-def test_training_lowers_the_loss_on_unseen_rows(rows):
+def test_training_lowers_the_loss_on_validation_rows(rows):
     fitted, validation = rows
     module = network()
     before = loss_on(module, validation)
@@ -61,7 +61,7 @@ def test_the_weights_of_the_best_epoch_are_kept(rows):
     assert loss_on(module, validation) == pytest.approx(best, rel=1e-5)
 
 
-def test_training_stops_when_unseen_rows_stop_improving(rows):
+def test_training_stops_when_validation_rows_stop_improving(rows):
     fitted, validation = rows
     patient = replace(OPTIONS, max_epochs=50, learning_rate=0.5, n_iter_no_change=3)
     assert len(train(network(), fitted, patient, validation=validation)) < 50
@@ -85,18 +85,18 @@ def test_losses_are_means_over_rows_whatever_the_batch(rows):
 
 def test_ctrl_c_ends_training_with_the_best_weights(rows):
     fitted, validation = rows
-    n_fetched = 0
+    n_batches = 0
 
-    def fetch(numbers):
-        nonlocal n_fetched
-        n_fetched += 1
-        if n_fetched == 3 * 35 + 10:  # in the fourth epoch
+    def get_batch(indices):
+        nonlocal n_batches
+        n_batches += 1
+        if n_batches == 3 * 35 + 10:  # in the fourth epoch
             raise KeyboardInterrupt
-        return fitted.fetch(numbers)
+        return fitted.get_batch(indices)
 
     module, options = network(), replace(OPTIONS, interrupts=Interrupts())
     with pytest.raises(Interrupted) as stop:
-        train(module, RowSet(fetch, fitted.numbers), options, validation=validation)
+        train(module, RowSet(get_batch, fitted.indices), options, validation=validation)
     losses = [epoch["valid_loss"] for epoch in stop.value.history]
     assert len(losses) == 3
     assert not module.training
@@ -105,15 +105,15 @@ def test_ctrl_c_ends_training_with_the_best_weights(rows):
 
 def poisoned(fitted, times):
     """The rows, but in the third epoch of each attempt a batch is no number."""
-    n_fetched = 0
+    n_batches = 0
 
-    def fetch(numbers):
-        nonlocal n_fetched
-        n_fetched += 1
-        batch = fitted.fetch(numbers)
-        return batch * np.nan if n_fetched in times else batch
+    def get_batch(indices):
+        nonlocal n_batches
+        n_batches += 1
+        batch = fitted.get_batch(indices)
+        return batch * np.nan if n_batches in times else batch
 
-    return RowSet(fetch, fitted.numbers)
+    return RowSet(get_batch, fitted.indices)
 
 
 def test_a_loss_that_is_no_number_costs_an_epoch_and_rate(rows):
@@ -142,11 +142,11 @@ def test_only_whole_batches_are_fetched(rows):
     fitted, _ = rows
     sizes = []
 
-    def fetch(numbers):
-        sizes.append(len(numbers))
-        return fitted.fetch(numbers)
+    def get_batch(indices):
+        sizes.append(len(indices))
+        return fitted.get_batch(indices)
 
-    train(network(), RowSet(fetch, fitted.numbers), replace(OPTIONS, max_epochs=1))
+    train(network(), RowSet(get_batch, fitted.indices), replace(OPTIONS, max_epochs=1))
     assert sizes == [32] * 34 + [12]
 
 

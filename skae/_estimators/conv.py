@@ -33,7 +33,8 @@ from .._nn.penalties import completed
 from .._runtime.execution import on_one_state
 from .._runtime.tensors import output_dtype
 from .._training.plain import fit_plain
-from .._training.residual import fit_linear_path
+from .._training.residual import RowsProblem
+from .._training.selection import select
 from . import auto
 from .auto import (
     LARGEST,
@@ -440,28 +441,19 @@ class ConvAutoencoder(BaseAutoencoder):
             module = self._ordered(LinearPathAutoencoder(mean, directions, scale, f, g, h))
             return self._warmed(module).to(device=options.device, memory_format=torch.channels_last)
 
-        result = fit_linear_path(
-            rows,
-            basis,
-            build,
-            options,
-            self.validation_fraction,
-            rng,
-        )
-        # The networks knew the directions in float32; the linear path keeps all their digits.
+        problem = RowsProblem(rows, basis, build)
+        result = select(problem, options, self.validation_fraction, rng)
         module = result.module or LinearPathAutoencoder(
             torch.from_numpy(rows.mean),
             basis.directions,
             torch.ones(latent_dim, dtype=torch.float32),
         )
-        module.directions = basis.directions
         self.explained_variance_ = basis.variances[:latent_dim]
         self.explained_variance_ratio_ = basis.explained_variance_ratio[:latent_dim]
         self.nonlinear_gain_ = result.gain
         self._gains_when_cut = result.gains_when_cut
         dtype = output_dtype(X.dtype)
         self._keep(module, rows.mean, dtype, result.n_epochs, result.history)
-        module.mean = torch.from_numpy(self.mean_)
 
     def _learn_plain(self, X, weights, layout, latent_dim, architecture, options, rng):
         """The plain convolutional autoencoder."""

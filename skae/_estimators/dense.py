@@ -15,8 +15,8 @@ from .._nn.layers import corrupted, drawn, perceptron
 from .._nn.penalties import completed
 from .._runtime.tensors import output_dtype
 from .._training.plain import fit_plain
-from .._training.residual import fit_on_scores
-from .._training.selection import LONGEST_NONLINEAR_CODE, SelectionResult
+from .._training.residual import ScoresProblem
+from .._training.selection import LONGEST_NONLINEAR_CODE, SelectionResult, select
 from . import auto
 from .auto import resolve_hidden_layer_sizes, resolve_truncations
 from .base import BaseAutoencoder
@@ -301,15 +301,8 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
 
         result = SelectionResult()
         if has_networks:
-            result = fit_on_scores(
-                rows,
-                basis,
-                latent_dim,
-                build,
-                options,
-                self.validation_fraction,
-                rng,
-            )
+            problem = ScoresProblem(rows, basis, latent_dim, build, options.device)
+            result = select(problem, options, self.validation_fraction, rng)
         module = result.module or self._linear_module()
         n_used = len(module.scale)
         self._keep_directions(basis.directions[:, :n_used])

@@ -87,7 +87,7 @@ class PartialFitMixin:
         if X.shape[0] == 1 and stream.networks is not None:
             self._check_one_row(stream.networks.module)
         stream.to(device)
-        error, explained = stream.take(X)
+        error, explained = stream.update(X)
         stream.to("cpu")
 
         n_used = len(stream.basis.squares) if stream.gain else self.latent_dim_
