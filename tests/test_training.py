@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
+from skorch.callbacks import Callback
 from torch import nn
+from torch.utils.data import DataLoader
 
 from skae._nn.layers import drawn, perceptron
 from skae._nn.losses import SquaredError
@@ -138,7 +140,27 @@ def test_training_that_keeps_exploding_ends_with_sound_weights(rows):
     assert loss_on(module, validation) < loss_on(network(), validation)
 
 
-def test_only_whole_batches_are_fetched(rows):
+class Reading(Callback):
+    """Reads the data sets that skorch passes to callbacks, as a data loader does."""
+
+    def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        self.read_ = [list(DataLoader(rows, 100)) for rows in (dataset_train, dataset_valid)]
+
+
+def test_callbacks_can_read_the_rows(digits, quick):
+    reading = Reading()
+    quick(4, linear_path=False, max_epochs=1, callbacks=[reading]).fit(digits[0])
+    inputs = [torch.cat([x for x, _ in batches]) for batches in reading.read_]
+    targets = [torch.cat([target for _, target in batches]) for batches in reading.read_]
+    assert sum(map(len, inputs)) == len(digits[0])
+    for x, target in zip(inputs, targets, strict=True):
+        assert x.equal(target)
+    X = torch.cat(inputs)
+    unit = digits[0].max() / X.max()
+    np.testing.assert_allclose(np.sort(unit * X.sum(1)), np.sort(digits[0].sum(1)), rtol=1e-5)
+
+
+def test_only_whole_batches_are_taken(rows):
     fitted, _ = rows
     sizes = []
 
@@ -151,7 +173,7 @@ def test_only_whole_batches_are_fetched(rows):
 
 
 class Cramped(nn.Module):
-    """A network on a device that has room for so many rows at a time."""
+    """A network on a device that has room for a limited number of rows at a time."""
 
     def __init__(self, network, most_rows):
         super().__init__()
