@@ -177,7 +177,7 @@ def test_a_file_is_no_folder(digits, quick, tmp_path):
 
 
 def stopped_at(n_writes, fit):
-    """Run a fit whose folder takes so many files, and no more, as if the disk were full then."""
+    """Run a fit whose folder takes a limited number of files, as if the disk were full then."""
     write, n_written = torch.save, 0
 
     def limited(state, file):
@@ -285,7 +285,7 @@ def test_a_checkpoint_of_a_gpu_is_refused_without_one(digits, tmp_path, monkeypa
             "skae._estimators.base.resolve_device", lambda device: torch.device("cuda", 0)
         )
         patch.setattr(DenseAutoencoder, "_fit_rows", lambda *arguments: 1 / 0)
-        patch.setattr("skae._estimators.parameters.multiplies_bfloat16", lambda device: False)
+        patch.setattr("skae._estimators.auto.multiplies_bfloat16", lambda device: False)
         with pytest.raises(ZeroDivisionError):
             tiny(tmp_path, device="auto").fit(X)
     with pytest.raises(ValueError, match="with device=cuda instead of device=cpu: one folder is"):
@@ -329,7 +329,7 @@ def test_a_disk_that_is_full_loses_nothing(folders, tmp_path):
     np.testing.assert_array_equal(tiny(folder).fit_transform(X), codes)
 
 
-# No file may grow beyond a limit, which torch meets in the middle of its writing.
+# No file may grow beyond a limit, which torch reaches while it writes.
 LIMITED = """
 import resource, sys
 import numpy as np
@@ -366,7 +366,7 @@ def test_a_folder_in_the_way_of_a_file_gives_a_sentence(name, folders, tmp_path)
         tiny(tmp_path).fit(X)
     (tmp_path / name).rmdir()
     if name == "basis.pt":
-        shutil.rmtree(tmp_path)  # as the sentence says
+        shutil.rmtree(tmp_path)  # as the message advises
     np.testing.assert_array_equal(tiny(tmp_path).fit_transform(X), codes)
 
 
@@ -383,7 +383,7 @@ def test_a_folder_needs_a_name(digits, tmp_path, monkeypatch):
     assert not any(tmp_path.iterdir())
 
 
-# Fits, and says so at its first epoch; there it waits to be killed.
+# Prints a line at its first epoch, and then waits to be killed.
 WAITING = """
 import sys, time
 from sklearn.datasets import load_digits

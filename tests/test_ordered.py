@@ -20,7 +20,7 @@ def linear(latent_dim, X):
     return DenseAutoencoder(latent_dim, hidden_layer_sizes=()).fit(X)
 
 
-def test_the_first_numbers_of_a_code_are_a_better_code_than_pca_of_that_length(ordered, digits):
+def test_the_first_dimensions_of_a_code_are_a_better_code_than_pca_of_that_length(ordered, digits):
     X_train, X_test, _, _ = digits
     assert ordered.nonlinear_gain_ > 0
     for length in (1, 2, 4):
@@ -29,7 +29,7 @@ def test_the_first_numbers_of_a_code_are_a_better_code_than_pca_of_that_length(o
         assert shorter.nonlinear_gain_ > 0
 
 
-def test_a_shorter_model_has_the_first_numbers_and_the_face_of_its_length(ordered, digits):
+def test_a_shorter_model_has_the_first_dimensions_and_the_attributes_of_its_length(ordered, digits):
     X_test = digits[1]
     codes = ordered.transform(X_test)
     shorter = pickle.loads(pickle.dumps(ordered.truncate(4)))

@@ -80,7 +80,7 @@ def test_contractive_codes_move_less_when_rows_do(plain, digits):
 
 @pytest.fixture(scope="module")
 def probabilistic_pca(digits):
-    """A linear variational autoencoder of 3 numbers, and PCA of the same rows."""
+    """A linear variational autoencoder with 3 dimensions, and PCA of the same rows."""
     autoencoder = DenseAutoencoder(
         3,
         linear_path=False,

@@ -24,17 +24,17 @@ def test_operations_run_in_one_thread_and_the_setting_comes_back(two_threads):
 
 
 def test_matrix_products_run_in_one_thread_too(two_threads):
-    def numbers():
+    def counts():
         lines = torch.__config__.parallel_info().splitlines()
         return {line.split()[-1] for line in lines if "get_max_threads()" in line}
 
-    before = numbers()
+    before = counts()
     with one_thread_each():
-        assert numbers() == {"1"}
-        assert in_threads(lambda _: numbers(), range(4)) == [{"1"}] * 4
+        assert counts() == {"1"}
+        assert in_threads(lambda _: counts(), range(4)) == [{"1"}] * 4
         with all_threads_each():
-            assert numbers() == {"2"}
-    assert numbers() == before
+            assert counts() == {"2"}
+    assert counts() == before
 
 
 def test_other_threads_keep_their_setting(two_threads):

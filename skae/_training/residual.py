@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from math import nan
 
 import numpy as np
@@ -100,8 +101,8 @@ class ResidualProblem(ABC):
     """Rows that non-linear networks are to reconstruct with smaller errors than PCA.
 
     Batches are in a unit in which typical values are near one, whatever the unit of X; errors are
-    in squared units of X. Batches, errors and modules need a basis: `in_both_bases` returns copies
-    of the problem that have one.
+    in squared units of X. A new problem has computed nothing yet: batches, errors and modules are
+    those of the two copies that `in_both_bases` returns.
 
     Parameters
     ----------
@@ -116,25 +117,33 @@ class ResidualProblem(ABC):
     ----------
     weights : ndarray of shape (n,)
         Weight of each row.
-    squared_norms : ndarray of shape (n,)
-        Squared distance of each row from the mean.
-    unit : float
-        Distance in X of two rows of batches whose distance is 1.
     linear_errors : ndarray of shape (n,)
         Squared error of PCA on each row.
     outside_subspace : ndarray of shape (n,)
-        Part of `linear_errors` that lies outside the subspace of the batches.
+        Part of `linear_errors` that is outside the subspace of the batches, which no network
+        reconstructs.
     """
+
+    linear_errors = outside_subspace = None
 
     def __init__(self, rows: Rows, basis: Basis, latent_dim: int):
         self.rows = rows
         self.basis = basis
         self.latent_dim = latent_dim
         self.weights = weights_of(rows)
-        self.unit = self.squared_norms = self.linear_errors = self.outside_subspace = None
 
     def __len__(self):
         return len(self.rows)
+
+    @property
+    def squared_norms(self):
+        """Squared distance of each row from the mean: shape (n,)."""
+        return self.rows.squared_norms()
+
+    @property
+    @abstractmethod
+    def unit(self):
+        """Distance in X of two rows whose distance in a batch is 1."""
 
     def in_both_bases(self, fitted, validation):
         """Compute the problem without the validation rows in the basis, and in the basis of all.
@@ -151,16 +160,10 @@ class ResidualProblem(ABC):
         -------
         without_validation, of_all : ResidualProblem
         """
-        self.squared_norms = self.rows.squared_norms()
-        self.unit = self._typical_value()
         self.rows.prepare_for_many_products()  # same summation order with and without the cache
         scores = self.rows.times(self.basis.directions)
         without_validation = self._in_basis_without(scores, fitted, validation)
         return without_validation, self._in_basis_of_all(scores)
-
-    @abstractmethod
-    def _typical_value(self):
-        """The `unit`."""
 
     @abstractmethod
     def _in_basis_without(self, scores, fitted, validation):
@@ -183,7 +186,7 @@ class ResidualProblem(ABC):
 
     @abstractmethod
     def finished(self, module):
-        """The trained module, changed in place to take and return values in the unit of X."""
+        """The trained module, changed in place to take and return rows in the unit of X."""
 
     def row_set(self, indices):
         """Some of the rows, for training or validation."""
@@ -240,7 +243,7 @@ class ResidualProblem(ABC):
 
 
 class ScoresProblem(ResidualProblem):
-    """Networks on principal component scores.
+    """Rows by their principal component scores.
 
     Parameters
     ----------
@@ -267,10 +270,10 @@ class ScoresProblem(ResidualProblem):
         super().__init__(rows, basis, latent_dim)
         self._build = build
         self._device = device
-        self._scores = self._sample = None
 
-    def _typical_value(self):
-        """Root mean square of the distances from the mean."""
+    @cached_property
+    def unit(self):
+        """Root mean square of the distances of rows from the mean."""
         return float(np.sqrt(np.average(self.squared_norms, weights=self.weights)))
 
     def _in_basis_without(self, scores, fitted, validation):
@@ -303,7 +306,7 @@ class ScoresProblem(ResidualProblem):
 
 
 class RowsProblem(ResidualProblem):
-    """Networks on the rows themselves.
+    """The rows themselves.
 
     Parameters
     ----------
@@ -318,9 +321,10 @@ class RowsProblem(ResidualProblem):
     def __init__(self, rows: Rows, basis: Basis, build: Callable[..., LinearPathAutoencoder]):
         super().__init__(rows, basis, basis.directions.shape[1])
         self._build = build
-        self._directions = self._scale = None
 
-    def _typical_value(self):
+    @cached_property
+    def unit(self):
+        """Typical size of a centred entry."""
         return typical_entry(self.rows, self.weights)
 
     def _in_basis_without(self, scores, fitted, validation):

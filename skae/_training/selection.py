@@ -232,8 +232,6 @@ class _Selection:
     def _interrupted(self):
         return self.options.interrupts.n > 0
 
-    # -- Trial runs -------------------------------------------------------------------------------
-
     def _best_trial(self):
         if not self._may_have_encoder:
             return self._run_trial(False)
@@ -277,8 +275,6 @@ class _Selection:
             row_gains = 0 * row_gains  # codes that may be cut have to beat PCA at every length
         variance = problem.variance(validation)
         return _Trial(has_encoder, module, row_gains, variance, when_cut, history)
-
-    # -- The training on all rows -----------------------------------------------------------------
 
     def _final_epochs(self, trial):
         """Number of epochs of the training on all rows, and whether `max_epochs` limits it."""
@@ -330,8 +326,6 @@ class _Selection:
         self.last_stage = stage.name, len(history), n_epochs
         self.history += history
         return history
-
-    # -- Reports ----------------------------------------------------------------------------------
 
     def _keep_pca(self, conclusion, completed=False):
         """The result without networks; ``completed`` if no stage was cut short."""
