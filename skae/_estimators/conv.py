@@ -18,7 +18,8 @@ from .._nn.autoencoders import LinearPathAutoencoder
 from .._nn.builders import ConvNetworks
 from .._nn.conv import Layout, layout_warning, stage_extents
 from .._runtime.execution import on_snapshot
-from .._training.residual import fit_linear_path
+from .._training.residual import RowsProblem
+from .._training.selection import select
 from . import auto
 from .auto import LARGEST, positive_integers, resolve_latent_dim, resolve_linear_path
 from .base import BaseAutoencoder
@@ -395,21 +396,13 @@ class ConvAutoencoder(BaseAutoencoder):
         return networks.settings.latent_dim
 
     def _select(self, rows, basis, networks, build, options, rng):
-        return fit_linear_path(
-            rows,
-            basis,
-            lambda *fixed: build(*fixed[:-1], encoder=fixed[-1]),
-            options,
-            self.validation_fraction,
-            rng,
-        )
+        problem = RowsProblem(rows, basis, build)
+        return select(problem, options, self.validation_fraction, rng)
 
     def _fields(self, module, rows, basis, dtype, latent_dim):
         if module is None:
             scale = torch.ones(latent_dim, dtype=torch.float32)
             module = LinearPathAutoencoder(torch.from_numpy(rows.mean), basis.directions, scale)
-        # The networks had mean and directions in float32; the linear path keeps all their digits.
-        module.mean, module.directions = torch.from_numpy(rows.mean), basis.directions
         return {"module": module, "dtype": dtype}
 
     def _fields_of_input(self, networks):

@@ -11,8 +11,8 @@ from sklearn.utils.metaestimators import available_if
 from .._nn.builders import DenseNetworks
 from .._runtime.device import resolve_device
 from .._runtime.execution import with_neutral_settings
-from .._training.residual import fit_on_scores
-from .._training.selection import LONGEST_NONLINEAR_CODE, SelectionResult
+from .._training.residual import ScoresProblem
+from .._training.selection import LONGEST_NONLINEAR_CODE, SelectionResult, select
 from . import auto
 from .auto import resolve_linear_path
 from .base import BaseAutoencoder
@@ -327,15 +327,9 @@ class DenseAutoencoder(BaseAutoencoder):
     def _select(self, rows, basis, networks, build, options, rng):
         if not _are_wanted(networks):
             return SelectionResult()
-        return fit_on_scores(
-            rows,
-            basis,
-            networks.settings.latent_dim,
-            lambda scale, encoder: build(scale, encoder=encoder),
-            options,
-            self.validation_fraction,
-            rng,
-        )
+        k = networks.settings.latent_dim
+        problem = ScoresProblem(rows, basis, k, build, options.device)
+        return select(problem, options, self.validation_fraction, rng)
 
     def _fields(self, module, rows, basis, dtype, latent_dim):
         module = module or pca_module(latent_dim)

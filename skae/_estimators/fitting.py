@@ -244,7 +244,7 @@ def learn_from_batch(estimator, X, state):
     if X.shape[0] == 1 and stream.networks is not None:
         _check_one_row(estimator, stream.networks.module)
     stream.to(device)
-    error, explained = stream.take(X)
+    error, explained = stream.update(X)
     stream.to("cpu")
 
     history = [] if state is None else state.history

@@ -1,4 +1,4 @@
-"""What ends training before its last epoch: validation losses, explosions, Ctrl-C."""
+"""Reasons to end training before its last epoch: validation losses, explosions, Ctrl-C."""
 
 import signal
 import threading
@@ -8,95 +8,96 @@ from tempfile import TemporaryFile
 
 import torch
 
-# A loss so many times the best so far has exploded, unless it is negligible in the unit of the
-# rows.
-_EXPLODED, _NEGLIGIBLE = 100.0, 1e-6
+# A loss has exploded if it exceeds this multiple of the lowest by more than this amount.
+_EXPLOSION_FACTOR, _NEGLIGIBLE_LOSS = 100.0, 1e-6
 
-# The best weights of a network of more bytes than these wait in a file.
-_LARGE = 256 * 2**20
+# Larger best weights, in bytes, are stored in a file.
+_MAX_BYTES_IN_MEMORY = 256 * 2**20
 
 
 class BestSoFar:
-    """Compares losses, and keeps the weights that go with the lowest.
+    """Compares losses, and stores the weights that belong to the lowest.
 
     Parameters
     ----------
     module : Module
-        Its present weights are the best until there is a loss.
+        Its initial weights are the best until there is a loss.
     patience : float
-        Losses without improvement after which training is stalled.
+        Number of losses without improvement after which training is stalled.
     tol : float
         Share by which a loss must fall to count as an improvement.
     latest : bool, default=False
-        Whether the latest weights count as the best, where the losses tell a part only of what
-        training is for.
+        Whether the latest weights always count as the best. For training that minimizes more than
+        the loss.
 
     Attributes
     ----------
     stalled, exploded : bool
-        What the last loss says about training.
+        Whether training should end after the last loss, and why.
     """
 
     def __init__(self, module, patience, tol, *, latest=False):
         self._patience = inf if latest else patience
         self._tol = tol
         self._latest = latest
-        self._loss = self._bar = inf
-        self._misses = 0
+        self._loss = self._threshold = inf
+        self._n_worse = 0
         self._store = WeightStore(module)
         self.exploded = False
 
     @property
     def stalled(self):
-        return self._misses >= self._patience
+        return self._n_worse >= self._patience
 
     def update(self, loss, module):
-        """Compare a loss with those before; true if it is the best, and the weights are kept."""
-        explodes = not loss <= _EXPLODED * self._loss + _NEGLIGIBLE  # NaN is neither
+        """Compare a loss with those before; True if it is the best, and weights were stored."""
+        limit = _EXPLOSION_FACTOR * self._loss + _NEGLIGIBLE_LOSS
+        explodes = not loss <= limit  # also if it is NaN
         self.exploded = explodes or not _is_finite(module)
         if self.exploded:
             return False
-        self._misses += 1
-        if loss < self._bar:
-            self._bar, self._misses = loss * (1 - self._tol), 0
+        self._n_worse += 1
+        if loss < self._threshold:
+            self._threshold, self._n_worse = loss * (1 - self._tol), 0
         is_best = self._latest or loss < self._loss
         self._loss = min(loss, self._loss)
         if is_best:
-            self._store.put(module)
+            self._store.save(module)
         return is_best
 
-    def give_to(self, module):
+    def load_into(self, module):
         """Load the best weights into the module."""
-        self._store.take(module)
+        self._store.load_into(module)
 
     def state(self):
-        """What `restore` needs, the weights apart."""
-        return {"loss": self._loss, "bar": self._bar, "misses": self._misses}
+        """The state for `restore`, without the weights."""
+        return {"loss": self._loss, "threshold": self._threshold, "n_worse": self._n_worse}
 
     def restore(self, state, module):
-        """Go on from a state, with the best weights in the module."""
-        self._loss, self._bar, self._misses = (state[key] for key in ("loss", "bar", "misses"))
-        self._store.put(module)
+        """Continue from a state, with the best weights in the module."""
+        self._loss, self._threshold = state["loss"], state["threshold"]
+        self._n_worse = state["n_worse"]
+        self._store.save(module)
 
 
 class WeightStore:
-    """A place for the weights of a module, out of the way of training.
+    """A copy of the weights of a module.
 
-    That is the main memory for a module on a GPU, and a nameless file for a large one on a CPU,
-    where one more copy might not fit.
+    It is in main memory, or for a large module on a CPU in an anonymous file, since main memory
+    might not have room for a copy.
     """
 
     def __init__(self, module):
         weights = module.state_dict().values()
         n_bytes = sum(weight.nbytes for weight in weights if weight.device.type == "cpu")
-        self._file = TemporaryFile(prefix="skae-") if n_bytes > _LARGE else None  # noqa: SIM115
+        self._file = TemporaryFile(prefix="skae-") if n_bytes > _MAX_BYTES_IN_MEMORY else None  # noqa: SIM115
         self._weights = None
-        self._is_whole = False
-        self.put(module)
+        self._is_complete = False
+        self.save(module)
 
-    def put(self, module):
+    def save(self, module):
         weights = module.state_dict()
-        self._is_whole = False
+        self._is_complete = False
         if self._file is not None:
             self._file.seek(0)
             for weight in weights.values():
@@ -106,25 +107,25 @@ class WeightStore:
         else:
             for name, weight in weights.items():
                 self._weights[name].copy_(weight)
-        self._is_whole = True
+        self._is_complete = True
 
-    def take(self, module):
-        if not self._is_whole:
-            return  # Ctrl-C came while weights were put here: the module has not trained since
+    def load_into(self, module):
+        if not self._is_complete:
+            return  # Ctrl-C came within `save`: the module has not been trained since
         if self._file is None:
             module.load_state_dict(self._weights)
             return
         self._file.seek(0)
         for weight in module.state_dict().values():
-            found = torch.empty_like(weight, memory_format=torch.contiguous_format)
-            self._file.readinto(_bytes_of(found))
-            weight.copy_(found)
+            stored = torch.empty_like(weight, memory_format=torch.contiguous_format)
+            self._file.readinto(_bytes_of(stored))
+            weight.copy_(stored)
 
 
 @torch.no_grad()
 def _is_finite(module):
-    """Whether all weights are numbers: the last step comes after the loss that it is judged by."""
-    # A buffer may be infinite, such as the reach of networks that have not learnt.
+    """Whether all weights are finite. The last step of an epoch follows its last loss."""
+    # A buffer may be infinite, such as the clipping bound of new networks.
     return all(weight.isfinite().all() for weight in module.parameters()) and not any(
         buffer.isnan().any() for buffer in module.buffers()
     )
@@ -138,14 +139,14 @@ def _bytes_of(tensor):
 class Interrupts:
     """The interrupts of one fit.
 
-    Before the first training, and during every one, an interrupt is raised where it comes. After a
-    training the first is only counted, since the work that is left is short and makes the
-    estimator usable; the next training does not start. A second one is raised anywhere.
+    Before the first training, and during each, an interrupt is raised at once. After a training the
+    first is only counted, since the work that is left is short and makes the estimator usable; the
+    next training does not start. A second one is always raised.
 
     Attributes
     ----------
     n : int
-        How many there were.
+        Number of interrupts so far.
     """
 
     def __init__(self):
@@ -154,10 +155,10 @@ class Interrupts:
 
     @contextmanager
     def counted(self):
-        """Count those that come within the block.
+        """Count interrupts within the block.
 
-        The handler of SIGINT that was there still decides what an interrupt is: it is called, and
-        if it raises KeyboardInterrupt, that is one. Only the main thread meets signals.
+        The present handler of SIGINT decides what an interrupt is: it is called, and a
+        KeyboardInterrupt that it raises is one. Only the main thread receives signals.
         """
         is_main = threading.current_thread() is threading.main_thread()
         before = signal.getsignal(signal.SIGINT) if is_main else None
@@ -182,17 +183,17 @@ class Interrupts:
 
     @contextmanager
     def ending_training(self):
-        """Raise the first within the block, and count those after it."""
+        """Raise the first interrupt within the block; count the first one after it."""
         self._raises_first = True
         try:
             yield
         except KeyboardInterrupt:
-            self.n = max(1, self.n)  # it may not have come by a signal
+            self.n = max(1, self.n)  # it may have been raised without a signal
             raise
         finally:
             self._raises_first = False
 
     def check(self):
-        """Raise one that came before, or that was lost where Python ignores exceptions."""
+        """Raise an earlier interrupt, such as one that Python ignored in a destructor."""
         if self.n:
             raise KeyboardInterrupt

@@ -1,17 +1,15 @@
-"""A skorch net whose target is its own input, fed with whole batches."""
+"""A skorch net whose target is its own input; it takes whole batches, in parts where that helps."""
 
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from math import nan
+from copy import deepcopy
 
-import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import EpochTimer
-from torch.utils.data import Dataset
+from torch import nn
 
 from .._runtime.device import (
+    data_parallel,
     empty_cache,
     in_bfloat16,
     in_pieces,
@@ -20,75 +18,11 @@ from .._runtime.device import (
     mean_over_processes,
     n_processes,
 )
-
-
-@dataclass(frozen=True)
-class Measure:
-    """How the loss of a set of rows reads in the unit of X.
-
-    Attributes
-    ----------
-    factor : float
-        What a loss of 1 of fetched rows is for those of X.
-    outside : float
-        Mean loss by what is not fetched and never reconstructed.
-    of_mean : float
-        Mean loss where each row is reconstructed by the mean; for squared errors, the variance.
-    """
-
-    factor: float = 1.0
-    outside: float = 0.0
-    of_mean: float = nan
-
-    def error(self, loss):
-        """Mean reconstruction error of a row."""
-        return self.factor * loss + self.outside
-
-    def explained(self, loss):
-        """Share of the variance, or deviance, that the reconstructions explain."""
-        return 1 - self.error(loss) / self.of_mean if self.of_mean else 1.0
-
-
-@dataclass(frozen=True)
-class RowSet(Dataset):
-    """Some of the rows of a source that hands out whole batches.
-
-    Attributes
-    ----------
-    fetch : callable
-        From an array of row numbers to a dense tensor of those rows.
-    numbers : ndarray of int
-        The rows that belong to the set.
-    measure : Measure
-        Of the loss on these rows.
-    weights : Tensor, default=None
-        How often each row of the source counts, of mean one over the set.
-    """
-
-    fetch: Callable[[np.ndarray], torch.Tensor]
-    numbers: np.ndarray
-    measure: Measure = Measure()
-    weights: torch.Tensor | None = None
-
-    def __len__(self):
-        return len(self.numbers)
-
-
-def row_set(fetch, numbers, factor, of_mean, outside, weights):
-    """A `RowSet`, measured: all but ``numbers`` and ``factor`` are of every row of the source."""
-    w = weights[numbers]
-    measure = Measure(
-        factor,
-        float(np.average(outside[numbers], weights=w)),
-        float(np.average(of_mean[numbers], weights=w)),
-    )
-    if (w == w[0]).all():
-        return RowSet(fetch, numbers, measure)
-    return RowSet(fetch, numbers, measure, torch.from_numpy(weights / w.mean()).float())
+from .._runtime.execution import in_threads
 
 
 def n_batches(n_rows, batch_size):
-    """How many batches rows make in training.
+    """Number of batches that rows make in training.
 
     One row that is left over joins the last batch: by itself it would have no variance, and as
     much weight as a whole batch.
@@ -98,9 +32,9 @@ def n_batches(n_rows, batch_size):
 
 
 class _Batches:
-    """Whole batches of a `RowSet`, shuffled if there is a generator.
+    """Iterates over whole batches of a `RowSet`, shuffled if there is a generator.
 
-    Pairs of an input and a target, which is the input and the weights of its rows or None.
+    Yields pairs of an input and a target, which is the input and the weights of its rows or None.
     """
 
     def __init__(self, rows, batch_size, device, generator=None):
@@ -113,28 +47,28 @@ class _Batches:
         return n_batches(len(self.rows), self.batch_size)
 
     def __iter__(self):
-        numbers = self.rows.numbers
+        indices = self.rows.indices
         if self.generator is not None:
-            numbers = numbers[torch.randperm(len(numbers), generator=self.generator).numpy()]
+            indices = indices[torch.randperm(len(indices), generator=self.generator).numpy()]
         for i in range(len(self)):
-            end = len(numbers) if i == len(self) - 1 else (i + 1) * self.batch_size
-            some, factor = numbers[i * self.batch_size : end], 1.0
+            end = len(indices) if i == len(self) - 1 else (i + 1) * self.batch_size
+            selected, factor = indices[i * self.batch_size : end], 1.0
             if self.generator is not None:
-                some, factor = indices_of_rank(some)
-            batch, weights = self._fetch(some), self.rows.weights
-            weights = None if weights is None else weights[some].to(batch.device)
+                selected, factor = indices_of_rank(selected)
+            batch, weights = self._get_batch(selected), self.rows.weights
+            weights = None if weights is None else weights[selected].to(batch.device)
             if factor != 1.0:
                 weights = factor * (torch.ones_like(batch[:, 0]) if weights is None else weights)
             yield batch, (batch, weights)
 
-    def _fetch(self, numbers):
+    def _get_batch(self, indices):
         """The batch on the device, or on the CPU if the device has no room for all of it."""
         try:
-            return self.rows.fetch(numbers).to(self.device)
+            return self.rows.get_batch(indices).to(self.device)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-        return torch.cat(in_pieces(numbers, lambda some: self.rows.fetch(some).cpu()))
+        return torch.cat(in_pieces(indices, lambda some: self.rows.get_batch(some).cpu()))
 
 
 class EndOfTraining(Exception):  # noqa: N818, it is no error
@@ -142,45 +76,75 @@ class EndOfTraining(Exception):  # noqa: N818, it is no error
 
     Attributes
     ----------
-    sound : bool
-        False if the loss is no number, or has grown beyond reason.
+    exploded : bool
+        Whether the loss is NaN, or has grown beyond reason.
     """
 
-    def __init__(self, *, sound):
+    def __init__(self, *, exploded):
         super().__init__()
-        self.sound = sound
+        self.exploded = exploded
 
 
 class ReconstructionNet(NeuralNet):
     """A skorch net that reconstructs its input, one whole batch at a time.
 
-    skorch's own loader fetches row by row and waits for the device after every batch to read the
-    loss; here a batch is fetched whole and the loss is read once an epoch.
+    skorch's own loader takes row by row and waits for the device after every batch to read the
+    loss; here a batch is taken whole and the loss is read once an epoch.
 
-    A callback that wants training to end after the current epoch sets ``ending``, so that the
-    others still hear of that epoch; one of the user's may raise KeyboardInterrupt, as skorch's
-    `EarlyStopping` does.
+    A callback ends training by `end_after_epoch`; one of the user's may raise KeyboardInterrupt,
+    as skorch's `EarlyStopping` does.
+
+    Parameters
+    ----------
+    generator : torch.Generator
+        Draws the order of the rows.
+    interrupts : Interrupts
+    bfloat16 : bool
+    has_user_callbacks : bool
+    shards : Shards, default=None
+        The module and copies of it that take parts of a batch at the same time.
+    *args, **kwargs
+        Those of `skorch.NeuralNet`.
+
+    Attributes
+    ----------
+    ending : EndOfTraining or None
+        Is raised after the current epoch.
+    n_parts : int
+        Number of parts that batches are cut into: more than one if a device had no room.
     """
 
     ending = None
-
-    # How several processes call the module in training.
-    parallel = None
-
-    # Batches are cut into so many parts, more where a device has no room for them.
     n_parts = 1
-
-    # Copies of the module that take parts of a batch at the same time.
-    shards = None
+    _in_parallel = None
 
     def __init__(
-        self, *args, generator, interrupts, bfloat16=False, has_user_callbacks=False, **kwargs
+        self,
+        *args,
+        generator,
+        interrupts,
+        bfloat16=False,
+        has_user_callbacks=False,
+        shards=None,
+        **kwargs,
     ):
         super().__init__(*args, **kwargs)
         self.generator = generator
         self.interrupts = interrupts
         self.bfloat16 = bfloat16
         self.has_user_callbacks = has_user_callbacks
+        self.shards = shards
+
+    def initialize(self):
+        super().initialize()
+        if n_processes() > 1:
+            # A bound method, since skorch would register a module as one of its own.
+            self._in_parallel = data_parallel(self.module_).__call__
+        return self
+
+    def end_after_epoch(self, *, exploded=False):
+        """End training after all callbacks have been called for the current epoch."""
+        self.ending = EndOfTraining(exploded=exploded)
 
     def get_default_callbacks(self):
         return [("epoch_timer", EpochTimer())]
@@ -190,8 +154,11 @@ class ReconstructionNet(NeuralNet):
         return _Batches(dataset, self.batch_size, self.device, generator)
 
     def infer(self, x, **fit_params):
-        parallel = self.module_.training and self.parallel
-        return self._output(parallel or self.module_, x)
+        return self._output(self._callable_module(), x)
+
+    def _callable_module(self):
+        """The module, which in training averages gradients over processes if there are several."""
+        return (self.module_.training and self._in_parallel) or self.module_
 
     def _output(self, module, x):
         device_type = torch.device(self.device).type
@@ -209,36 +176,36 @@ class ReconstructionNet(NeuralNet):
     def validation_step(self, batch, **fit_params):
         if self.shards is None:
             with torch.no_grad():
-                return self._on_parts(batch, super().validation_step, **fit_params)
+                return self._step_in_parts(batch, super().validation_step, **fit_params)
         self._set_training(False)
 
         @torch.no_grad()
-        def loss_of(module, part):
+        def compute_loss(module, part):
             return self._loss_of_part(module, part, len(batch[0]))
 
-        losses = self.shards.each(loss_of, _parts(batch, len(self.shards.modules)))
+        losses = self.shards.map(compute_loss, _parts(batch, len(self.shards.modules)))
         return {"loss": sum(losses), "y_pred": None}
 
     def train_step_single(self, batch, **fit_params):
         if self.shards is not None:
             return self._train_on_shards(batch)
-        return self._on_parts(batch, super().train_step_single, **fit_params)
+        return self._step_in_parts(batch, super().train_step_single, **fit_params)
 
-    def _on_parts(self, batch, step, **fit_params):
-        """A step on a batch, in as many parts as the device has room for."""
+    def _step_in_parts(self, batch, step, **fit_params):
+        """A step on a batch, in as many parts as the memory of the device requires."""
         training = torch.is_grad_enabled()
         while True:
             try:
                 if self.n_parts == 1 and batch[0].device.type == torch.device(self.device).type:
                     return step(batch, **fit_params)
-                return self._add_up(batch, training)
+                return self._sum_over_parts(batch, training)
             except RuntimeError as error:
                 # Other processes would wait for gradients that never come.
                 if self.n_parts >= len(batch[0]) or n_processes() > 1:
                     raise
                 if not is_out_of_memory(error):
                     raise
-            # Outside of the except clause, whose traceback would hold on to the tensors.
+            # Outside of the except clause, whose traceback would keep the tensors alive.
             self.n_parts *= 2
             if training:
                 self._zero_grad_optimizer()
@@ -250,30 +217,29 @@ class ReconstructionNet(NeuralNet):
                 stacklevel=2,
             )
 
-    def _add_up(self, batch, training):
-        """The loss of a batch, and its gradients, over its parts: the same, in less memory."""
+    def _sum_over_parts(self, batch, training):
+        """The loss of a batch, and its gradients, as sums over its parts."""
         self._set_training(training)
         total = 0.0
         for x, weights in _parts(batch, self.n_parts):
             part = x.to(self.device), None if weights is None else weights.to(self.device)
-            module = (self.module_.training and self.parallel) or self.module_
-            loss = self._loss_of_part(module, part, len(batch[0]))
+            loss = self._loss_of_part(self._callable_module(), part, len(batch[0]))
             if training:
                 loss.backward()
             total = total + loss.detach()
         return {"loss": total, "y_pred": None}
 
     def _train_on_shards(self, batch):
-        """The same, with the parts in threads and gradients of their own."""
+        """The same with a thread for each part, and gradients of its own."""
         self._set_training(True)
 
         @torch.enable_grad()  # which is a setting of each thread
-        def learn_from(module, part):
+        def compute_gradients(module, part):
             loss = self._loss_of_part(module, part, len(batch[0]))
             loss.backward()
             return loss.detach()
 
-        losses = self.shards.each(learn_from, _parts(batch, len(self.shards.modules)))
+        losses = self.shards.map(compute_gradients, _parts(batch, len(self.shards.modules)))
         self.shards.add_gradients()
         return {"loss": sum(losses), "y_pred": None}
 
@@ -283,7 +249,7 @@ class ReconstructionNet(NeuralNet):
         return self.get_loss(self._output(module, x), part) * (len(x) / n_rows)
 
     def get_loss(self, y_pred, y_true, *args, **kwargs):
-        """The loss; penalties on its logarithm add to its gradient and leave its value."""
+        """The loss; penalties on its logarithm change its gradient and not its value."""
         x, weights = y_true
         output, penalties = y_pred if isinstance(y_pred, tuple) else (y_pred, None)
         loss = self.criterion_(output, x, weights)
@@ -296,7 +262,7 @@ class ReconstructionNet(NeuralNet):
         if iterator is None:
             return
         if not training:
-            self._zero_grad_optimizer()  # as much memory as the weights
+            self._zero_grad_optimizer()  # gradients take as much memory as the weights
         total, n_rows = 0.0, 0
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
@@ -306,7 +272,7 @@ class ReconstructionNet(NeuralNet):
             self.notify("on_batch_end", batch=batch, training=training, **step)
         key = f"{prefix}_loss"
         self.history.record(key, mean_over_processes(float(total) / n_rows, self.device))
-        # Under the name where skorch's callbacks look for it.
+        # The name that skorch's callbacks expect.
         losses = self.history[:, key]
         self.history.record(f"{key}_best", losses[-1] <= min(losses))
 
@@ -316,14 +282,122 @@ class ReconstructionNet(NeuralNet):
         except KeyboardInterrupt:
             if method_name != "on_epoch_end" or not self.has_user_callbacks or self.interrupts.n:
                 raise
-            self.ending = self.ending or EndOfTraining(sound=True)
+            if self.ending is None:
+                self.end_after_epoch()
         if method_name == "on_epoch_end" and self.ending is not None:
             raise self.ending
 
 
 def _parts(batch, n):
-    """A batch in n parts of about as many rows, none of them empty: rows and their weights."""
+    """A batch in n non-empty parts of similar size, or fewer: pairs of rows and their weights."""
     x, (_, weights) = batch
     n = min(n, len(x))
     parts_of_weights = [None] * n if weights is None else weights.tensor_split(n)
     return list(zip(x.tensor_split(n), parts_of_weights, strict=True))
+
+
+class Shards:
+    """A module and copies of it that share its weights, each with gradients of its own.
+
+    A step of a network of medium size takes some milliseconds. Divided among threads operation by
+    operation it would wait for the slower thread dozens of times; with a thread for each part of
+    the batch it does so three times. The parts depend on nothing but the batch, so that the bits of
+    the weights do not depend on the number of threads.
+
+    Parameters
+    ----------
+    module : Module
+    n : int
+    """
+
+    def __init__(self, module, n):
+        self.modules = [module, *(_sharing_weights(module) for _ in range(n - 1))]
+        self._weights = [list(shard.parameters()) for shard in self.modules]
+        self._groups = _of_equal_size(self._weights[0], n)
+
+    def map(self, function, parts):
+        """A list of ``function(module, part)`` for each part, in threads."""
+        calls = zip(self.modules, parts, strict=False)
+        return in_threads(lambda call: function(*call), calls)
+
+    def add_gradients(self):
+        """Add the gradients of the copies to those of the module, always in the same order."""
+
+        def add(group):
+            for first, *others in ([w[i] for w in self._weights] for i in group):
+                for other in others:
+                    if other.grad is None:
+                        continue
+                    if first.grad is None:
+                        first.grad = other.grad
+                    else:
+                        first.grad += other.grad
+                    other.grad = None
+
+        in_threads(add, self._groups)
+
+
+def _sharing_weights(module):
+    """A copy of the module with the same memory for weights and buffers."""
+    memo = {id(buffer): buffer for buffer in module.buffers()}
+    memo |= {
+        id(weight): nn.Parameter(weight.detach(), weight.requires_grad)
+        for weight in module.parameters()
+    }
+    return deepcopy(module, memo)
+
+
+def _of_equal_size(weights, n):
+    """Indices of the weights in n groups of about the same number of entries."""
+    groups, sizes = [[] for _ in range(n)], [0] * n
+    for i in sorted(range(len(weights)), key=lambda i: -weights[i].numel()):
+        smallest = sizes.index(min(sizes))
+        groups[smallest].append(i)
+        sizes[smallest] += weights[i].numel()
+    return groups
+
+
+class AdamWInParts(torch.optim.Optimizer):
+    """AdamW whose step is divided among threads, by weights.
+
+    Parameters
+    ----------
+    groups : list of dict
+        One group of parameters, as skorch makes it.
+    n_parts : int
+    **settings
+        Those of `torch.optim.AdamW`.
+    """
+
+    def __init__(self, groups, n_parts, **settings):
+        weights = [weight for group in groups for weight in group["params"]]
+        self._parts = [
+            torch.optim.AdamW([weights[i] for i in group], fused=True, **settings)
+            for group in _of_equal_size(weights, n_parts)
+            if group
+        ]
+        super().__init__(
+            [group for part in self._parts for group in part.param_groups],
+            self._parts[0].defaults,
+        )
+        self._share_groups()
+
+    def _share_groups(self):
+        """Let schedules, which change the groups of this optimizer, change those of the parts."""
+        self.param_groups = [group for part in self._parts for group in part.param_groups]
+
+    def step(self, closure=None):
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        in_threads(lambda part: part.step(), self._parts)
+        return loss
+
+    def state_dict(self):
+        return {"parts": [part.state_dict() for part in self._parts]}
+
+    def load_state_dict(self, state_dict):
+        for part, state in zip(self._parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
+        self._share_groups()

@@ -1,4 +1,4 @@
-"""Networks and directions that follow batches of rows (`partial_fit`)."""
+"""Online learning: networks and principal directions that are updated by batches of rows."""
 
 from copy import deepcopy
 from math import sqrt
@@ -11,24 +11,27 @@ from .._pca.incremental import ROWS_PER_UPDATE, aligning_rotation
 from .._runtime.device import in_bfloat16
 from .._runtime.tensors import squared_row_norms
 from .net import n_batches
-from .residual import compressed, widen_clipping_bound
+from .residual import balanced_scale, widen_clipping_bound
 
-# Steps until the learning rate is reached, and over which it falls to seven tenths.
-_WARM_UP, _COOLING = 100, 1600
+# Number of steps until the learning rate is reached, and until it has fallen to seven tenths.
+_WARM_UP_STEPS, _DECAY_STEPS = 100, 1600
 
-# The average over the steps forgets one part in so many, at most, with each.
-_LONGEST_MEMORY = 500
+# Minimum weight of the present step in the running average of weights.
+_MIN_STEP_WEIGHT = 1 / 500
 
-# How much of the running gain a new batch makes up.
-_NEWS = 0.2
+# Minimum weight of the present batch in the running gain.
+_MIN_BATCH_WEIGHT = 0.2
+
+# Minimum running gain for networks to be used, as a share of the variance.
+_MIN_GAIN = 0.001
 
 
 class AveragedNetworks:
     """Residual networks on the scores of a stream.
 
-    The networks that transform are a running average of those that are trained, which stands in for
-    a schedule that would have to know where the stream ends. Each batch judges them before they
-    learn from it.
+    The networks that transform are a running average of those that are trained (EMA). It replaces
+    a schedule of the learning rate, which would depend on the unknown end of the stream. Each batch
+    evaluates the average before it trains the networks.
 
     Parameters
     ----------
@@ -36,22 +39,22 @@ class AveragedNetworks:
     options : TrainingOptions
     seed : int
     trained : bool
-        Whether the module has been trained before: then it is changed with more care.
+        Whether the module has been trained before: then its learning rate is lower.
 
     Attributes
     ----------
     average : ResidualAutoencoder
     gain : float
-        Running share of the variance that the average explains beyond PCA on batches it had not
-        seen when they came; 0.0 before the second batch.
+        Running mean of the share of the variance that the average explains beyond PCA on a batch
+        that it was not trained on; 0.0 before the second batch.
     """
 
     def __init__(self, module, options, seed, *, trained=False):
         self.module = module
         self.average = deepcopy(module).eval()
         self.gain = 0.0
-        self._first_step = self.n_steps = _COOLING if trained else 0
-        self._n_judged = 0
+        self._first_step = self.n_steps = _DECAY_STEPS if trained else 0
+        self._n_evaluations = 0
         self._options = options
         self._seed = seed
         self._optimizer = torch.optim.AdamW(
@@ -62,13 +65,13 @@ class AveragedNetworks:
         )
 
     def set_scale(self, scale):
-        """The scale of the scores, which settles as rows come."""
+        """Set the scale of the scores, an estimate that improves with the number of rows."""
         for module in (self.module, self.average):
             module.scale.copy_(scale)
 
     @torch.inference_mode()
-    def judge(self, y, variance):
-        """Compare with PCA on the scores of rows that are new.
+    def evaluate(self, y, variance):
+        """Update the gain by the scores of rows that the networks were not trained on.
 
         Parameters
         ----------
@@ -79,22 +82,22 @@ class AveragedNetworks:
         errors = (y - self.average(y)).square().sum()
         linear_errors = y[:, self.module.latent_dim :].square().sum()
         gain = float((linear_errors - errors) / variance)
-        self._n_judged += 1
-        self.gain += max(_NEWS, 1 / self._n_judged) * (gain - self.gain)
+        self._n_evaluations += 1
+        self.gain += max(_MIN_BATCH_WEIGHT, 1 / self._n_evaluations) * (gain - self.gain)
 
-    def learn(self, y, unit):
-        """One pass over the scores of a batch, in steps of ``batch_size`` rows.
+    def train(self, y, unit):
+        """Train for one pass over the scores of a batch, in steps of ``batch_size`` rows.
 
         Parameters
         ----------
         y : Tensor of shape (n, r)
         unit : float
-            Length of the typical row, for the optimizer.
+            Typical length of a row, by which the optimizer is made independent of the unit of X.
 
         Returns
         -------
         loss : float
-            Mean squared error of a row while learning.
+            Mean squared error of a row during training.
         """
         widen_clipping_bound(self.module, y)
         self.average.clipping_bound.copy_(self.module.clipping_bound)
@@ -103,8 +106,8 @@ class AveragedNetworks:
         seed = self._seed + self.n_steps
         order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
         with use_generator(torch.Generator(y.device).manual_seed(seed), self.module):
-            for numbers in order.tensor_split(self._starts(len(y))):
-                batch = y[numbers.to(y.device)]
+            for indices in order.tensor_split(self._batch_starts(len(y))):
+                batch = y[indices.to(y.device)]
                 self._optimizer.zero_grad()
                 with in_bfloat16(y.device.type, self._options.bfloat16):
                     y_hat = self.module(batch)
@@ -114,8 +117,8 @@ class AveragedNetworks:
                 total += loss.detach() * len(batch)
         return float(total) / len(y) * unit**2
 
-    def _starts(self, n_rows):
-        """Where batches begin, the first apart."""
+    def _batch_starts(self, n_rows):
+        """Index of the first row of each batch but the first."""
         size = self._options.batch_size
         return [size * i for i in range(1, n_batches(n_rows, size))]
 
@@ -128,26 +131,23 @@ class AveragedNetworks:
 
     def _step(self):
         self.n_steps += 1
-        warm = min(1.0, (self.n_steps - self._first_step) / _WARM_UP)
+        warm_up = min(1.0, (self.n_steps - self._first_step) / _WARM_UP_STEPS)
+        decay = sqrt(1 + self.n_steps / _DECAY_STEPS)
         for group in self._optimizer.param_groups:
-            group["lr"] = self._options.learning_rate * warm / sqrt(1 + self.n_steps / _COOLING)
+            group["lr"] = self._options.learning_rate * warm_up / decay
         self._optimizer.step()
-        forgotten = max(1 / _LONGEST_MEMORY, 9 / (self.n_steps + 9))
+        step_weight = max(_MIN_STEP_WEIGHT, 9 / (self.n_steps + 9))
         with torch.no_grad():
             for mean, weight in zip(
                 self.average.parameters(), self.module.parameters(), strict=True
             ):
-                mean.lerp_(weight, forgotten)
+                mean.lerp_(weight, step_weight)
             for old, new in zip(self.average.buffers(), self.module.buffers(), strict=True):
-                old.copy_(new)  # such as what a batch normalisation has seen
-
-
-# The share of variance that networks must have gained on new batches to be used.
-_LEAST_GAIN = 0.001
+                old.copy_(new)  # such as the running statistics of a batch normalisation
 
 
 class Stream:
-    """What `partial_fit` remembers.
+    """The state of `partial_fit` between batches.
 
     Parameters
     ----------
@@ -168,17 +168,17 @@ class Stream:
     def gain(self):
         """Share of variance beyond PCA's on new batches; 0.0 where networks are not used."""
         gain = 0.0 if self.networks is None else self.networks.gain
-        return gain if gain > _LEAST_GAIN else 0.0
+        return gain if gain > _MIN_GAIN else 0.0
 
     @property
     def directions(self):
-        """The principal directions, or where networks are used theirs: shape (p, r)."""
+        """The principal directions, or those of the networks if they are used: shape (p, r)."""
         return self._turned if self.gain else self.basis.directions
 
     @property
     def _turned(self):
-        """Those in whose coordinates the networks learn: shape (p, r)."""
-        if self.networks is None:  # nothing was learnt in other coordinates
+        """The directions whose coordinates the networks are trained in: shape (p, r)."""
+        if self.networks is None:
             return self.basis.directions
         return self.basis.directions @ self._turn
 
@@ -189,7 +189,7 @@ class Stream:
 
     @property
     def explained_variance_ratio(self):
-        """Its share of the whole variance."""
+        """Share of the total variance along each of them."""
         return self._squares / (self.basis.total or 1.0)
 
     @property
@@ -202,18 +202,28 @@ class Stream:
         squares = self.basis.squares_along(self._turn) if self.gain else self.basis.squares
         return squares[: self.latent_dim].cpu().numpy()
 
-    def take(self, X):
-        """Learn from a batch; return its mean squared error and the share of variance explained."""
+    def update(self, X):
+        """Learn from a batch.
+
+        Returns
+        -------
+        error : float
+            Mean squared error of a row during training.
+        explained : float
+            Share of the variance of the batch that is explained.
+        """
         place = {"dtype": self.basis.directions.dtype, "device": self.basis.directions.device}
-        n_before, before = self.basis.n_seen, self._turned
+        n_before, directions_before = self.basis.n_seen, self._turned
         if self.networks is not None and n_before:
             rows = rows_of(X, mean=self.basis.mean, **place)
-            y = rows.times(before).float().to(place["device"])
-            self.networks.judge(y, rows.squared_norms().sum())
+            y = rows.times(directions_before).float().to(place["device"])
+            self.networks.evaluate(y, rows.squared_norms().sum())
         for start in range(0, X.shape[0], ROWS_PER_UPDATE):
             self.basis.update(rows_of(X[start : start + ROWS_PER_UPDATE], **place))
         if self.networks is not None and n_before:
-            self._turn = aligning_rotation(before, self.basis.directions, self.latent_dim)
+            self._turn = aligning_rotation(
+                directions_before, self.basis.directions, self.latent_dim
+            )
 
         rows = rows_of(X, mean=self.basis.mean, **place)
         y, variance = rows.times(self._turned), rows.squared_norms().mean()
@@ -221,14 +231,14 @@ class Stream:
             error = variance - squared_row_norms(y[:, : self.latent_dim]).mean()
         else:
             squares = self.basis.squares_along(self._turn) / self.basis.n_seen
-            self.networks.set_scale(compressed(squares.sqrt().float()))
+            self.networks.set_scale(balanced_scale(squares.sqrt().float()))
             unit = sqrt(self.basis.total / self.basis.n_seen)
-            loss = self.networks.learn(y.float().to(place["device"]), unit)
+            loss = self.networks.train(y.float().to(place["device"]), unit)
             error = variance - squared_row_norms(y).mean() + loss
         return float(error), float(1 - error / variance) if variance else 1.0
 
     def to(self, device):
-        """Move all tensors there; between batches they stay on the CPU, and can be pickled."""
+        """Move all tensors to a device. Between batches they are on the CPU, and can be pickled."""
         self.basis.to(device)
         self._turn = self._turn.to(device)
         if self.networks is not None:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,12 +14,11 @@ from .._nn.autoencoders import PlainAutoencoder
 from .._nn.losses import SquaredError
 from .._runtime.device import in_pieces
 from .._runtime.progress import PlannedStage
-from .net import row_set
-from .residual import batch_getter, typical_entry
+from .residual import row_set, scaled_batch, typical_entry
 from .trainer import Interrupted, TrainingOptions, train, warn_if_cut_short
 
-# Rows whose losses are computed at a time, and from which the typical entry of a view is taken.
-_ENOUGH_ROWS = 128
+# Number of rows whose losses are computed at a time, and from which inputs are standardized.
+_BATCH_SIZE = 128
 
 
 def fit_plain(
@@ -35,40 +35,44 @@ def fit_plain(
     ----------
     rows : Rows
     build : callable
-        Makes the module.
+        Returns a new module.
     bounded : bool
-        Whether the module has an output activation, in whose range the rows lie as they are.
+        Whether the module has an output activation, whose range contains the rows as they are.
     options : TrainingOptions
     validation_fraction : float
-        Share of the rows to put aside.
+        Share of the rows that are validation rows.
     rng : RandomState
+        Draws the validation rows, then the seed of training.
 
     Returns
     -------
     module : PlainAutoencoder
+        In the unit of X.
     history : list of dict
     """
     module, squared_norms, weights = build(), rows.squared_norms(), weights_of(rows)
     loss, unit = module.loss, 1.0
     if not bounded and loss.degree:
-        # Homogeneous: it is trained in the unit of the data, and brought back to X at the end.
+        # The loss is homogeneous: the module is trained in the unit of the data.
         unit = typical_entry(rows, weights)
-    mean, fetch, factor = _to(module, rows.mean / unit), batch_getter(rows, unit), unit**loss.degree
+    mean, factor = _to(module, rows.mean / unit), unit**loss.degree
+    get_batch = partial(scaled_batch, rows, unit)
     if not bounded:
-        _set_view(module, rows, mean)
+        _standardize_inputs(module, rows, mean)
         module.mean = loss.output_of_mean(mean)
-    of_mean = squared_norms
+    error_of_mean = squared_norms
     if not isinstance(loss, SquaredError):
-        of_mean = factor * _losses_by(loss.output_of_mean(mean), loss, fetch, len(rows))
+        output = loss.output_of_mean(mean)
+        error_of_mean = factor * _losses(output, loss, get_batch, len(rows))
     fitted, validation = held_out_runs(len(rows), validation_fraction, rng)
 
-    def rows_at(numbers):
-        return row_set(fetch, numbers, factor, of_mean, np.zeros(len(rows)), weights)
+    def some_rows(indices):
+        return row_set(get_batch, indices, weights, error_of_mean, factor=factor)
 
-    history = _trained(
+    history = _train(
         module,
-        rows_at(fitted),
-        rows_at(validation) if len(validation) else None,
+        some_rows(fitted),
+        some_rows(validation) if len(validation) else None,
         options,
         seed=rng.randint(2**31),
     )
@@ -78,8 +82,8 @@ def fit_plain(
     return module, history
 
 
-def _trained(module, rows, validation, options, seed):
-    """Train a module, and tell what came of it: its history."""
+def _train(module, rows, validation, options, seed):
+    """Train a module and report the result: the history."""
     may_stop = options.early_stopping and validation is not None
     stage = PlannedStage("training", "training", options.max_epochs)
     options.report.plan([stage], may_end_early=may_stop)
@@ -88,8 +92,8 @@ def _trained(module, rows, validation, options, seed):
         history = train(module, rows, options, validation=validation, seed=seed)
         if len(history) == options.max_epochs:
             warn_if_cut_short(history, options)
-    except Interrupted as stop:
-        history, interrupted = stop.history, True
+    except Interrupted as interrupt:
+        history, interrupted = interrupt.history, True
         if not history:
             raise
         warnings.warn(
@@ -97,39 +101,39 @@ def _trained(module, rows, validation, options, seed):
             ConvergenceWarning,
             stacklevel=3,
         )
-    judges = "training" if validation is None else "validation"
+    kind = "training" if validation is None else "validation"
     best = max(epoch["variance_explained"] for epoch in history)
     options.report.conclude(
-        f"networks kept: {best:.3f} of the variance explained on {judges} rows",
+        f"networks kept: {best:.3f} of the variance explained on {kind} rows",
         interrupted=interrupted,
     )
     return history
 
 
-def _set_view(module, rows, mean):
-    """Let the encoder see numbers near one."""
+def _standardize_inputs(module, rows, mean):
+    """Set the buffers that centre and scale the inputs of the encoder."""
     if module.loss.degree:
         module.centre = mean
         return
-    numbers = np.linspace(0, len(rows) - 1, min(len(rows), _ENOUGH_ROWS)).astype(int)
-    view = _to(module, module.loss.view(rows.dense(numbers)))
+    indices = np.linspace(0, len(rows) - 1, min(len(rows), _BATCH_SIZE)).astype(int)
+    view = _to(module, module.loss.view(rows.dense(indices)))
     module.centre = view.mean(dim=0)
     unit = (view - module.centre).square().mean().sqrt()
     module.unit = torch.where(unit > 0, unit, 1.0)
 
 
-def _losses_by(output, loss, fetch, n_rows):
-    """The loss of each row by one output for all."""
+def _losses(output, loss, get_batch, n_rows):
+    """The loss of each row, where the output is the same for all rows."""
     losses = np.empty(n_rows)
 
-    def compare(numbers):
-        losses[numbers] = loss.deviances(output, fetch(numbers).to(output)).cpu()
+    def compute(indices):
+        losses[indices] = loss.deviances(output, get_batch(indices).to(output)).cpu()
 
-    for numbers in np.array_split(np.arange(n_rows), -(-n_rows // _ENOUGH_ROWS)):
-        in_pieces(numbers, compare)
+    for indices in np.array_split(np.arange(n_rows), -(-n_rows // _BATCH_SIZE)):
+        in_pieces(indices, compute)
     return losses
 
 
 def _to(module, array):
-    """An array or tensor in float32, where the module is."""
+    """An array or tensor in float32, on the device of the module."""
     return torch.as_tensor(array).to(module.mean)

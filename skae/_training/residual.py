@@ -1,37 +1,249 @@
-"""Networks on top of PCA: training problems on the scores and on the rows themselves."""
+"""Training problems of networks on top of PCA: on principal component scores, and on whole rows."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass
+from functools import cached_property
+from math import nan
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 
 from .._data.rows import Rows, weights_of
-from .._data.splits import held_out_runs
 from .._nn.autoencoders import LinearPathAutoencoder, ResidualAutoencoder
 from .._pca.holdout import directions_without_validation, scores_without_validation
 from .._pca.solvers import Basis
-from .._runtime.device import in_float64
+from .._runtime.device import in_float64, in_pieces
 from .._runtime.tensors import in_float32, squared_row_norms
-from .selection import Ground, SelectionResult, fit_residuals, pca_without_trial
-from .trainer import TrainingOptions
 
-# Networks see so many times as far as the rows that they learn from lie.
-_BEYOND = 2.0
+# Network inputs are clipped at this multiple of the training maximum.
+_CLIPPING_FACTOR = 2.0
 
-# Deviations and reach are taken from so many rows.
-_ENOUGH_ROWS = 10_000
+# Standard deviations and clipping bounds are estimated from about this number of rows.
+_SAMPLE_SIZE = 10_000
+
+# Number of rows whose errors are computed at a time.
+_BATCH_SIZE = 1024
 
 
-def fit_on_scores(
-    rows: Rows,
-    basis: Basis,
-    latent_dim: int,
-    build: Callable[[torch.Tensor, bool], ResidualAutoencoder],
-    options: TrainingOptions,
-    validation_fraction: float,
-    rng: np.random.RandomState,
-) -> SelectionResult:
-    """Train residual networks on the scores of rows, if they are worth it.
+@dataclass(frozen=True)
+class Measure:
+    """Converts the mean loss of a set of rows to the unit of X.
+
+    Attributes
+    ----------
+    factor : float
+        Loss in the unit of X where the loss of the batches is 1.
+    outside_subspace : float
+        Mean residual outside the subspace of the batches, which no network reconstructs.
+    error_of_mean : float
+        Mean error if each row is reconstructed by the mean; for squared errors, the variance.
+    """
+
+    factor: float = 1.0
+    outside_subspace: float = 0.0
+    error_of_mean: float = nan
+
+    def error(self, loss):
+        """Mean reconstruction error of a row."""
+        return self.factor * loss + self.outside_subspace
+
+    def explained(self, loss):
+        """Share of the variance, or deviance, that the reconstructions explain."""
+        return 1 - self.error(loss) / self.error_of_mean if self.error_of_mean else 1.0
+
+
+@dataclass(frozen=True)
+class RowSet(Dataset):
+    """Some rows of a source that returns whole batches.
+
+    Attributes
+    ----------
+    get_batch : callable
+        Returns the rows with given indices as a dense tensor.
+    indices : ndarray of int
+        Indices of the rows that belong to the set.
+    measure : Measure
+        Converts the loss on these rows.
+    weights : Tensor, default=None
+        Weight of each row of the source, of mean one over the set.
+    """
+
+    get_batch: Callable[[np.ndarray], torch.Tensor]
+    indices: np.ndarray
+    measure: Measure = Measure()
+    weights: torch.Tensor | None = None
+
+    def __len__(self):
+        return len(self.indices)
+
+    def __getitem__(self, i):
+        """Input and target of one row. Callbacks may need it; training gets whole batches."""
+        row = self.get_batch(self.indices[[i]])[0]
+        return row, row
+
+
+def row_set(get_batch, indices, weights, error_of_mean, *, factor=1.0, outside_subspace=None):
+    """A `RowSet` and its `Measure`, from arrays with an entry for each row of the source."""
+    w = weights[indices]
+    outside = 0.0
+    if outside_subspace is not None:
+        outside = float(np.average(outside_subspace[indices], weights=w))
+    measure = Measure(factor, outside, float(np.average(error_of_mean[indices], weights=w)))
+    if (w == w[0]).all():
+        return RowSet(get_batch, indices, measure)
+    return RowSet(get_batch, indices, measure, torch.from_numpy(weights / w.mean()).float())
+
+
+class ResidualProblem(ABC):
+    """Rows that non-linear networks are to reconstruct with smaller errors than PCA.
+
+    Batches are in a unit in which typical values are near one, whatever the unit of X; errors are
+    in squared units of X. A new problem has computed nothing yet: batches, errors and modules are
+    those of the two copies that `in_both_bases` returns.
+
+    Parameters
+    ----------
+    rows : Rows
+        n rows.
+    basis : Basis
+        Their leading principal directions.
+    latent_dim : int
+        Length k of the code.
+
+    Attributes
+    ----------
+    weights : ndarray of shape (n,)
+        Weight of each row.
+    linear_errors : ndarray of shape (n,)
+        Squared error of PCA on each row.
+    outside_subspace : ndarray of shape (n,)
+        Part of `linear_errors` that is outside the subspace of the batches, which no network
+        reconstructs.
+    """
+
+    linear_errors = outside_subspace = None
+
+    def __init__(self, rows: Rows, basis: Basis, latent_dim: int):
+        self.rows = rows
+        self.basis = basis
+        self.latent_dim = latent_dim
+        self.weights = weights_of(rows)
+
+    def __len__(self):
+        return len(self.rows)
+
+    @property
+    def squared_norms(self):
+        """Squared distance of each row from the mean: shape (n,)."""
+        return self.rows.squared_norms()
+
+    @property
+    @abstractmethod
+    def unit(self):
+        """Distance in X of two rows whose distance in a batch is 1."""
+
+    def in_both_bases(self, fitted, validation):
+        """Compute the problem without the validation rows in the basis, and in the basis of all.
+
+        Their coordinates are as similar as possible, so that networks trained in the first basis
+        can be trained further in the second.
+
+        Parameters
+        ----------
+        fitted, validation : ndarray of int
+            Indices of the rows for trial runs, and of the validation rows.
+
+        Returns
+        -------
+        without_validation, of_all : ResidualProblem
+        """
+        self.rows.prepare_for_many_products()  # same summation order with and without the cache
+        scores = self.rows.times(self.basis.directions)
+        without_validation = self._in_basis_without(scores, fitted, validation)
+        return without_validation, self._in_basis_of_all(scores)
+
+    @abstractmethod
+    def _in_basis_without(self, scores, fitted, validation):
+        """A copy in a basis without the validation rows."""
+
+    @abstractmethod
+    def _in_basis_of_all(self, scores):
+        """A copy in the basis of all rows. May overwrite the scores."""
+
+    @abstractmethod
+    def get_batch(self, indices):
+        """Rows with given indices as networks take them: a dense tensor."""
+
+    @abstractmethod
+    def new_module(self, encoder):
+        """A new module that equals PCA until it is trained.
+
+        It has a non-linear decoder, and with ``encoder`` a non-linear encoder too.
+        """
+
+    @abstractmethod
+    def finished(self, module):
+        """The trained module, changed in place to take and return rows in the unit of X."""
+
+    def row_set(self, indices):
+        """Some of the rows, for training or validation."""
+        return row_set(
+            self.get_batch,
+            indices,
+            self.weights,
+            self.squared_norms,
+            factor=self.unit**2,
+            outside_subspace=self.outside_subspace,
+        )
+
+    def variance(self, indices):
+        """Weighted sum of the squared distances of some rows from the mean; 1.0 if it is 0."""
+        return self.weights[indices] @ self.squared_norms[indices] or 1.0
+
+    def explained_by_pca(self, indices):
+        """Share of the variance of some rows that PCA explains."""
+        return 1 - float(
+            self.weights[indices] @ self.linear_errors[indices] / self.variance(indices)
+        )
+
+    @torch.inference_mode()
+    def errors(self, module, indices, length=None):
+        """Squared error of a module on each of some rows, from codes cut to a length if given."""
+        module.eval()
+        errors = []
+
+        def compute(indices):
+            x = self.get_batch(indices)
+            x_hat = module.decode(module.encode(x)[:, :length])
+            return in_float64(x - x_hat).square().sum(dim=1)
+
+        for batch in np.array_split(indices, -(-len(indices) // _BATCH_SIZE)):
+            errors += in_pieces(batch, compute)
+        return self.unit**2 * torch.cat(errors).cpu().numpy() + self.outside_subspace[indices]
+
+    def gains(self, module, indices):
+        """Squared error of PCA minus that of a module, on each of some rows."""
+        return self.linear_errors[indices] - self.errors(module, indices)
+
+    def gains_when_cut(self, module, indices):
+        """Share of the variance of some rows beyond PCA for each length that codes are cut to."""
+        if not module.lengths:
+            return {}
+        pca, weights = self.new_module(False), self.weights[indices]
+        variance = self.variance(indices)
+        return {
+            length: weights
+            @ (self.errors(pca, indices, length) - self.errors(module, indices, length))
+            / variance
+            for length in module.lengths
+        }
+
+
+class ScoresProblem(ResidualProblem):
+    """Rows by their principal component scores.
 
     Parameters
     ----------
@@ -42,89 +254,61 @@ def fit_on_scores(
     latent_dim : int
         Length k of the code.
     build : callable
-        ``build(scale, encoder)`` makes a fresh module, with or without a non-linear encoder.
-    options : TrainingOptions
-    validation_fraction : float
-        Share of the rows to put aside.
-    rng : RandomState
+        ``build(scale, encoder=True)`` makes a new module, with or without a non-linear encoder.
+    device : torch.device
+        Device of the batches.
     """
-    fitted, validation = held_out_runs(len(rows), validation_fraction, rng)
-    seed = rng.randint(2**31)
-    pca = pca_without_trial(basis, latent_dim, validation, options)
-    if pca is not None:
-        return pca
-    directions = basis.directions
-    rows.prepare_for_many_products()  # whoever found the directions: one way to round
-    scores = rows.times(directions)
-    squared_norms, weights = rows.squared_norms(), weights_of(rows)
 
-    # In units of the typical row, so that the optimizer meets the same numbers for any data.
-    unit = float(np.sqrt(np.average(squared_norms, weights=weights)))
+    def __init__(
+        self,
+        rows: Rows,
+        basis: Basis,
+        latent_dim: int,
+        build: Callable[..., ResidualAutoencoder],
+        device: torch.device,
+    ):
+        super().__init__(rows, basis, latent_dim)
+        self._build = build
+        self._device = device
 
-    def ground(scores, known):
-        outside = np.maximum(squared_norms - squared_row_norms(scores), 0.0)
-        beyond = squared_row_norms(scores[:, latent_dim:])
-        scores = in_float32(scores.div_(unit))
-        few = scores_of_few(scores, known)
-        scale = compressed(few.std(dim=0))
+    @cached_property
+    def unit(self):
+        """Root mean square of the distances of rows from the mean."""
+        return float(np.sqrt(np.average(self.squared_norms, weights=self.weights)))
 
-        def build_clipped(encoder):
-            module = build(scale, encoder)
-            widen_clipping_bound(module, few)
-            return module
-
-        return Ground(
-            lambda numbers: scores[numbers].to(options.device),
-            build_clipped,
-            unit,
-            squared_norms,
-            outside + beyond,
-            outside,
-            weights,
+    def _in_basis_without(self, scores, fitted, validation):
+        return self._with(
+            scores_without_validation(self.rows, scores, validation, self.latent_dim), fitted
         )
 
-    held = ground(scores_without_validation(rows, scores, validation, latent_dim), fitted)
-    whole = ground(scores, np.arange(len(rows)))
-    result = fit_residuals(held, whole, fitted, validation, latent_dim, options, seed)
-    if result.module is not None:
-        # The module is homogeneous: this is all there is to changing the unit.
-        result.module.scale *= unit
-    return result
+    def _in_basis_of_all(self, scores):
+        return self._with(scores, np.arange(len(self)))
+
+    def _with(self, scores, indices):
+        """A copy with scores in some basis, scaled after the rows with given indices."""
+        problem = copy(self)
+        problem.outside_subspace = np.maximum(self.squared_norms - squared_row_norms(scores), 0.0)
+        beyond_code = squared_row_norms(scores[:, self.latent_dim :])
+        problem.linear_errors = problem.outside_subspace + beyond_code
+        problem._scores = in_float32(scores.div_(self.unit))
+        problem._sample = _sample(problem._scores, indices)
+        return problem
+
+    def get_batch(self, indices):
+        return self._scores[indices].to(self._device)
+
+    def new_module(self, encoder):
+        module = self._build(balanced_scale(self._sample.std(dim=0)), encoder=encoder)
+        widen_clipping_bound(module, self._sample)
+        return module
+
+    def finished(self, module):
+        module.scale = self.unit * module.scale  # the module is homogeneous
+        return module
 
 
-def scores_of_few(scores, numbers):
-    """The scores of some of the rows with the given numbers."""
-    return scores[numbers[:: 1 + len(numbers) // _ENOUGH_ROWS]]
-
-
-def widen_clipping_bound(module, scores):
-    """Let the networks see as far as twice the largest of some scores in each direction.
-
-    A direction in which rows hardly differ is magnified, and one row that does differ in it would
-    else be thousands of deviations away.
-    """
-    largest = scores.abs().amax(dim=0).to(module.scale) / module.scale
-    # Of networks that have not learnt yet it is infinite.
-    before = torch.where(module.clipping_bound.isinf(), 0.0, module.clipping_bound)
-    module.clipping_bound = torch.maximum(before, _BEYOND * largest)
-
-
-def compressed(deviations):
-    """Geometric mean of each score's own deviation and of their common one; of 1 if that is 0."""
-    common = deviations.square().mean().sqrt()
-    common = torch.where(common > 0, common, 1.0)
-    return (deviations.clamp_min(1e-6 * common) * common).sqrt()
-
-
-def fit_linear_path(
-    rows: Rows,
-    basis: Basis,
-    build: Callable[..., LinearPathAutoencoder],
-    options: TrainingOptions,
-    validation_fraction: float,
-    rng: np.random.RandomState,
-) -> SelectionResult:
-    """Train residual networks on the rows, if they are worth it.
+class RowsProblem(ResidualProblem):
+    """The rows themselves.
 
     Parameters
     ----------
@@ -132,67 +316,89 @@ def fit_linear_path(
     basis : Basis
         Their k leading principal directions.
     build : callable
-        ``build(mean, directions, scale, encoder)`` makes a fresh module, with or without a
+        ``build(mean, directions, scale, encoder=True)`` makes a new module, with or without a
         non-linear encoder.
-    options : TrainingOptions
-    validation_fraction : float
-        Share of the rows to put aside.
-    rng : RandomState
     """
-    fitted, validation = held_out_runs(len(rows), validation_fraction, rng)
-    seed = rng.randint(2**31)
-    directions = basis.directions
-    pca = pca_without_trial(basis, directions.shape[1], validation, options)
-    if pca is not None:
-        return pca
-    squared_norms, weights = rows.squared_norms(), weights_of(rows)
-    rows.prepare_for_many_products()  # whoever found the directions: one way to round
-    scores = rows.times(directions)
-    unit = typical_entry(rows, weights)
-    mean = torch.from_numpy(rows.mean / unit).float()
 
-    def ground(directions, scores, known):
-        scale = compressed(in_float64(scores_of_few(scores, known)).std(dim=0)) / unit
-        axes = directions.float()
-        return Ground(
-            batch_getter(rows, unit),
-            lambda encoder: build(mean, axes, scale.float(), encoder),
-            unit,
-            squared_norms,
-            np.maximum(squared_norms - squared_row_norms(scores), 0.0),
-            np.zeros(len(rows)),
-            weights,
-        )
+    def __init__(self, rows: Rows, basis: Basis, build: Callable[..., LinearPathAutoencoder]):
+        super().__init__(rows, basis, basis.directions.shape[1])
+        self._build = build
 
-    directions_held = directions_without_validation(rows, scores, validation)
-    result = fit_residuals(
-        ground(directions_held, rows.times(directions_held), fitted),
-        ground(directions, scores, np.arange(len(rows))),
-        fitted,
-        validation,
-        directions.shape[1],
-        options,
-        seed,
-    )
-    if result.module is not None:
-        # The module is homogeneous: this is all there is to changing the unit.
-        for buffer in (result.module.mean, result.module.scale, result.module.unit):
-            buffer *= unit
-    return result
+    @cached_property
+    def unit(self):
+        """Typical size of a centred entry."""
+        return typical_entry(self.rows, self.weights)
+
+    def _in_basis_without(self, scores, fitted, validation):
+        directions = directions_without_validation(self.rows, scores, validation)
+        return self._with(directions, self.rows.times(directions), fitted)
+
+    def _in_basis_of_all(self, scores):
+        return self._with(self.basis.directions, scores, np.arange(len(self)))
+
+    def _with(self, directions, scores, indices):
+        """A copy with other directions, scaled after the scores of the rows with given indices."""
+        problem = copy(self)
+        problem.linear_errors = np.maximum(self.squared_norms - squared_row_norms(scores), 0.0)
+        problem.outside_subspace = np.zeros(len(self))
+        problem._directions = directions.float()
+        standard_deviations = in_float64(_sample(scores, indices)).std(dim=0)
+        problem._scale = (balanced_scale(standard_deviations) / self.unit).float()
+        return problem
+
+    def get_batch(self, indices):
+        return scaled_batch(self.rows, self.unit, indices)
+
+    def new_module(self, encoder):
+        mean = torch.from_numpy(self.rows.mean / self.unit).float()
+        return self._build(mean, self._directions, self._scale, encoder=encoder)
+
+    def finished(self, module):
+        module.scale = self.unit * module.scale  # the module is homogeneous
+        module.unit = self.unit * module.unit
+        # Networks are trained in float32; the linear path keeps all digits.
+        module.mean = torch.from_numpy(self.rows.mean)
+        module.directions = self.basis.directions
+        return module
+
+
+def _sample(scores, indices):
+    """The scores of about `_SAMPLE_SIZE` of the rows with given indices."""
+    return scores[indices[:: 1 + len(indices) // _SAMPLE_SIZE]]
+
+
+def balanced_scale(standard_deviations):
+    """Geometric mean of each standard deviation and of their root mean square; of 1 if that is 0.
+
+    Scores of very different variance become more alike when they are divided by it.
+    """
+    common = standard_deviations.square().mean().sqrt()
+    common = torch.where(common > 0, common, 1.0)
+    return (standard_deviations.clamp_min(1e-6 * common) * common).sqrt()
+
+
+def widen_clipping_bound(module, scores):
+    """Let the networks take inputs up to twice the largest of some scores in each direction.
+
+    A direction in which rows hardly differ is magnified. Without a bound, one row that does differ
+    in it would be an input of thousands of standard deviations.
+    """
+    largest = scores.abs().amax(dim=0).to(module.scale) / module.scale
+    # Infinite in a new module.
+    before = torch.where(module.clipping_bound.isinf(), 0.0, module.clipping_bound)
+    module.clipping_bound = torch.maximum(before, _CLIPPING_FACTOR * largest)
 
 
 def typical_entry(rows, weights):
-    """Root of the mean square of the centred entries; 1.0 if all entries are zero.
+    """Root mean square of the centred entries; 1.0 if all entries are zero.
 
-    At least what float32 can tell from the mean: less is rounding.
+    At least the precision of float32 at the mean: a smaller value is rounding.
     """
     typical = np.sqrt(np.average(rows.squared_norms(), weights=weights) / rows.shape[1])
     of_mean = np.sqrt(np.mean(np.square(rows.mean)))
     return float(max(typical, np.finfo(np.float32).eps * of_mean)) or 1.0
 
 
-def batch_getter(rows, unit):
-    def fetch(numbers):
-        return (rows.dense(numbers) / unit).float()
-
-    return fetch
+def scaled_batch(rows, unit, indices):
+    """Rows with given indices, divided by a unit: a float32 tensor."""
+    return (rows.dense(indices) / unit).float()

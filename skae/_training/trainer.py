@@ -1,4 +1,4 @@
-"""Training: from a module, rows and options to the module with its best weights."""
+"""Training of a module on rows, which ends with the best weights."""
 
 import warnings
 from contextlib import ExitStack
@@ -10,30 +10,42 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback, LRScheduler
 from skorch.helper import predefined_split
+from torch.nn.modules.conv import _ConvNd
 
 from .._nn.layers import use_generator
-from .._runtime.device import data_parallel, n_processes, rank
+from .._runtime.device import n_processes, rank
 from .._runtime.execution import multithreaded_operations
 from .._runtime.reports import NO_REPORT, Report
 from .._runtime.storage import NO_CHECKPOINT, Checkpoint, NoCheckpoint
 from .early_stopping import BestSoFar, Interrupts
-from .net import EndOfTraining, ReconstructionNet, n_batches
-from .shards import AdamWInParts, Shards, is_huge, worth_halves
+from .net import AdamWInParts, EndOfTraining, ReconstructionNet, Shards, n_batches
 
-# After an explosion training goes on at a share of its rate, and gives up after another.
-_SMALLER, _ATTEMPTS = 0.25, 2
+# After the loss has exploded, training continues at this share of its learning rate; it ends after
+# this number of attempts.
+_RATE_FACTOR, _MAX_ATTEMPTS = 0.25, 2
 
-# Between the seeds of dropout and noise of the parts of a batch.
-_FAR = 2**32
+# Difference between the seeds of dropout and noise of two parts of a batch.
+_SEED_STEP = 2**32
+
+# Number of threads that take a part of each batch.
+_N_SHARDS = 2
+
+# Batches of less work, in floating-point operations of a forward pass, are not divided between
+# threads, which has a cost of its own.
+_MIN_DIVIDED_WORK = 1.5e8
+
+# Modules with more weights are not either: a second set of gradients would take much memory, and
+# each operation is large enough to use all threads.
+_MAX_DIVIDED_WEIGHTS = 2**25
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
     """How a module is trained; most names are those of the estimators' parameters.
 
-    ``limited`` is whether ``max_epochs`` was asked for: then training that was still improving
-    when it ran out is worth a warning. ``divisible`` is whether parts of a batch may be trained on
-    at the same time, in copies of the module: not for networks of unknown kind.
+    ``limited`` is whether the user set ``max_epochs``: then a warning says if training was still
+    improving at its end. ``divisible`` is whether copies of the module may take parts of a batch at
+    the same time: not if it contains custom networks.
     """
 
     loss: type[torch.nn.Module]
@@ -61,13 +73,14 @@ class Stage:
     Attributes
     ----------
     name : str
-        What reports and the history call it, and the checkpoint its files.
-    of_pca : float
-        Share of the variance that PCA explains of the rows by which training is judged.
+        Its name in reports, in the history and in the checkpoint.
+    explained_by_pca : float
+        Share of the variance that PCA explains on the validation rows, or on the training rows if
+        there are no others.
     """
 
     name: str = "training"
-    of_pca: float = nan
+    explained_by_pca: float = nan
 
 
 class Interrupted(KeyboardInterrupt):
@@ -76,7 +89,7 @@ class Interrupted(KeyboardInterrupt):
     Attributes
     ----------
     history : list of dict
-        As `train` would have returned it; empty if nothing was learnt.
+        As `train` would have returned it; empty if no epoch was completed.
     """
 
     def __init__(self, history):
@@ -87,14 +100,14 @@ class Interrupted(KeyboardInterrupt):
 def train(module, rows, options, *, validation=None, seed=0, stage=Stage()):
     """Train ``module`` in place to reconstruct ``rows``; it ends with its best weights.
 
-    AdamW under a one-cycle schedule, whose gentle start keeps what the module already does well. If
-    the loss explodes, training goes on from the best weights so far at a quarter of the rate; if
-    it does so again, it ends there.
+    Uses AdamW with a one-cycle schedule, whose low rates at the start keep what the module has
+    already learnt. If the loss explodes, training continues from the best weights so far at a
+    quarter of the rate; if it does so again, training ends with them.
 
     Parameters
     ----------
     module : Module
-        From a batch of rows to their reconstructions.
+        Returns the reconstructions of a batch of rows.
     rows : RowSet
     options : TrainingOptions
     validation : RowSet, default=None
@@ -102,20 +115,20 @@ def train(module, rows, options, *, validation=None, seed=0, stage=Stage()):
         them, and with ``options.early_stopping`` training ends when none has been better for
         ``options.n_iter_no_change`` epochs.
     seed : int
-        Of the order of the rows, of dropout and of noise.
+        Seeds the order of the rows, dropout and noise.
     stage : Stage
 
     Returns
     -------
     history : list of dict
-        One entry an epoch: "stage", "epoch", "train_loss", "valid_loss" if there are validation
-        rows, both in the unit of X, "variance_explained", of the validation rows if there are any,
-        and "dur" (seconds).
+        One entry for each epoch: "stage", "epoch", "train_loss", "valid_loss" if there are
+        validation rows, both in the unit of X, "variance_explained", on the validation rows if
+        there are any, and "dur" (seconds).
 
     Raises
     ------
     Interrupted
-        By the user's Ctrl-C, with the history so far.
+        At the user's Ctrl-C, with the history so far.
     """
     saved = options.checkpoint.load(stage.name)
     if saved is None:
@@ -124,22 +137,22 @@ def train(module, rows, options, *, validation=None, seed=0, stage=Stage()):
     options.report.on_stage_begin(stage.name, len(history))
     supervisor = _Supervisor(rows, validation, options, stage, saved)
     try:
-        if "weights" in saved:  # it was trained to its end
+        if "weights" in saved:  # the stage was completed
             module.load_state_dict(saved["weights"])
             return history
         with options.interrupts.ending_training():
             while True:
-                sound = _attempt(module, rows, options, validation, seed, supervisor)
-                if sound or len(history) == options.max_epochs:
+                exploded = _attempt(module, rows, options, validation, seed, supervisor)
+                if not exploded or len(history) == options.max_epochs:
                     break
-                given_up = supervisor.saved["attempt"] == _ATTEMPTS
-                _warn_of_explosion(history, supervisor.learning_rate, given_up)
-                if given_up:
+                is_last = supervisor.saved["attempt"] == _MAX_ATTEMPTS
+                _warn_of_explosion(history, supervisor.learning_rate, is_last)
+                if is_last:
                     break
-                supervisor.start_again()
+                supervisor.start_next_attempt()
     except KeyboardInterrupt:
-        # Again, and undisturbed: the interrupt may have come in the middle of it.
-        history = supervisor.give_best_to(module)
+        # Not for the first time, perhaps: the interrupt may have come while weights were loaded.
+        history = supervisor.load_best(module)
         raise Interrupted(history) from None
     finally:
         module.eval()
@@ -147,8 +160,8 @@ def train(module, rows, options, *, validation=None, seed=0, stage=Stage()):
     return history
 
 
-def _warn_of_explosion(history, rate, given_up):
-    what = "ends there" if given_up else f"goes on at {_SMALLER * rate:.3g}"
+def _warn_of_explosion(history, rate, is_last):
+    what = "ends there" if is_last else f"goes on at {_RATE_FACTOR * rate:.3g}"
     warnings.warn(
         f"The loss exploded in epoch {len(history)} at learning_rate={rate:.3g}: training "
         f"returns to its best weights and {what}.",
@@ -158,9 +171,9 @@ def _warn_of_explosion(history, rate, given_up):
 
 
 def warn_if_cut_short(history, options):
-    """Warn if ``max_epochs`` was asked for, and training that it ended was still improving.
+    """Warn if the user set ``max_epochs``, and training was still improving when it ended.
 
-    ``history`` is that of all epochs; a single one cannot tell.
+    ``history`` has all epochs; a single one shows no trend.
     """
     if not options.limited or len(history) < 2:
         return
@@ -175,7 +188,7 @@ def warn_if_cut_short(history, options):
 
 
 def _attempt(module, rows, options, validation, seed, supervisor):
-    """Train until the end, or until the loss explodes: then False."""
+    """Train until the end or until the loss explodes; return whether it did."""
     schedule = LRScheduler(
         torch.optim.lr_scheduler.OneCycleLR,
         max_lr=supervisor.learning_rate,
@@ -201,50 +214,72 @@ def _attempt(module, rows, options, validation, seed, supervisor):
             interrupts=options.interrupts,
             bfloat16=options.bfloat16,
             has_user_callbacks=bool(options.callbacks),
+            shards=shards,
         )
         net.initialize()
-        net.shards = shards
-        if n_processes() > 1:
-            net.parallel = data_parallel(module).__call__  # skorch would take a module for its own
-        supervisor.noise = []
-        for place, shard in enumerate([module] if shards is None else shards.modules):
-            noise = torch.Generator(options.device).manual_seed(seed + rank() + place * _FAR)
-            supervisor.noise.append(stack.enter_context(use_generator(noise, shard)))
-        supervisor.schedule = schedule
+        generators = []
+        for number, shard in enumerate([module] if shards is None else shards.modules):
+            noise = torch.Generator(options.device).manual_seed(seed + rank() + number * _SEED_STEP)
+            generators.append(stack.enter_context(use_generator(noise, shard)))
+        supervisor.start_attempt(schedule, generators)
         net.notify("on_train_begin", X=rows, y=None)
-        sound = True
-        stack.enter_context(multithreaded_operations(is_huge(module)))
+        exploded = False
+        stack.enter_context(multithreaded_operations(_is_huge(module)))
         try:
             net.fit_loop(rows, epochs=supervisor.n_epochs_left)
         except EndOfTraining as end:
-            sound = end.sound
+            exploded = end.exploded
         finally:
             net.notify("on_train_end", X=rows, y=None)
-    return sound
+    return exploded
 
 
 def _shards_of(module, rows, options):
-    """Copies of the module that share the work of a batch; None where they are not worth it."""
+    """Copies of the module that take parts of each batch; None where they would not be faster."""
     if not options.divisible or options.device.type != "cpu" or n_processes() > 1:
         return None
-    if not worth_halves(module, rows, options.batch_size):
+    if _is_huge(module) or min(len(rows), options.batch_size) < _N_SHARDS:
         return None
-    return Shards(module, 2)
+    if _operations_per_row(module, rows) * options.batch_size <= _MIN_DIVIDED_WORK:
+        return None
+    return Shards(module, _N_SHARDS)
+
+
+def _n_weights(module):
+    return sum(weight.numel() for weight in module.parameters())
+
+
+def _is_huge(module):
+    """Whether single operations of a module are large enough to be divided among threads."""
+    return _n_weights(module) > _MAX_DIVIDED_WEIGHTS
+
+
+def _operations_per_row(module, rows):
+    """Floating-point operations of the forward pass of one row."""
+    if not any(isinstance(layer, _ConvNd) for layer in module.modules()):
+        return 2 * _n_weights(module)
+    from torch.utils.flop_counter import FlopCounterMode  # takes a second to import
+
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module.eval()(rows.get_batch(rows.indices[:1]))  # in training it would draw random numbers
+    return counter.get_total_flops()
 
 
 def _optimizer(options, shards):
-    """AdamW as parameters of a skorch net, divided among the threads of the shards if any."""
+    """AdamW as parameters of a skorch net, divided among threads if there are shards."""
     settings = {"betas": (0.9, 0.95), "weight_decay": options.weight_decay}
     if shards is None:
         kind = torch.optim.AdamW
         settings["fused"] = True
     else:
-        kind = partial(AdamWInParts, n_parts=2)
+        kind = partial(AdamWInParts, n_parts=_N_SHARDS)
     return {"optimizer": kind, **{f"optimizer__{name}": v for name, v in settings.items()}}
 
 
 class _Supervisor(Callback):
-    """After each epoch: tells of it, keeps its weights if they are the best, ends it, saves it.
+    """After each epoch reports it, keeps its weights if they are the best, and saves the state.
+
+    It ends training that stalls or explodes.
 
     Parameters
     ----------
@@ -252,8 +287,8 @@ class _Supervisor(Callback):
     options : TrainingOptions
     stage : Stage
     saved : dict
-        What was saved of this attempt, at least its number ("attempt"), the epochs of those before
-        it ("n_before") and the history, which grows.
+        The saved state of this attempt: at least its number ("attempt"), the number of epochs
+        before it ("n_before") and the history, to which epochs are added.
     """
 
     def __init__(self, rows, validation, options, stage, saved):
@@ -264,26 +299,30 @@ class _Supervisor(Callback):
         self.saved = saved
         self.history = saved["history"]
         self.best, self.best_epoch = None, None
-        self.noise = []  # the generators of dropout and noise
+        self.schedule, self.generators = None, None
 
-    def start_again(self):
-        """From the best weights, at a smaller rate."""
+    def start_attempt(self, schedule, generators):
+        """Set the schedule, and the generators of dropout and noise, of an attempt."""
+        self.schedule, self.generators = schedule, generators
+
+    def start_next_attempt(self):
+        """Continue from the best weights, at a lower rate."""
         self.saved = {
             "attempt": self.saved["attempt"] + 1,
             "n_before": len(self.history),
             "history": self.history,
         }
 
-    def give_best_to(self, module):
-        """Load the best weights, and return the history that belongs to them."""
+    def load_best(self, module):
+        """Load the best weights into the module, and return the history that led to them."""
         if self.best is None:
             return []
-        self.best.give_to(module)
+        self.best.load_into(module)
         return self.history
 
     @property
     def learning_rate(self):
-        return self.options.learning_rate * _SMALLER ** (self.saved["attempt"] - 1)
+        return self.options.learning_rate * _RATE_FACTOR ** (self.saved["attempt"] - 1)
 
     @property
     def n_epochs(self):
@@ -296,7 +335,7 @@ class _Supervisor(Callback):
     def on_train_begin(self, net, **kwargs):
         stops = self.validation is not None and self.options.early_stopping
         patience = self.options.n_iter_no_change if stops else inf
-        # Epochs are told, and judged, by their reconstructions alone.
+        # Losses of epochs contain no penalties, and so do not show which epoch is the best.
         latest = getattr(net.module_, "penalised", False)
         best = BestSoFar(net.module_, patience, self.options.tol, latest=latest)
         if "net" in self.saved:
@@ -309,38 +348,38 @@ class _Supervisor(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         epoch = net.history[-1]
-        self._tell(net, epoch)
+        self._report(net, epoch)
         is_best = self.best.update(
             epoch["train_loss" if self.validation is None else "valid_loss"], net.module_
         )
         if self.best.stalled or self.best.exploded:
-            net.ending = EndOfTraining(sound=not self.best.exploded)
+            net.end_after_epoch(exploded=self.best.exploded)
         if net.ending is None:
             self._save(net, is_best)
 
     def on_train_end(self, net, **kwargs):
-        net.optimizer_.zero_grad()  # makes room
-        self.best.give_to(net.module_)
+        net.optimizer_.zero_grad()  # frees memory
+        self.best.load_into(net.module_)
 
-    def _tell(self, net, epoch):
+    def _report(self, net, epoch):
         entry = {"stage": self.stage.name, "epoch": len(self.history) + 1}
         for key, row_set in (("train_loss", self.rows), ("valid_loss", self.validation)):
             if row_set is not None:
                 entry[key] = row_set.measure.error(epoch[key])
                 entry["variance_explained"] = row_set.measure.explained(epoch[key])
-        if not isnan(self.stage.of_pca):
-            entry["variance_explained_by_pca"] = self.stage.of_pca
+        if not isnan(self.stage.explained_by_pca):
+            entry["variance_explained_by_pca"] = self.stage.explained_by_pca
         entry["dur"] = epoch["dur"]
         self.history.append(entry)
         best = max(entry["variance_explained"] for entry in self.history)
-        if self.options.report.on_epoch_end(entry, best, self.stage.of_pca):
-            net.ending = EndOfTraining(sound=True)
+        if self.options.report.on_epoch_end(entry, best, self.stage.explained_by_pca):
+            net.end_after_epoch()
 
     def _save(self, net, is_best):
         checkpoint = self.options.checkpoint
         if checkpoint is NO_CHECKPOINT:
             return
-        # Killed between the two, training goes on from the epoch before, and comes here again.
+        # Killed between the two, training resumes at the epoch before, and saves both again.
         if is_best:
             self.best_epoch = len(self.history)
             checkpoint.save_best(self.stage.name, self.best_epoch, net.module_.state_dict())
@@ -351,7 +390,7 @@ class _Supervisor(Callback):
             "best": self.best.state(),
             "best_epoch": self.best_epoch,
             "order": net.generator.get_state(),
-            "noise": [generator.get_state() for generator in self.noise],
+            "noise": [generator.get_state() for generator in self.generators],
             **{key: self.saved[key] for key in ("attempt", "n_before", "history")},
         }
         checkpoint.save(self.stage.name, state)
@@ -366,5 +405,5 @@ class _Supervisor(Callback):
         net.optimizer_.load_state_dict(saved["optimizer"])
         self.schedule.lr_scheduler_.load_state_dict(saved["schedule"])
         net.generator.set_state(saved["order"])
-        for generator, state in zip(self.noise, saved["noise"], strict=True):
+        for generator, state in zip(self.generators, saved["noise"], strict=True):
             generator.set_state(state)

@@ -16,8 +16,8 @@ def in_batches(model, X, n_passes=1, size=130):
     order = np.random.default_rng(0)
     for _ in range(n_passes):
         rows = order.permutation(X.shape[0])
-        for numbers in np.array_split(rows, X.shape[0] // size):
-            model.partial_fit(X[numbers])
+        for indices in np.array_split(rows, X.shape[0] // size):
+            model.partial_fit(X[indices])
     return model
 
 

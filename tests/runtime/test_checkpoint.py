@@ -177,7 +177,7 @@ def test_a_file_is_no_folder(digits, quick, tmp_path):
 
 
 def stopped_at(n_writes, fit):
-    """Run a fit whose folder takes so many files, and no more, as if the disk were full then."""
+    """Run a fit whose folder takes a limited number of files, as if the disk were full then."""
     write, n_written = torch.save, 0
 
     def limited(state, file):

@@ -16,8 +16,8 @@ from skae._estimators.state import PrincipalCodec
 from skae._runtime import device as device_module
 from skae._runtime import execution as execution_module
 from skae._runtime import tensors as tensors_module
-from skae._training import selection as selection_module
 from skae._training.net import ReconstructionNet
+from skae._training.residual import ScoresProblem
 
 
 def gpu(test):
@@ -210,16 +210,14 @@ def test_steps_use_parts_of_a_batch_that_fit(digits, step, monkeypatch):
 
 def test_batches_are_loaded_in_pieces_that_fit(digits, monkeypatch):
     expected = brief().fit(digits[0]).transform(digits[1])
-    row_set, sizes = selection_module.row_set, []
+    sizes = []
 
-    def count(indices):
+    def count(problem, indices):
         sizes.append(len(indices))
         return len(indices)
 
-    def limited(fetch, *others):
-        return row_set(needing_room(fetch, 50, count), *others)
-
-    monkeypatch.setattr(selection_module, "row_set", limited)
+    limited = needing_room(ScoresProblem.get_batch, 50, count)
+    monkeypatch.setattr(ScoresProblem, "get_batch", limited)
     np.testing.assert_array_equal(brief().fit(digits[0]).transform(digits[1]), expected)
     assert max(sizes) > 50
 

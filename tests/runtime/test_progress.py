@@ -1,4 +1,4 @@
-"""What a user sees of a fit: its history, its progress, its warnings, and callbacks."""
+"""Output of a fit: its history, its progress, its warnings, and callbacks."""
 
 import os
 import re
@@ -31,10 +31,10 @@ STAGES = ["trial run of both networks", "trial run of the decoder", "training on
 def test_history_has_an_entry_for_each_epoch_of_each_stage(digits, quick, latent_dim, of_decoder):
     autoencoder = quick(latent_dim, max_epochs=8, early_stopping=False, learning_rate=0.01)
     autoencoder.fit(digits[0])
-    numbers = {name: [] for name in STAGES}
+    epochs = {name: [] for name in STAGES}
     for entry in autoencoder.history_:
-        numbers[entry["stage"]].append(entry["epoch"])
-    assert list(numbers.values()) == [[1, 2], of_decoder, [1, 2, 3, 4, 5, 6]]
+        epochs[entry["stage"]].append(entry["epoch"])
+    assert list(epochs.values()) == [[1, 2], of_decoder, [1, 2, 3, 4, 5, 6]]
     assert autoencoder.n_iter_ == 6
     assert all(entry["dur"] > 0 for entry in autoencoder.history_)
 
@@ -278,7 +278,7 @@ autoencoder"""
 
 SEARCH = """
 import os
-os.environ["PYTHONWARNINGS"] = "ignore"  # workers of old versions have filters of their own
+os.environ["PYTHONWARNINGS"] = "ignore"  # workers of old versions have other filters
 autoencoder.set_params(max_epochs=2)
 with parallel_config("loky", n_jobs=2):
     search = GridSearchCV(autoencoder, {"latent_dim": [2, 4]}, cv=2, refit=False, n_jobs=2)
@@ -411,7 +411,7 @@ def test_a_skorch_callback_can_end_a_stage(digits, quick):
 )
 class TestCallbacksOfScikitLearn:
     class Counter:
-        """A callback that counts epochs, and asks for an end after some of a fit's."""
+        """A callback that counts epochs, and ends a fit after some of them."""
 
         def __init__(self, most=1000):
             self.most = most

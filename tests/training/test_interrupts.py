@@ -21,10 +21,11 @@ from skae._estimators import fitting
 from skae._estimators.state import FittedState
 from skae._nn.layers import perceptron
 from skae._training.early_stopping import WeightStore
-from skae._training.selection import Ground, _Selection
+from skae._training.residual import ResidualProblem
+from skae._training.selection import _Selection
 
-# Of 1,300 rows 1,170 are trained on in a trial run of three epochs, one where the code is of four
-# numbers and two where it is of twenty; batches are of 73 rows.
+# Of 1,300 rows, 1,170 are for trial runs of three epochs: one with codes of 4 dimensions, two
+# with codes of 20. Batches have 73 rows.
 N_STEPS_OF_TRIAL, N_STEPS_OF_EPOCH = 3 * 17, 18
 
 
@@ -42,7 +43,7 @@ def handler():
 
 
 class Pressing(Callback):
-    """Presses Ctrl-C after so many steps of training, or at the end of so many epochs."""
+    """Presses Ctrl-C after a number of training steps, or at the end of an epoch."""
 
     def __init__(self, *, steps=None, epochs=None):
         self.steps = steps
@@ -72,7 +73,7 @@ def assert_is_pca(autoencoder, X):
     np.testing.assert_allclose(autoencoder.transform(X), codes, atol=1e-8)
 
 
-# -- The first ------------------------------------------------------------------------------------
+# -- The first interrupt --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("steps", [1, 17])
@@ -192,7 +193,7 @@ def test_in_the_principal_directions_nothing_is_left(digits, quick, monkeypatch)
 
 @pytest.fixture
 def press_in(monkeypatch):
-    """Makes the user press Ctrl-C, so many times, as a method is called first."""
+    """Presses Ctrl-C, once or several times, when a method is first called."""
 
     def patch(owner, name, times=1):
         method, n_left = getattr(owner, name), times
@@ -210,7 +211,7 @@ def press_in(monkeypatch):
 
 
 def test_between_trainings_the_next_does_not_start(digits, quick, press_in):
-    press_in(Ground, "errors")  # after the first trial run
+    press_in(ResidualProblem, "errors")  # after the first trial run
     with pytest.warns(ConvergenceWarning, match="after 3 of 3 epochs of the trial run of both"):
         autoencoder = interrupted(quick(20, learning_rate=0.01), digits[0])
     assert {epoch["stage"] for epoch in autoencoder.history_} == {"trial run of both networks"}
@@ -218,7 +219,7 @@ def test_between_trainings_the_next_does_not_start(digits, quick, press_in):
 
 
 def test_after_the_training_on_all_rows_it_leaves_the_whole_fit(digits, quick, press_in):
-    press_in(_Selection, "_is_ahead")
+    press_in(_Selection, "_still_beats_pca")
     autoencoder = interrupted(quick(4), digits[0])  # without a warning
     assert autoencoder.interrupted_
     np.testing.assert_array_equal(
@@ -264,10 +265,10 @@ def test_an_interrupted_fit_with_a_checkpoint_ends_with_the_same_bits(digits, qu
         )
 
 
-# -- The second -----------------------------------------------------------------------------------
+# -- The second interrupt -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("owner", "name"), [(Ground, "errors"), (FittedState, "encode")])
+@pytest.mark.parametrize(("owner", "name"), [(ResidualProblem, "errors"), (FittedState, "encode")])
 def test_a_second_one_leaves_the_estimator_as_it_was(digits, quick, press_in, owner, name):
     autoencoder = quick(4, whiten=True).fit(digits[0])
     before = dict(vars(autoencoder))
@@ -294,7 +295,7 @@ def test_it_ends_a_pipeline_and_a_search(digits, quick):
         search.fit(X, y)
 
 
-def test_the_handler_of_the_user_is_asked_and_put_back(digits, quick):
+def test_the_handler_of_the_user_is_called_and_restored(digits, quick):
     pressed = []
     handler = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
     autoencoder = quick(4, callbacks=[Pressing(steps=20)]).fit(digits[0])
@@ -310,9 +311,9 @@ def test_fits_in_threads_need_no_signals(digits, quick):
         assert pool.submit(quick(4, max_epochs=2).fit, digits[0]).result().interrupted_ is False
 
 
-def test_weights_half_kept_are_not_given_back():
+def test_weights_that_were_saved_in_part_are_not_loaded():
     module = perceptron([3, 4, 3], "gelu", 0.0)
-    shelf = WeightStore(module)
+    store = WeightStore(module)
 
     class Halfway:
         def state_dict(self):
@@ -321,9 +322,9 @@ def test_weights_half_kept_are_not_given_back():
             return weights
 
     with pytest.raises(TypeError):
-        shelf.put(Halfway())
+        store.save(Halfway())
     before = {name: weight.clone() for name, weight in module.state_dict().items()}
-    shelf.take(module)
+    store.load_into(module)
     for name, weight in module.state_dict().items():
         assert weight.equal(before[name])
 

@@ -1,13 +1,17 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
 
 from skae._data.rows import rows_of
-from skae._nn.autoencoders import ResidualAutoencoder
+from skae._nn.autoencoders import LinearPathAutoencoder, ResidualAutoencoder
 from skae._nn.layers import perceptron
 from skae._nn.losses import SquaredError
 from skae._pca.solvers import principal_basis
-from skae._training.residual import fit_on_scores
+from skae._training.residual import RowsProblem, ScoresProblem
+from skae._training.selection import select
 from skae._training.trainer import TrainingOptions
 
 OPTIONS = TrainingOptions(
@@ -24,9 +28,8 @@ OPTIONS = TrainingOptions(
 )
 
 
-def verdict_on(X, k):
+def scores_problem(X, k):
     rows = rows_of(X)
-    basis = principal_basis(rows, X.shape[1])
 
     def build(scale, encoder):
         torch.manual_seed(0)
@@ -35,13 +38,69 @@ def verdict_on(X, k):
         g = perceptron(sizes[::-1], "gelu")
         return ResidualAutoencoder(scale, k, f, g)
 
+    basis = principal_basis(rows, X.shape[1])
+    return ScoresProblem(rows, basis, k, build, torch.device("cpu"))
+
+
+def rows_problem(X, k):
+    rows = rows_of(X)
+
+    def build(mean, directions, scale, encoder):
+        torch.manual_seed(0)
+        sizes = [len(mean), 64, k]
+        f = perceptron(sizes, "gelu") if encoder else None
+        g = perceptron(sizes[::-1], "gelu")
+        return LinearPathAutoencoder(mean, directions, scale, f, g)
+
+    return RowsProblem(rows, principal_basis(rows, k), build)
+
+
+@pytest.fixture(params=[scores_problem, rows_problem])
+def new_problem(request):
     with torch.random.fork_rng(devices=[]):
-        return fit_on_scores(rows, basis, k, build, OPTIONS, 0.2, np.random.RandomState(0))
+        yield request.param
+
+
+def selection_on(X, k):
+    with torch.random.fork_rng(devices=[]):
+        return select(scores_problem(X, k), OPTIONS, 0.2, np.random.RandomState(0))
+
+
+# In a unit far from one, around a mean that is not zero.
+ANGLES = np.random.default_rng(0).uniform(0, 1.75 * np.pi, size=500)
+CURVE = 3e3 + 1e3 * np.stack([np.cos(ANGLES), np.sin(ANGLES), np.cos(2 * ANGLES)], axis=1)
+
+
+@pytest.mark.parametrize("encoder", [False, True])
+def test_modules_of_a_problem_equal_pca_until_they_are_trained(new_problem, encoder):
+    rows = np.arange(500)
+    for problem in new_problem(CURVE, 2).in_both_bases(rows[:400], rows[400:]):
+        errors = problem.errors(problem.new_module(encoder), rows)
+        np.testing.assert_allclose(errors, problem.linear_errors, rtol=1e-3, atol=1)
+    pca = PCA(2).fit(CURVE)
+    expected = np.square(CURVE - pca.inverse_transform(pca.transform(CURVE))).sum(axis=1)
+    np.testing.assert_allclose(errors, expected, rtol=1e-3, atol=1)
+
+
+def test_a_selected_module_is_in_the_unit_of_the_rows(new_problem):
+    problem = new_problem(CURVE, 1)
+    result = select(problem, replace(OPTIONS, max_epochs=16), 0.2, np.random.RandomState(0))
+    x = torch.from_numpy(CURVE)
+    if new_problem is scores_problem:
+        x = (x - x.mean(dim=0)) @ problem.basis.directions.double()
+    pca = PCA(1).fit(CURVE)
+    linear = np.square(CURVE - pca.inverse_transform(pca.transform(CURVE))).sum()
+    with torch.inference_mode():
+        module = result.module.double()
+        error = (x - module(x)).square().sum()
+    variance = np.square(CURVE - CURVE.mean(axis=0)).sum()
+    assert result.gain > 0.1
+    assert linear - error > 0.5 * result.gain * variance
 
 
 def test_a_curve_that_its_first_direction_determines_gets_a_decoder_alone():
     t = np.random.default_rng(0).uniform(-1, 1, size=1000)
-    result = verdict_on(np.stack([3 * t, 0.5 * t**2, 0.5 * t**3], axis=1), 1)
+    result = selection_on(np.stack([3 * t, 0.5 * t**2, 0.5 * t**3], axis=1), 1)
     assert result.module.encoder is None
     assert result.module.decoder is not None
     assert result.gain > 0.002
@@ -49,14 +108,14 @@ def test_a_curve_that_its_first_direction_determines_gets_a_decoder_alone():
 
 def test_a_curve_that_bends_back_gets_an_encoder_too():
     t = np.random.default_rng(0).uniform(0, 1.75 * np.pi, size=1000)
-    result = verdict_on(np.stack([np.cos(t), np.sin(t)], axis=1), 1)
+    result = selection_on(np.stack([np.cos(t), np.sin(t)], axis=1), 1)
     assert result.module.encoder is not None
     assert result.gain > 0.2
 
 
 def test_noise_gets_neither():
     X = np.random.default_rng(0).normal(size=(600, 12))
-    assert verdict_on(X, 3).module is None
+    assert selection_on(X, 3).module is None
 
 
 @pytest.mark.parametrize("k", [2, 12])
@@ -66,15 +125,15 @@ def test_nothing_is_trained_where_there_is_nothing_to_gain(k, monkeypatch):
     )
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 2)) @ rng.normal(size=(2, 12))  # rank 2
-    assert verdict_on(X, k).module is None
+    assert selection_on(X, k).module is None
 
 
 def test_a_small_gain_is_trained_no_longer_than_tried():
     rng = np.random.default_rng(0)
     t = rng.uniform(-1, 1, size=1000)
     noise = 0.4 * rng.normal(size=(1000, 2))  # of which nothing can be gained
-    slight = verdict_on(np.c_[3 * t, 0.3 * t**2, noise], 1)
+    slight = selection_on(np.c_[3 * t, 0.3 * t**2, noise], 1)
     assert 0 < slight.gain < 0.004
     assert slight.n_epochs <= OPTIONS.max_epochs / 4
-    large = verdict_on(np.stack([3 * t, 3 * t**2], axis=1), 1)
+    large = selection_on(np.stack([3 * t, 3 * t**2], axis=1), 1)
     assert large.n_epochs > OPTIONS.max_epochs / 2

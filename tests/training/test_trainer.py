@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
+from skorch.callbacks import Callback
 from torch import nn
+from torch.utils.data import DataLoader
 
 from skae._nn.layers import initialised, perceptron
 from skae._nn.losses import SquaredError
 from skae._training.early_stopping import Interrupts
-from skae._training.net import RowSet
+from skae._training.residual import RowSet
 from skae._training.trainer import Interrupted, TrainingOptions, train
 
 OPTIONS = TrainingOptions(
@@ -38,12 +40,12 @@ def network():
 
 
 def loss_on(module, row_set):
-    x = row_set.fetch(row_set.numbers)
+    x = row_set.get_batch(row_set.indices)
     with torch.inference_mode():
         return SquaredError()(module(x), x).item()
 
 
-def test_training_lowers_the_loss_on_unseen_rows(rows):
+def test_training_lowers_the_loss_on_validation_rows(rows):
     fitted, validation = rows
     module = network()
     before = loss_on(module, validation)
@@ -61,7 +63,7 @@ def test_the_weights_of_the_best_epoch_are_kept(rows):
     assert loss_on(module, validation) == pytest.approx(best, rel=1e-5)
 
 
-def test_training_stops_when_unseen_rows_stop_improving(rows):
+def test_training_stops_when_validation_rows_stop_improving(rows):
     fitted, validation = rows
     patient = replace(OPTIONS, max_epochs=50, learning_rate=0.5, n_iter_no_change=3)
     assert len(train(network(), fitted, patient, validation=validation)) < 50
@@ -85,18 +87,18 @@ def test_losses_are_means_over_rows_whatever_the_batch(rows):
 
 def test_ctrl_c_ends_training_with_the_best_weights(rows):
     fitted, validation = rows
-    n_fetched = 0
+    n_batches = 0
 
-    def fetch(numbers):
-        nonlocal n_fetched
-        n_fetched += 1
-        if n_fetched == 3 * 35 + 10:  # in the fourth epoch
+    def get_batch(indices):
+        nonlocal n_batches
+        n_batches += 1
+        if n_batches == 3 * 35 + 10:  # in the fourth epoch
             raise KeyboardInterrupt
-        return fitted.fetch(numbers)
+        return fitted.get_batch(indices)
 
     module, options = network(), replace(OPTIONS, interrupts=Interrupts())
     with pytest.raises(Interrupted) as stop:
-        train(module, RowSet(fetch, fitted.numbers), options, validation=validation)
+        train(module, RowSet(get_batch, fitted.indices), options, validation=validation)
     losses = [epoch["valid_loss"] for epoch in stop.value.history]
     assert len(losses) == 3
     assert not module.training
@@ -105,15 +107,15 @@ def test_ctrl_c_ends_training_with_the_best_weights(rows):
 
 def poisoned(fitted, times):
     """The rows, but in the third epoch of each attempt a batch is no number."""
-    n_fetched = 0
+    n_batches = 0
 
-    def fetch(numbers):
-        nonlocal n_fetched
-        n_fetched += 1
-        batch = fitted.fetch(numbers)
-        return batch * np.nan if n_fetched in times else batch
+    def get_batch(indices):
+        nonlocal n_batches
+        n_batches += 1
+        batch = fitted.get_batch(indices)
+        return batch * np.nan if n_batches in times else batch
 
-    return RowSet(fetch, fitted.numbers)
+    return RowSet(get_batch, fitted.indices)
 
 
 def test_a_loss_that_is_no_number_costs_an_epoch_and_rate(rows):
@@ -138,20 +140,40 @@ def test_training_that_keeps_exploding_ends_with_sound_weights(rows):
     assert loss_on(module, validation) < loss_on(network(), validation)
 
 
-def test_only_whole_batches_are_fetched(rows):
+class Reading(Callback):
+    """Reads the data sets that skorch passes to callbacks, as a data loader does."""
+
+    def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        self.read_ = [list(DataLoader(rows, 100)) for rows in (dataset_train, dataset_valid)]
+
+
+def test_callbacks_can_read_the_rows(digits, quick):
+    reading = Reading()
+    quick(4, linear_path=False, max_epochs=1, callbacks=[reading]).fit(digits[0])
+    inputs = [torch.cat([x for x, _ in batches]) for batches in reading.read_]
+    targets = [torch.cat([target for _, target in batches]) for batches in reading.read_]
+    assert sum(map(len, inputs)) == len(digits[0])
+    for x, target in zip(inputs, targets, strict=True):
+        assert x.equal(target)
+    X = torch.cat(inputs)
+    unit = digits[0].max() / X.max()
+    np.testing.assert_allclose(np.sort(unit * X.sum(1)), np.sort(digits[0].sum(1)), rtol=1e-5)
+
+
+def test_only_whole_batches_are_taken(rows):
     fitted, _ = rows
     sizes = []
 
-    def fetch(numbers):
-        sizes.append(len(numbers))
-        return fitted.fetch(numbers)
+    def get_batch(indices):
+        sizes.append(len(indices))
+        return fitted.get_batch(indices)
 
-    train(network(), RowSet(fetch, fitted.numbers), replace(OPTIONS, max_epochs=1))
+    train(network(), RowSet(get_batch, fitted.indices), replace(OPTIONS, max_epochs=1))
     assert sizes == [32] * 34 + [12]
 
 
 class Cramped(nn.Module):
-    """A network on a device that has room for so many rows at a time."""
+    """A network on a device that has room for a limited number of rows at a time."""
 
     def __init__(self, network, most_rows):
         super().__init__()
