@@ -68,8 +68,8 @@ def test_no_check_is_skipped_for_lack_of_a_method(kind, linear_path):
 
 @pytest.mark.parametrize("estimator", [DenseAutoencoder(2, hidden_layer_sizes=()), ByteBigrams()])
 def test_the_diagram_of_a_notebook_links_to_the_documentation(estimator):
-    page = f"skae.readthedocs.io/en/stable/api.html#skae.{type(estimator).__name__}"
-    assert page in estimator._repr_html_()
+    page = f"skae.readthedocs.io/en/stable/api/skae.{type(estimator).__name__}.html"
+    assert f'href="https://{page}"' in estimator._repr_html_()
 
 
 def test_the_diagram_of_a_notebook_tells_what_is_fitted():

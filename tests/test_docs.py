@@ -98,6 +98,11 @@ def test_the_readme_gives_two_commands():
     assert "pytest" in blocks[1]
 
 
+def test_the_api_reference_lists_every_public_name_once():
+    entries = re.findall(r"^   (\w+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
+    assert sorted(entries) == sorted(set(skae.__all__) - {"__version__"})
+
+
 def public_objects():
     for name in sorted(set(skae.__all__) - {"__version__"}):
         yield f"skae.{name}"

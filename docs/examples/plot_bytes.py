@@ -2,10 +2,10 @@
 Bytes of files as maps
 ======================
 
-How often each byte (down) is followed by each other (across): a source file, a header and a
-compiled library that the models have not seen, and what comes back from four numbers. Text keeps
-to the printable characters, upper left; compiled code has stripes at zero and at the highest
-bytes. From bytes to a classifier: :doc:`/tutorial`.
+How often each byte (down) is followed by each other byte (across), in a source file, a header and a
+compiled library. The models were not fitted on these files, and reconstruct them from codes of four
+dimensions. Text uses the printable characters, at the upper left. Compiled code has stripes at zero
+and at the highest bytes. The way from bytes to a classifier: :doc:`/tutorial`.
 """
 
 from importlib.util import find_spec
@@ -32,11 +32,11 @@ train = np.sqrt(bigrams.fit_transform(np.concatenate([paths[10:] for paths in fi
 test = np.sqrt(bigrams.transform(np.concatenate([paths[:10] for paths in files])))
 autoencoder = DenseAutoencoder(4, hidden_layer_sizes=(256,), random_state=0).fit(train)
 
-# Square roots keep a few very frequent pairs from being all that is seen, in training and here.
+# Without square roots a few very frequent pairs would dominate, in training and in the figure.
 pca = DenseAutoencoder(4, hidden_layer_sizes=()).fit(train)
 ReconstructionDisplay.from_estimator(autoencoder, test[::10], references={"PCA": pca})
 
 # %%
-# Of the variance of thirty unseen files four numbers of 65,536 columns explain:
+# The share of the variance of thirty test files, with 65,536 columns, that four dimensions explain:
 
 print(f"PCA {pca.score(test):.3f}, DenseAutoencoder {autoencoder.score(test):.3f}")

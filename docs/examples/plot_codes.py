@@ -1,9 +1,9 @@
 """
-Codes of two numbers, by label
-==============================
+Codes of two dimensions, by label
+=================================
 
-Digits that no model has seen, as two numbers each. Neither model was told the labels, which are
-only the colours: they come out apart because digits of one kind look alike.
+Test digits as codes of two dimensions each. The labels are not used in fitting, only for the
+colours: digits of one kind have similar codes because they look alike.
 """
 
 import matplotlib.pyplot as plt

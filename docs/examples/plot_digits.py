@@ -1,10 +1,10 @@
 """
-Digits from eight numbers
-=========================
+Digits from eight dimensions
+============================
 
-Ten digits that no model has seen, what PCA draws of them from eight numbers, and what
-:class:`~skae.DenseAutoencoder` draws from as many. PCA adds up the same eight pictures for each
-digit; the autoencoder bends them to it.
+Ten test digits, their reconstructions by PCA from codes of eight dimensions, and those by
+:class:`~skae.DenseAutoencoder` from codes of the same length. PCA adds up the same eight pictures
+for every digit. The autoencoder changes them with the digit.
 """
 
 from sklearn.datasets import load_digits
@@ -19,7 +19,7 @@ autoencoder = DenseAutoencoder(8, hidden_layer_sizes=(256,), random_state=0).fit
 ReconstructionDisplay.from_estimator(autoencoder, test[:10], references={"PCA": pca}, shape=(8, 8))
 
 # %%
-# The share of the variance of all unseen digits that eight numbers explain:
+# The share of the variance of all test digits that eight dimensions explain:
 
 linear = DenseAutoencoder(8, hidden_layer_sizes=()).fit(train)
 print(f"PCA {linear.score(test):.3f}, DenseAutoencoder {autoencoder.score(test):.3f}")

@@ -2,8 +2,8 @@
 How long should a code be?
 ==========================
 
-The share of the variance of unseen digits by the length of the code. Where the two lines meet,
-PCA is enough: see :doc:`/choosing`.
+The share of the variance of test digits by the length of the code. From the length at which the
+two lines meet, PCA is enough: see :doc:`/choosing`.
 """
 
 from sklearn.datasets import load_digits

@@ -2,9 +2,10 @@
 Outliers by their reconstruction error
 ======================================
 
-A model that was fitted to threes alone draws other digits badly. ``score_samples`` is minus the
-squared error of each row: the lower, the less it is like those that were fitted. Far from those
-networks may err by any amount, so only the order of the scores has a meaning.
+A model that was fitted on threes alone reconstructs other digits badly. ``score_samples`` is minus
+the squared error of each row: a low score means that the row is unlike the training rows. Far from
+the training rows, the error of the networks can have any size, so only the order of the scores has
+a meaning.
 """
 
 import matplotlib.pyplot as plt
@@ -28,12 +29,11 @@ for name, chosen in {"threes": normal, "other digits": ~normal}.items():
     ax.hist(
         errors[chosen], bins, weights=np.full(chosen.sum(), 1 / chosen.sum()), alpha=0.7, label=name
     )
-ax.set(xscale="log", xlabel="squared error of the reconstruction", ylabel="share of unseen digits")
+ax.set(xscale="log", xlabel="squared error of the reconstruction", ylabel="share of test digits")
 ax.legend(frameon=False)
 
 # %%
-# The chance that a digit which is no three has a larger error than a three, with PCA's for
-# comparison:
+# The probability that another digit has a larger error than a three, beside that of PCA:
 
 pca = DenseAutoencoder(8, hidden_layer_sizes=()).fit(train[y_train == 3])
 for name, model in {"PCA": pca, "DenseAutoencoder": autoencoder}.items():

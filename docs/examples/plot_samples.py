@@ -2,9 +2,9 @@
 New digits from a variational autoencoder
 =========================================
 
-With ``penalty="variational"`` the codes of the rows are about as many standard normal numbers, so
-that such numbers, drawn at random, decode into rows which are like those but none of them. They
-are means without noise, and smoother than what was measured.
+With ``penalty="variational"`` the codes of the rows have about a standard normal distribution. So
+codes drawn at random from this distribution decode into new rows that are like the training rows.
+New rows are means without noise, and smoother than measured rows.
 """
 
 import matplotlib.pyplot as plt

@@ -2,10 +2,10 @@
 Signals, and their noise
 ========================
 
-Pulses of any place, width and height, measured with noise: three numbers say all of each but the
-noise. PCA cannot shift a pulse by adding up others, however good its three directions are; the
-convolutions of :class:`~skae.ConvAutoencoder` can, and leave out the noise, which does not fit into
-the code.
+Pulses of random place, width and height, measured with noise: three dimensions describe all of a
+pulse except its noise. PCA cannot shift a pulse by adding up other pulses, however good its three
+directions are. The convolutions of :class:`~skae.ConvAutoencoder` can. They also remove the noise,
+for which the code has no dimension left.
 """
 
 import numpy as np

@@ -1,9 +1,10 @@
 """
-What happened in training
-=========================
+History of training
+===================
 
-A fit has up to three stages. In two short trial runs validation rows judge networks after the code
-alone, and networks on both sides of it; those that won are then trained on all rows. Dotted: PCA.
+A fit has up to three stages. Two short trial runs compare networks with PCA on validation rows:
+first networks after the code alone, then networks on both sides of it. The better ones are then
+trained on all rows. Dotted: PCA.
 """
 
 from sklearn.datasets import load_digits

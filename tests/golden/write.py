@@ -34,7 +34,7 @@ from skae import ConvAutoencoder, DenseAutoencoder, RowBlocks
 FOLDER = Path(__file__).parent
 
 # Rows of digits to fit; the rows after them are those whose codes are stored.
-N_ROWS, N_SHOWN = 900, 8
+N_ROWS, N_SHOWN = 640, 8
 
 # What is stored beside codes; NaN stands for what a form lacks.
 SCALARS = ("n_iter_", "latent_dim_", "n_features_in_", "nonlinear_gain_")
@@ -127,18 +127,18 @@ def weighted(estimator, X):
 
 def streamed(estimator, X):
     """Several passes by `partial_fit`."""
-    for _ in range(6):
+    for _ in range(5):
         for batch in np.array_split(X, 8):
             estimator.partial_fit(batch)
     return estimator
 
 
 def streamed_after_fit(estimator, X):
-    return estimator.fit(X[:600]).partial_fit(X[600:])
+    return estimator.fit(X[:450]).partial_fit(X[450:])
 
 
 def warm_started(estimator, X):
-    return estimator.fit(X[:600]).set_params(warm_start=True).fit(X)
+    return estimator.fit(X[:450]).set_params(warm_start=True).fit(X)
 
 
 class KilledError(Exception):
@@ -264,7 +264,7 @@ CONFIGURATIONS = {
     "weighted": Configuration(dense, BOTH, fit=weighted),
     "whitened": Configuration(lambda: dense(whiten=True), BOTH),
     "denoising": Configuration(lambda: dense(corruption=0.1, noise=0.1), BOTH),
-    "custom networks": Configuration(lambda: custom(max_epochs=10), BOTH),
+    "custom networks": Configuration(lambda: custom(max_epochs=14), BOTH),
     "plain custom networks": Configuration(lambda: custom(linear_path=False), PLAIN),
     "stream": Configuration(dense, BOTH, fit=streamed),
     "stream after fit": Configuration(dense, BOTH, fit=streamed_after_fit),
@@ -284,7 +284,9 @@ CONFIGURATIONS = {
     "bounded": Configuration(lambda: dense(linear_path=False, output_activation="sigmoid"), PLAIN),
     "poisson": Configuration(lambda: dense(loss="poisson"), PLAIN, counts),
     "cross-entropy of sparse rows": Configuration(lambda: dense(loss="bce"), PLAIN, sparse_digits),
-    "convolutional": Configuration(conv, BOTH, images, tolerance=TOLERANCE_OF_CONVOLUTIONS),
+    "convolutional": Configuration(
+        lambda: conv(max_epochs=12), BOTH, images, tolerance=TOLERANCE_OF_CONVOLUTIONS
+    ),
     "plain convolutional": Configuration(lambda: conv(linear_path=False), PLAIN, images),
     "convolutional map": Configuration(
         lambda: conv(16, bottleneck="map", channels=(4,), linear_path=False),
