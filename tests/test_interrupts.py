@@ -16,6 +16,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from skorch.callbacks import Callback, EarlyStopping
 
+from skae import DenseAutoencoder
 from skae._data.splits import held_out_runs
 from skae._estimators import fitting
 from skae._estimators.state import FittedState

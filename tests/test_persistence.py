@@ -146,10 +146,7 @@ def test_a_model_of_a_gpu_is_loaded_without_one(path, tmp_path):
 @pytest.mark.parametrize(
     ("estimator", "sentence"),
     [
-        (
-            make_pipeline(StandardScaler(), small()),
-            "one of ConvAutoencoder, .* got Pipeline. skops",
-        ),
+        (make_pipeline(StandardScaler(), small()), "one of ConvAutoencoder, .* got Pipeline. skops"),
         (StandardScaler(), "one of ConvAutoencoder, .* got StandardScaler"),
         (small(encoder=lambda n, k: nn.Linear(n, k)), "encoder=.* cannot be written"),
         (
