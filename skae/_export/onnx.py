@@ -16,10 +16,9 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import check_array
 from torch import nn
 
+from .._estimators import AUTOENCODERS
 from .._estimators.base import BaseAutoencoder
 from .._estimators.bigrams import ByteBigrams
-from .._estimators.conv import ConvAutoencoder
-from .._estimators.dense import DenseAutoencoder
 from .._runtime.execution import with_neutral_settings
 from .torch_module import to_torch
 
@@ -148,7 +147,7 @@ def register_onnx():
     _check_packages()
     from skl2onnx import get_model_alias, update_registered_converter
 
-    for kind in (DenseAutoencoder, ConvAutoencoder):
+    for kind in AUTOENCODERS:
         update_registered_converter(
             kind, f"Skae{kind.__name__}", _set_shape_of_codes, _convert_autoencoder
         )

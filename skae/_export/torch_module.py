@@ -122,8 +122,8 @@ def to_torch(estimator, *, inverse=False):
             f"{type(estimator).__name__}."
         )
     check_is_fitted(estimator)
-    estimator = copy(estimator)  # which another thread may fit anew meanwhile
-    autoencoder, scale = _half(estimator._state, inverse)
+    estimator = copy(estimator)  # another thread may fit the original in the meantime
+    autoencoder, scale = _encoder_or_decoder(estimator._state, inverse)
     if inverse:
         state = estimator._state
         shape = (estimator.n_features_in_,) if state.flat else state.shape
@@ -133,8 +133,8 @@ def to_torch(estimator, *, inverse=False):
     return module.eval().requires_grad_(False)
 
 
-def _half(state, inverse):
-    """A copy of the autoencoder of rows, without the networks not needed, and its code's scale."""
+def _encoder_or_decoder(state, inverse):
+    """A copy of the autoencoder of rows, without unused networks, and the scale of its codes."""
     codec = state.on(torch.device("cpu"))  # this machine may lack the device of the fit
     autoencoder = deepcopy(codec.module)
     linear_code = autoencoder.encoder is None

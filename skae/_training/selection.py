@@ -345,7 +345,7 @@ class _Selection:
     def _report_plan(self, has_encoder, n_epochs, *, may_end_early):
         """Report trial runs and training on all rows as planned now.
 
-        With ``may_end_early``, ``has_encoder`` and ``n_epochs`` give the maximum cost of the latter.
+        With ``may_end_early``, ``has_encoder`` and ``n_epochs`` give the maximum cost of it.
         """
         trials, n_trials = list(self.started_trials), len(self.started_trials)
         if may_end_early and trials == [True]:
