@@ -288,7 +288,9 @@ def test_a_checkpoint_of_a_gpu_is_refused_without_one(digits, tmp_path, monkeypa
         patch.setattr("skae._estimators.auto.multiplies_bfloat16", lambda device: False)
         with pytest.raises(ZeroDivisionError):
             tiny(tmp_path, device="auto").fit(X)
-    with pytest.raises(ValueError, match="with device=cuda instead of device=cpu: one folder is"):
+    with pytest.raises(
+        ValueError, match="with device=cuda instead of device=cpu: a folder holds one"
+    ):
         tiny(tmp_path, device="auto").fit(X)
 
 
