@@ -139,6 +139,15 @@ def halved(extents, n_stages):
     return stages
 
 
+def _strides(extents):
+    """Of a convolution that halves the extents: one where there is nothing to halve.
+
+    The result is the same, but oneDNN reads memory that nobody has written where it finds the
+    gradient of bfloat16 weights for a stride of 2 along an axis of one position.
+    """
+    return tuple(2 if extent > 1 else 1 for extent in extents)
+
+
 def conv_encoder(
     layout,
     latent_dim,
@@ -183,10 +192,10 @@ def conv_encoder(
     torch.Size([5, 12])
     """
     extents, conv, act = layout.extents, _CONV[len(layout.extents)], ACTIVATIONS[activation]
-    smallest = halved(extents, len(channels))[-1]
+    *stages, smallest = halved(extents, len(channels))
     layers, n_inputs = [Unfold(layout)], layout.n_channels
-    for n_outputs in channels:
-        for stride in (2, *[1] * (n_convs_per_stage - 1)):
+    for large, n_outputs in zip(stages, channels, strict=True):
+        for stride in (_strides(large), *[1] * (n_convs_per_stage - 1)):
             layers += [conv(n_inputs, n_outputs, kernel_size, stride, kernel_size // 2), act()]
             n_inputs = n_outputs
     if bottleneck == "dense":
@@ -236,7 +245,8 @@ def conv_decoder(
         for _ in range(n_convs_per_stage - 1):
             layers += [act(), conv(n_inputs, n_inputs, kernel_size, 1, padding)]
         lost = [wide - (2 * narrow - 1) for narrow, wide in zip(small, large, strict=True)]
-        layers += [act(), conv_transpose(n_inputs, n_outputs, kernel_size, 2, padding, lost)]
+        strides = _strides(large)
+        layers += [act(), conv_transpose(n_inputs, n_outputs, kernel_size, strides, padding, lost)]
         n_inputs = n_outputs
     return nn.Sequential(*layers, Fold(layout))
 
@@ -264,9 +274,9 @@ def conv_refiner(layout, width, *, n_convs=2, activation="gelu"):
     """
     n_dims, act = len(layout.extents), ACTIVATIONS[activation]
     conv, conv_transpose = _CONV[n_dims], _CONV_TRANSPOSE[n_dims]
-    lost = [1 - extent % 2 for extent in layout.extents]
-    layers = [Unfold(layout), conv(layout.n_channels, width, 5, 2, 2)]
+    lost, strides = [1 - extent % 2 for extent in layout.extents], _strides(layout.extents)
+    layers = [Unfold(layout), conv(layout.n_channels, width, 5, strides, 2)]
     for _ in range(n_convs):
         layers += [act(), conv(width, width, 3, 1, 1)]
-    layers += [act(), conv_transpose(width, layout.n_channels, 5, 2, 2, lost)]
+    layers += [act(), conv_transpose(width, layout.n_channels, 5, strides, 2, lost)]
     return nn.Sequential(*layers, Fold(layout))
