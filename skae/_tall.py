@@ -66,12 +66,15 @@ def squared_lengths(tall):
     return squares
 
 
-def gram_of(tall, weights, device):
-    """``Y' W Y`` for a tall Y and the weights of its rows, computed on a device: in float64."""
+def gram_of(tall, weights, device, unit):
+    """``Y' W Y`` for a tall Y and the weights of its rows, computed on a device: in float64.
+
+    In a unit of Y, in which it stays within the range of float32.
+    """
     n_columns = tall.shape[1]
     gram = torch.zeros(n_columns, n_columns, dtype=torch.float64, device=accurate_device(device))
     for part in parts_of(tall):
-        y = tall[part].to(device)
+        y = tall[part].to(device) / unit
         gram += cross(y * torch.from_numpy(weights[part, None]).to(y), y).to(gram.device)
     return gram
 

@@ -35,7 +35,8 @@ def scores_without(rows, scores, unseen, latent_dim=None):
     Without ``latent_dim`` they are the principal axes themselves.
     """
     counts = _counts(rows, unseen)
-    fitted = _inverted(scores, counts)
+    unit = _unit_of(scores, counts)
+    fitted = _inverted(scores, counts, unit)
     if rows.shape[0] > rows.shape[1]:
         images = rows.transposed_times(fitted)
         root = _inverse_root(cross(images, images))
@@ -47,7 +48,7 @@ def scores_without(rows, scores, unseen, latent_dim=None):
             images.copy_(rows.times(rows.transposed_times(columns)))
         root = _inverse_root(product_of(fitted, held, rows.device))  # the root of S'AA'S
         held = turned(held, root)
-    _, axes = torch.linalg.eigh(gram_of(held, counts, rows.device))
+    _, axes = torch.linalg.eigh(gram_of(held, counts, rows.device, unit))
     axes = axes.flip(1).to(root)
     if latent_dim is None:
         return turned(held, axes)
@@ -92,7 +93,8 @@ def directions_without(rows, scores, unseen):
     They are orthonormal and close to the old ones; a direction that only the unseen rows had is
     zero.
     """
-    images = rows.transposed_times(_inverted(scores, _counts(rows, unseen)))
+    counts = _counts(rows, unseen)
+    images = rows.transposed_times(_inverted(scores, counts, _unit_of(scores, counts)))
     return images @ _inverse_root(cross(images, images))
 
 
@@ -103,13 +105,22 @@ def _counts(rows, unseen):
     return counts
 
 
-def _inverted(scores, counts):
+def _unit_of(scores, counts):
+    """A power of two near to the largest that counts, in which squares of float32 are numbers."""
+
+    def largest(part):
+        counted = scores[part][torch.from_numpy(counts[part] > 0).to(scores.device)]
+        return float(counted.abs().max()) if len(counted) else 0.0
+
+    return power_of_two(max(map(largest, parts_of(scores))))
+
+
+def _inverted(scores, counts, unit):
     """Scores S such that the columns of A'S are about as long as one.
 
     They span the directions after one step of subspace iteration.
     """
     fitted, squares = tall_zeros(len(scores), scores), 0.0
-    unit = power_of_two(max(float(scores[part].abs().max()) for part in parts_of(scores)))
     for part in parts_of(scores):
         y = scores[part] / unit
         counted = y * torch.from_numpy(counts[part, None]).to(y)
