@@ -197,6 +197,26 @@ def in_pieces(numbers, compute):
     return [*in_pieces(numbers[:half], compute), *in_pieces(numbers[half:], compute)]
 
 
+def in_turn_with_room(slices, compute):
+    """Call ``compute`` for slices, and for smaller ones from where a device has no room on.
+
+    It must change nothing before it has all the memory that it needs.
+    """
+    most = None
+    for part in slices:
+        start = part.start
+        while start < part.stop:
+            stop = part.stop if most is None else min(start + most, part.stop)
+            try:
+                compute(slice(start, stop))
+            except RuntimeError as error:
+                if stop - start < 2 or not is_out_of_memory(error):
+                    raise
+                most = (stop - start) // 2
+            else:
+                start = stop
+
+
 @contextmanager
 def explaining_lack_of_memory(task, device):
     """Raise MemoryError, with what helps, where a device has no room for the smallest piece."""

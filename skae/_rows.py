@@ -14,7 +14,7 @@ import scipy.sparse as sp
 import torch
 
 from ._blocks import Blocks
-from ._device import accurate_device, in_float64
+from ._device import accurate_device, in_float64, in_turn_with_room
 from ._sparse_product import (
     add_products,
     column_blocks,
@@ -137,8 +137,11 @@ class Rows(ABC):
         # In a unit of their length, or squares of large or small float32 would not be numbers.
         n, unit = len(self), power_of_two(self.squared_norms().max() ** 0.5)
         gram = torch.empty(n, n, dtype=torch.float64, device=accurate_device(self.device))
-        for rows in self.slices():
+
+        def multiply(rows):
             gram[:, rows] = in_float64(self.times(self.centred(rows).T / unit)) * unit
+
+        in_turn_with_room(self.slices(), multiply)
         return gram
 
     def centred(self, index):
@@ -186,40 +189,45 @@ class DenseRows(Rows):
         parts = slices_of_work(n, n_operations, self.device)
         most = max(_DENSE_PART, _DENSE_ROWS * row_bytes)
         if len(parts) == 1:
-            for rows in batch_slices(n, row_bytes, most):
-                function(rows)
+            in_turn_with_room(batch_slices(n, row_bytes, most), function)
         else:
             step = min(parts[0].stop * row_bytes, most)
             in_threads(function, batch_slices(n, row_bytes, step))
 
     def transposed_times(self, Q):
         product = torch.zeros(self.shape[1], Q.shape[1], dtype=Q.dtype, device=self.device)
-        for rows in self.slices():
+
+        def multiply(rows):
             batch, q = self.dense(rows), Q[rows].to(self.device)
 
-            def add(columns, batch=batch, q=q):
+            def add(columns):
                 centred = batch[:, columns] - self._mean[columns]
                 product[columns].addmm_(centred.T, q)
 
             n_operations = 2 * batch.numel() * q.shape[1]
             in_threads(add, slices_of_work(self.shape[1], n_operations, self.device))
+
+        in_turn_with_room(self.slices(), multiply)
         return product
 
     def covariance(self):
         p = self.shape[1]
         covariance = torch.zeros(p, p, dtype=torch.float64, device=accurate_device(self.device))
-        for rows in self.slices():
+
+        def multiply(rows):
             batch = in_float64(self.centred(rows))
             weighted = batch
             if self.weights is not None:
                 weighted = torch.from_numpy(self.weights[rows, None]).to(batch) * batch
 
-            def add(columns, batch=batch, weighted=weighted):
+            def add(columns):
                 # Nothing below the diagonal: that is copied in the end.
                 beyond = slice(columns.start, None)
                 covariance[columns, beyond].addmm_(batch[:, columns].T, weighted[:, beyond])
 
             in_threads(add, slices_of_work(p, 2 * p * batch.numel(), covariance.device))
+
+        in_turn_with_room(self.slices(), multiply)
         return covariance.triu_() + covariance.triu(1).T
 
     def _squared_norms(self):

@@ -12,6 +12,7 @@ import scipy.sparse as sp
 import torch
 from torch.nn.functional import embedding_bag
 
+from ._device import in_turn_with_room, is_out_of_memory
 from ._threads import in_threads, in_turn
 
 # Columns of the dense matrix that are gathered at a time; and how many of its rows, where many
@@ -34,19 +35,26 @@ class Term:
     columns: slice
 
     def add_to(self, out, panel, device):
-        offsets = self.csr.indptr[self.rows.start : self.rows.stop + 1]
+        def add(rows):
+            part = out[rows.start - self.rows.start : rows.stop - self.rows.start]
+            part += self._product(rows, panel, device).to(out.device)
+
+        in_turn_with_room([self.rows], add)
+
+    def _product(self, rows, panel, device):
+        offsets = self.csr.indptr[rows.start : rows.stop + 1]
         entries = slice(offsets[0], offsets[-1])
         indices = tensor_of(self.csr.indices[entries]).to(device)
         values = tensor_of(self.csr.data[entries]).to(panel)
         offsets = tensor_of((offsets - offsets[0]).astype(self.csr.indices.dtype)).to(device)
-        out += embedding_bag(
+        return embedding_bag(
             indices,
             panel[self.columns],
             offsets,
             mode="sum",
             per_sample_weights=values,
             include_last_offset=True,
-        ).to(out.device)
+        )
 
 
 def add_products(parts, dense, product, n_entries, device):
@@ -73,7 +81,14 @@ def add_products(parts, dense, product, n_entries, device):
             term.add_to(out[rows], panel, device)
 
     is_large = n_entries > 2 * _ENTRIES_OF_PART
-    each = in_threads if is_large and device.type == "cpu" else in_turn
+    if device.type != "cpu":
+
+        def add_all(panel, out):
+            in_turn(add, [(rows, terms, panel, out) for rows, terms in parts])
+
+        _in_panels_with_room(dense, product, gather, add_all)
+        return
+    each = in_threads if is_large else in_turn
     for columns, sums in zip(
         dense.split(4 * PANEL, dim=1), product.split(4 * PANEL, dim=1), strict=True
     ):
@@ -84,6 +99,26 @@ def add_products(parts, dense, product, n_entries, device):
             for rows, terms in parts
         ]
         each(add, jobs)
+
+
+def _in_panels_with_room(dense, product, gather, add):
+    """Call ``add`` with each panel of the dense matrix and the columns of the product it gives.
+
+    The panels are narrower from where the device has no room on.
+    """
+    start, width = 0, PANEL
+    while start < dense.shape[1]:
+        columns = slice(start, start + width)
+        try:
+            panel = gather(dense[:, columns])
+        except RuntimeError as error:
+            if width < 2 or not is_out_of_memory(error):
+                raise
+            width //= 2
+        else:
+            add(panel, product[:, columns])
+            del panel  # before the next is there
+            start += width
 
 
 def rows_of_csr(csr):
