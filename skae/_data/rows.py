@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from .._runtime.device import float64_device, in_float64
+from .._runtime.device import float64_device, in_float64, in_turn_with_room
 from .._runtime.execution import in_threads, slices_of_work
 from .._runtime.tensors import batch_slices, power_of_two, tensor_of, zeros_for_rows
 from .blocks import Blocks
@@ -125,8 +125,11 @@ class Rows(ABC):
         # In a unit of their length: the squares of large or small float32 overflow or vanish.
         n, unit = len(self), power_of_two(self.squared_norms().max() ** 0.5)
         gram = torch.empty(n, n, dtype=torch.float64, device=float64_device(self.device))
-        for rows in self.slices():
+
+        def multiply(rows):
             gram[:, rows] = in_float64(self.times(self.centred(rows).T / unit)) * unit
+
+        in_turn_with_room(self.slices(), multiply)
         return gram
 
     def centred(self, index):
@@ -174,40 +177,45 @@ class DenseRows(Rows):
         parts = slices_of_work(n, n_operations, self.device)
         max_bytes = max(_DENSE_PART, _DENSE_ROWS * row_bytes)
         if len(parts) == 1:
-            for rows in batch_slices(n, row_bytes, max_bytes):
-                function(rows)
+            in_turn_with_room(batch_slices(n, row_bytes, max_bytes), function)
         else:
             part_bytes = min(parts[0].stop * row_bytes, max_bytes)
             in_threads(function, batch_slices(n, row_bytes, part_bytes))
 
     def transposed_times(self, Q):
         product = torch.zeros(self.shape[1], Q.shape[1], dtype=Q.dtype, device=self.device)
-        for rows in self.slices():
+
+        def multiply(rows):
             batch, q = self.dense(rows), Q[rows].to(self.device)
 
-            def add(columns, batch=batch, q=q):
+            def add(columns):
                 centred = batch[:, columns] - self._mean[columns]
                 product[columns].addmm_(centred.T, q)
 
             n_operations = 2 * batch.numel() * q.shape[1]
             in_threads(add, slices_of_work(self.shape[1], n_operations, self.device))
+
+        in_turn_with_room(self.slices(), multiply)
         return product
 
     def covariance(self):
         p = self.shape[1]
         covariance = torch.zeros(p, p, dtype=torch.float64, device=float64_device(self.device))
-        for rows in self.slices():
+
+        def multiply(rows):
             batch = in_float64(self.centred(rows))
             weighted = batch
             if self.weights is not None:
                 weighted = torch.from_numpy(self.weights[rows, None]).to(batch) * batch
 
-            def add(columns, batch=batch, weighted=weighted):
+            def add(columns):
                 # On and above the diagonal: the rest is copied at the end.
                 right = slice(columns.start, None)
                 covariance[columns, right].addmm_(batch[:, columns].T, weighted[:, right])
 
             in_threads(add, slices_of_work(p, 2 * p * batch.numel(), covariance.device))
+
+        in_turn_with_room(self.slices(), multiply)
         return covariance.triu_() + covariance.triu(1).T
 
     def _squared_norms(self):

@@ -8,6 +8,7 @@ import scipy.sparse as sp
 import torch
 from torch.nn.functional import embedding_bag
 
+from .._runtime.device import in_turn_with_room, is_out_of_memory
 from .._runtime.execution import in_one_thread, in_threads
 from .._runtime.tensors import tensor_of
 
@@ -41,19 +42,27 @@ class Term:
 
     def add_to(self, out, panel, device):
         """Add the product with a panel of columns of ``dense`` to ``out``."""
-        offsets = self.csr.indptr[self.rows.start : self.rows.stop + 1]
+
+        def add(rows):
+            part = out[rows.start - self.rows.start : rows.stop - self.rows.start]
+            part += self._product(rows, panel, device).to(out.device)
+
+        in_turn_with_room([self.rows], add)
+
+    def _product(self, rows, panel, device):
+        offsets = self.csr.indptr[rows.start : rows.stop + 1]
         entries = slice(offsets[0], offsets[-1])
         indices = tensor_of(self.csr.indices[entries]).to(device)
         values = tensor_of(self.csr.data[entries]).to(panel)
         offsets = tensor_of((offsets - offsets[0]).astype(self.csr.indices.dtype)).to(device)
-        out += embedding_bag(
+        return embedding_bag(
             indices,
             panel[self.columns],
             offsets,
             mode="sum",
             per_sample_weights=values,
             include_last_offset=True,
-        ).to(out.device)
+        )
 
 
 def add_products(parts, dense, product, n_entries, device):
@@ -79,8 +88,15 @@ def add_products(parts, dense, product, n_entries, device):
         for term in terms:
             term.add_to(out[rows], panel, device)
 
+    if device.type != "cpu":
+
+        def add_all(panel, out):
+            in_one_thread(add, [(rows, terms, panel, out) for rows, terms in parts])
+
+        _in_panels_with_room(dense, product, gather, add_all)
+        return
     is_large = n_entries > 2 * _ENTRIES_OF_PART
-    map_parts = in_threads if is_large and device.type == "cpu" else in_one_thread
+    map_parts = in_threads if is_large else in_one_thread
     for columns, sums in zip(
         dense.split(4 * PANEL, dim=1), product.split(4 * PANEL, dim=1), strict=True
     ):
@@ -91,6 +107,26 @@ def add_products(parts, dense, product, n_entries, device):
             for rows, terms in parts
         ]
         map_parts(add, jobs)
+
+
+def _in_panels_with_room(dense, product, gather, add):
+    """Call ``add`` with each panel of the dense matrix and the same columns of the product.
+
+    Panels become narrower where the device has no room for one.
+    """
+    start, width = 0, PANEL
+    while start < dense.shape[1]:
+        columns = slice(start, start + width)
+        try:
+            panel = gather(dense[:, columns])
+        except RuntimeError as error:
+            if width < 2 or not is_out_of_memory(error):
+                raise
+            width //= 2
+        else:
+            add(panel, product[:, columns])
+            del panel  # before the next one is allocated
+            start += width
 
 
 def rows_of_csr(csr):

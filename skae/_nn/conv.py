@@ -124,10 +124,10 @@ def conv_encoder(
     torch.Size([5, 12])
     """
     extents, conv, act = layout.extents, _CONV[len(layout.extents)], ACTIVATIONS[activation]
-    smallest = stage_extents(extents, len(channels))[-1]
+    *stages, smallest = stage_extents(extents, len(channels))
     layers, n_inputs = [Unfold(layout)], layout.n_channels
-    for n_outputs in channels:
-        for stride in (2, *[1] * (n_convs_per_stage - 1)):
+    for large, n_outputs in zip(stages, channels, strict=True):
+        for stride in (_strides(large), *[1] * (n_convs_per_stage - 1)):
             layers += [conv(n_inputs, n_outputs, kernel_size, stride, kernel_size // 2), act()]
             n_inputs = n_outputs
     if bottleneck == "dense":
@@ -181,7 +181,9 @@ def conv_decoder(
         ]
         layers += [
             act(),
-            conv_transpose(n_inputs, n_outputs, kernel_size, 2, padding, output_padding),
+            conv_transpose(
+                n_inputs, n_outputs, kernel_size, _strides(wide), padding, output_padding
+            ),
         ]
         n_inputs = n_outputs
     return nn.Sequential(*layers, Fold(layout))
@@ -200,11 +202,21 @@ def conv_refiner(layout, width, *, n_convs=2, activation="gelu"):
     n_dims, act = len(layout.extents), ACTIVATIONS[activation]
     conv, conv_transpose = _CONV[n_dims], _CONV_TRANSPOSE[n_dims]
     output_padding = [1 - extent % 2 for extent in layout.extents]
-    layers = [Unfold(layout), conv(layout.n_channels, width, 5, 2, 2)]
+    strides = _strides(layout.extents)
+    layers = [Unfold(layout), conv(layout.n_channels, width, 5, strides, 2)]
     for _ in range(n_convs):
         layers += [act(), conv(width, width, 3, 1, 1)]
-    layers += [act(), conv_transpose(width, layout.n_channels, 5, 2, 2, output_padding)]
+    layers += [act(), conv_transpose(width, layout.n_channels, 5, strides, 2, output_padding)]
     return nn.Sequential(*layers, Fold(layout))
+
+
+def _strides(extents):
+    """Strides of a convolution that halves the extents: 1 along axes of one position.
+
+    The result is the same. With a stride of 2 along such an axis, oneDNN reads uninitialised memory
+    for the gradient of bfloat16 weights.
+    """
+    return tuple(2 if extent > 1 else 1 for extent in extents)
 
 
 def stage_extents(extents, n_stages):

@@ -48,7 +48,8 @@ def scores_without_validation(rows, scores, validation, latent_dim=None):
     new_scores : Tensor of shape (n, r)
     """
     weights = _training_weights(rows, validation)
-    fitted = _scaled_training_scores(scores, weights)
+    unit = _unit_of(scores, weights)
+    fitted = _scaled_training_scores(scores, weights, unit)
     if rows.shape[0] > rows.shape[1]:
         images = rows.transposed_times(fitted)
         root = _inverse_root(transposed_product(images, images))
@@ -61,7 +62,7 @@ def scores_without_validation(rows, scores, validation, latent_dim=None):
         # For F the fitted scores this is F'AA'F.
         root = _inverse_root(batched_transposed_product(fitted, new_scores, rows.device))
         new_scores = matmul_(new_scores, root)
-    _, axes = torch.linalg.eigh(weighted_gram(new_scores, weights, rows.device))
+    _, axes = torch.linalg.eigh(weighted_gram(new_scores, weights, rows.device, unit))
     axes = axes.flip(1).to(root)
     if latent_dim is None:
         return matmul_(new_scores, axes)
@@ -76,9 +77,9 @@ def directions_without_validation(rows, scores, validation):
     They are orthonormal and close to the old ones; a direction along which only validation rows
     vary is zero.
     """
-    images = rows.transposed_times(
-        _scaled_training_scores(scores, _training_weights(rows, validation))
-    )
+    weights = _training_weights(rows, validation)
+    fitted = _scaled_training_scores(scores, weights, _unit_of(scores, weights))
+    images = rows.transposed_times(fitted)
     return images @ _inverse_root(transposed_product(images, images))
 
 
@@ -144,13 +145,22 @@ def _training_weights(rows, validation):
     return weights
 
 
-def _scaled_training_scores(scores, weights):
+def _unit_of(scores, weights):
+    """A power of two near the largest score of weight above 0: float32 can hold its square."""
+
+    def largest(part):
+        counted = scores[part][torch.from_numpy(weights[part] > 0).to(scores.device)]
+        return float(counted.abs().max()) if len(counted) else 0.0
+
+    return power_of_two(max(map(largest, row_slices(scores))))
+
+
+def _scaled_training_scores(scores, weights, unit):
     """Weighted scores F, scaled so that the columns of A'F have a length of about one.
 
     The columns of A'F span the directions after one step of subspace iteration.
     """
     fitted, squares = zeros_for_rows(len(scores), scores), 0.0
-    unit = power_of_two(max(float(scores[part].abs().max()) for part in row_slices(scores)))
     for part in row_slices(scores):
         y = scores[part] / unit
         weighted = y * torch.from_numpy(weights[part, None]).to(y)

@@ -187,6 +187,26 @@ def in_pieces(indices, compute):
     return [*in_pieces(indices[:half], compute), *in_pieces(indices[half:], compute)]
 
 
+def in_turn_with_room(slices, compute):
+    """Call ``compute`` for slices, and for smaller ones from where a device has no room on.
+
+    It must change nothing before it has all the memory that it needs.
+    """
+    most = None
+    for part in slices:
+        start = part.start
+        while start < part.stop:
+            stop = part.stop if most is None else min(start + most, part.stop)
+            try:
+                compute(slice(start, stop))
+            except RuntimeError as error:
+                if stop - start < 2 or not is_out_of_memory(error):
+                    raise
+                most = (stop - start) // 2
+            else:
+                start = stop
+
+
 @contextmanager
 def explain_out_of_memory(task, device):
     """Raise MemoryError with advice if a device lacks memory for the smallest piece of a task."""

@@ -111,12 +111,15 @@ def batched_transposed_product(left, right, device):
     return product
 
 
-def weighted_gram(tensor, weights, device):
-    """Return ``Y' W Y`` in float64 for a tensor Y and row weights W, computed on a device."""
+def weighted_gram(tensor, weights, device, unit):
+    """Return ``Y' W Y`` in float64 for a tensor Y and row weights W, computed on a device.
+
+    The result is in squares of ``unit``, in which products do not overflow float32.
+    """
     n_columns = tensor.shape[1]
     gram = torch.zeros(n_columns, n_columns, dtype=torch.float64, device=float64_device(device))
     for rows in row_slices(tensor):
-        y = tensor[rows].to(device)
+        y = tensor[rows].to(device) / unit
         weighted = y * torch.from_numpy(weights[rows, None]).to(y)
         gram += transposed_product(weighted, y).to(gram.device)
     return gram

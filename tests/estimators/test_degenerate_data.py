@@ -60,6 +60,27 @@ def test_the_scale_of_float32_does_not_matter_to_principal_directions(kind, scal
     )
 
 
+@pytest.mark.parametrize("latent_dim", [2, 0.1])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", [2.0**-90, 2.0**66, 2.0**98])
+@pytest.mark.parametrize("shape", [(60, 8), (40, 90)])
+def test_the_scale_does_not_matter_to_validation_rows(shape, scale, dtype, latent_dim):
+    rows = RNG.normal(size=shape).astype(dtype)
+    found = [
+        DenseAutoencoder(
+            latent_dim,
+            validation_fraction=0.5,
+            hidden_layer_sizes=(4,),
+            max_epochs=1,
+            random_state=0,
+        )
+        .fit(dtype(unit) * rows)
+        .score(dtype(unit) * rows)
+        for unit in (1.0, scale)
+    ]
+    assert found[0] == pytest.approx(found[1], abs=1e-3)
+
+
 @pytest.mark.parametrize("storage", [np.asarray, sp.csr_array])
 @pytest.mark.parametrize("linear_path", [True, False])
 @pytest.mark.parametrize("kind", [DenseAutoencoder, ConvAutoencoder])

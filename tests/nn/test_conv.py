@@ -68,6 +68,29 @@ def test_every_extent_is_restored(layout, kernel_size, bottleneck):
     assert conv_refiner(layout, 4)(x).shape == x.shape
 
 
+@pytest.mark.parametrize("extents", [(5, 2), (9, 1), (1, 9), (3,), (1,), (8, 8)], ids=str)
+def test_gradients_in_bfloat16_are_those_of_float32_but_for_rounding(extents):
+    layout = Layout(extents)
+    architecture = {"channels": (16, 32, 32), "kernel_size": 3}
+    encoder, decoder = (make(layout, 3, **architecture) for make in (conv_encoder, conv_decoder))
+    networks = [torch.nn.Sequential(encoder, decoder), conv_refiner(layout, 32)]
+    x = torch.rand(32, prod(extents))
+    for network in networks:
+
+        def gradients(bfloat16, network=network):
+            network.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16, cache_enabled=False):
+                (network(x).float() - x).square().mean().backward()
+            return torch.cat([weights.grad.flatten() for weights in network.parameters()])
+
+        exact = gradients(False)
+        for _ in range(20):
+            # What memory that is free holds must not matter.
+            written = [torch.full((1000 * size,), 1e9) for size in range(1, 9)]
+            del written
+            assert (gradients(True) - exact).norm() < 0.1 * exact.norm()
+
+
 def autoencoder(k=3):
     layout = Layout((6, 5))
     directions = torch.linalg.qr(torch.randn(30, k)).Q

@@ -12,7 +12,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from skae import ConvAutoencoder, DenseAutoencoder, RowBlocks
+from skae._data import rows as rows_module
 from skae._estimators.state import PrincipalCodec
+from skae._pca import solvers as solvers_module
 from skae._runtime import device as device_module
 from skae._runtime import execution as execution_module
 from skae._runtime import tensors as tensors_module
@@ -60,10 +62,10 @@ def test_float64_stays_on_a_device_that_supports_it(monkeypatch):
 
 
 def test_fits_agree_where_a_device_has_no_float64(digits, monkeypatch):
-    expected = brief().fit(digits[0])
+    expected = brief(device="cpu").fit(digits[0])
     without = replace(device_module._KINDS["cpu"], has_float64=lambda device: False)
     monkeypatch.setitem(device_module._KINDS, "cpu", without)
-    narrow = brief().fit(digits[0])
+    narrow = brief(device="cpu").fit(digits[0])
     assert narrow.components_.dtype == np.float32
     assert narrow.transform(digits[1]).dtype == np.float64
     assert narrow.score(digits[1]) == pytest.approx(expected.score(digits[1]), abs=0.02)
@@ -89,8 +91,6 @@ class WithoutFloat64(TorchDispatchMode):
 @gpu
 @pytest.mark.parametrize("how", ["exact", "gram", "krylov", "sparse", "plain", "pictures"])
 def test_a_device_without_float64_never_gets_float64(digits, how, monkeypatch):
-    from skae._pca import solvers as solvers_module
-
     without = replace(device_module._KINDS["cuda"], has_float64=lambda device: False)
     monkeypatch.setitem(device_module._KINDS, "cuda", without)
     X = digits[0][:60] if how == "gram" else digits[0]
@@ -276,3 +276,92 @@ def test_a_worker_empties_the_cache_of_a_gpu_before_the_next(monkeypatch):
     with execution_module.device_lock(torch.device("cuda")):
         assert not emptied
     assert emptied
+
+
+DIRECTIONS = ["exact", "gram", "krylov", "sparse gram", "sparse krylov", "blocks"]
+
+
+def rows_whose_directions_are(how, digits, monkeypatch):
+    """Rows of which the principal directions are found in this way."""
+    X = np.tile(digits[0][:100], (1, 20)) if "gram" in how else digits[0]
+    X = X + 1e-3 * np.random.default_rng(0).normal(size=X.shape) * (X > 0)
+    if "krylov" in how:
+        monkeypatch.setattr(solvers_module, "_EXACT_SIDE", 8)
+    if how == "blocks":
+        return RowBlocks([X[:600], X[600:]])
+    return sp.csr_matrix(X) if "sparse" in how else X
+
+
+class WithRoomFor(TorchDispatchMode):
+    """Refuses tensors of more bytes on a CUDA device."""
+
+    def __init__(self, n_bytes):
+        super().__init__()
+        self.n_bytes, self.refused = n_bytes, []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        results = func(*args, **(kwargs or {}))
+        is_new = func._schema.returns and func._schema.returns[0].alias_info is None
+        for result in results if isinstance(results, (tuple, list)) else [results]:
+            is_there = is_new and isinstance(result, torch.Tensor) and result.is_cuda
+            if is_there and result.nbytes > self.n_bytes:
+                self.refused.append(result.nbytes)
+                raise torch.OutOfMemoryError("Tried to allocate 2.00 GiB.")
+        return results
+
+
+@gpu
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("how", DIRECTIONS)
+def test_directions_are_found_in_pieces_for_which_there_is_room(digits, how, weighted, monkeypatch):
+    X = rows_whose_directions_are(how, digits, monkeypatch)
+    weights = np.linspace(1, 2, X.shape[0]) if weighted else None
+    linear = brief(device="cuda", hidden_layer_sizes=())
+    expected = linear.fit(X, sample_weight=weights).components_
+    # Room for the directions and a matrix of the shorter side, not for X.
+    side = min(X.shape)
+    with WithRoomFor(8 * max(side**2, 16 * X.shape[1])) as room:
+        found = linear.fit(X, sample_weight=weights).components_
+    assert len(room.refused) > 1
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@gpu
+@pytest.mark.parametrize("how", DIRECTIONS)
+def test_directions_that_a_device_has_no_room_for_get_a_sentence(digits, how, monkeypatch):
+    X = rows_whose_directions_are(how, digits, monkeypatch)
+    unfitted = brief(device="cuda")
+    sentence = r"device='cuda' has no room for fit: .* GB are free and one step needs 2.00"
+    with WithRoomFor(8), pytest.raises(MemoryError, match=sentence):
+        unfitted.fit(X)
+    assert not hasattr(unfitted, "mean_")
+
+
+@pytest.mark.parametrize("how", ["exact", "gram", "krylov"])
+def test_rows_are_multiplied_in_pieces_for_which_there_is_room(digits, how, monkeypatch):
+    X = rows_whose_directions_are(how, digits, monkeypatch)
+    expected = brief(hidden_layer_sizes=()).fit(X).components_
+    sizes = []
+
+    def count(rows, index):
+        sizes.append(len(range(len(rows))[index]))
+        return sizes[-1]
+
+    for method in ("centred", "dense"):
+        limited = needing_room(getattr(rows_module.DenseRows, method), 7, count)
+        monkeypatch.setattr(rows_module.DenseRows, method, limited)
+    found = brief(hidden_layer_sizes=()).fit(X).components_
+    assert max(sizes) > 7
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@gpu
+def test_sparse_rows_are_multiplied_in_narrow_panels_where_there_is_no_room(monkeypatch):
+    X = sp.random(40, 3000, density=0.02, format="csr", random_state=0)
+    rows = rows_module.rows_of(X, dtype=torch.float64, device="cuda")
+    W = torch.randn(3000, 70, dtype=torch.float64, device="cuda")
+    expected = (X - X.mean(axis=0)) @ W.cpu().numpy()
+    with WithRoomFor(8 * 3000 * 20) as room:
+        product = rows.times(W)
+    assert room.refused == [8 * 3000 * 64, 8 * 3000 * 32]
+    np.testing.assert_allclose(product.cpu(), expected, atol=1e-9)
