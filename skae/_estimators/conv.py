@@ -8,7 +8,6 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
@@ -16,7 +15,7 @@ from .._data.blocks import Blocks
 from .._data.validation import as_blocks
 from .._nn.autoencoders import LinearPathAutoencoder
 from .._nn.builders import ConvNetworks
-from .._nn.conv import Layout, layout_warning, stage_extents
+from .._nn.conv import checked_layout, layout_warning, stage_extents
 from .._runtime.execution import on_snapshot
 from .._training.residual import RowsProblem
 from .._training.selection import select
@@ -329,16 +328,14 @@ class ConvAutoencoder(BaseAutoencoder):
         if isinstance(X, (list, tuple)):
             X = np.asarray(X)
         shape = tuple(getattr(X, "shape", ()))
-        flat = sp.issparse(X) or len(shape) <= 2
+        flat = len(shape) <= 2
         X = as_blocks(X)
         if not flat:
             expected = self.input_shape if reset else self.input_shape_
-            if expected is not None:
-                expected = positive_integers(expected, "input_shape")
-                if shape[1:] != expected:
-                    raise ValueError(
-                        f"X holds arrays of shape {shape[1:]}, but input_shape is {expected}."
-                    )
+            if expected is not None and shape[1:] != positive_integers(expected, "input_shape"):
+                raise ValueError(
+                    f"X holds arrays of shape {shape[1:]}, but input_shape is {tuple(expected)}."
+                )
             if not isinstance(X, Blocks):
                 X = np.asarray(X).reshape(len(X), -1)
         if reset:
@@ -396,8 +393,7 @@ class ConvAutoencoder(BaseAutoencoder):
         return networks.settings.latent_dim
 
     def _select(self, rows, basis, networks, build, options, rng):
-        problem = RowsProblem(rows, basis, build)
-        return select(problem, options, self.validation_fraction, rng)
+        return select(RowsProblem(rows, basis, build), options, self.validation_fraction, rng)
 
     def _fields(self, module, rows, basis, dtype, latent_dim):
         if module is None:
@@ -412,25 +408,7 @@ class ConvAutoencoder(BaseAutoencoder):
     def _resolve_layout(self, n_features):
         shape = self.input_shape if self.input_shape is not None else self._shape_of_X
         shape = (n_features,) if shape is None else positive_integers(shape, "input_shape")
-        if len(shape) > 3:
-            raise ValueError(
-                f"input_shape={shape} has {len(shape)} axes, but pictures have at most three: "
-                f"height, width and channels."
-            )
-        axis = self.channel_axis
-        if axis is None:
-            axis = 2 if len(shape) == 3 else None
-        elif len(shape) == 1 or not -len(shape) <= axis < len(shape):
-            raise ValueError(f"channel_axis={axis} is not an axis of channels in {shape}.")
-        else:
-            axis %= len(shape)
-        if prod(shape) != n_features:
-            product = " x ".join(map(str, shape))
-            raise ValueError(
-                f"n_features={n_features} is not {product} = {prod(shape)}, as input_shape={shape} "
-                f"asks for."
-            )
-        return Layout(shape, axis)
+        return checked_layout(shape, self.channel_axis, n_features)
 
     def _resolve_channels(self, layout):
         if isinstance(self.channels, str):  # "auto"

@@ -173,12 +173,10 @@ class FittedState:
         codec = self.on(resolve_device(device))
         codes = np.empty((X.shape[0], self.latent_dim), dtype=self.mean.dtype)
 
-        def encode(piece):
-            rows = slice(piece.start, piece.stop)
+        def encode(rows):
             codes[rows] = codec.encode(codec.rows(X[rows])).cpu()
 
-        for chunk in _chunks(X, codec):
-            in_pieces(range(chunk.start, chunk.stop), encode)
+        _in_chunks(X.shape[0], codec.bytes_of_row(X), encode)
         return codes if self.code_scale is None else codes / self.code_scale
 
     def decode(self, Z, device):
@@ -189,12 +187,10 @@ class FittedState:
             codes *= self.code_scale
         X_hat = np.empty((len(Z), len(self.mean)), dtype=Z.dtype)
 
-        def decode(piece):
-            rows = slice(piece.start, piece.stop)
+        def decode(rows):
             X_hat[rows] = codec.decode(codec.placed(codes[rows])).cpu()
 
-        for chunk in batch_slices(len(Z), len(self.mean) * codes.itemsize, _CHUNK_BYTES):
-            in_pieces(range(chunk.start, chunk.stop), decode)
+        _in_chunks(len(Z), self.mean.nbytes, decode)
         return X_hat
 
     def errors(self, X, device, *methods):
@@ -204,14 +200,12 @@ class FittedState:
         codec = self.on(resolve_device(device))
         errors = np.empty((len(methods), X.shape[0]))
 
-        def compare(piece):
-            chunk = slice(piece.start, piece.stop)
+        def compare(chunk):
             rows = codec.rows(X[chunk])
             for results, method in zip(errors, methods, strict=True):
                 results[chunk] = getattr(codec, method)(rows).cpu()
 
-        for chunk in _chunks(X, codec):
-            in_pieces(range(chunk.start, chunk.stop), compare)
+        _in_chunks(X.shape[0], codec.bytes_of_row(X), compare)
         return errors
 
     def to_plain(self):
@@ -236,34 +230,31 @@ class FittedState:
         return state
 
     def _check_kinds(self):
-        array, optional = np.ndarray, (np.ndarray, type(None))
-        kinds = {
-            "module": Autoencoder,
-            "mean": array,
-            "history": list,
-            "n_iter": Integral,
-            "interrupted": bool,
-            "gains_when_cut": dict,
-            "code_scale": optional,
-            "components": optional,
-            "further_components": optional if self.components is None else array,
-            "n_rows": (Integral, type(None)),
-            "variances": optional if self.n_rows is None else array,
-            "total_variance": (Real, type(None)) if self.n_rows is None else Real,
-            "of_stream": bool,
-            "shape": (tuple, type(None)),
-            "flat": bool,
-        }
+        array, none = np.ndarray, type(None)
+        kinds = [
+            (Autoencoder, "module"),
+            (list, "history"),
+            (dict, "gains_when_cut"),
+            (bool, "interrupted", "of_stream", "flat"),
+            (Integral, "n_iter"),
+            ((Integral, none), "n_rows"),
+            ((Real, none), "nonlinear_gain", "total_variance"),
+            ((tuple, none), "shape"),
+            (array, "mean"),
+            ((array, none), "code_scale", "components", "further_components", "variances"),
+        ]
         if self.has_linear_path:
-            kinds |= {
-                "explained_variance": array,
-                "explained_variance_ratio": array,
-                "nonlinear_gain": Real,
-            }
-        for name, kind in kinds.items():
-            if not isinstance(getattr(self, name), kind):
-                found = type(getattr(self, name)).__name__
-                raise ValueError(f"{name} is of type {found}")
+            kinds.append((array, "explained_variance", "explained_variance_ratio"))
+            kinds.append((Real, "nonlinear_gain"))
+        if self.components is not None:
+            kinds.append((array, "further_components"))
+        if self.n_rows is not None:
+            kinds += [(array, "variances"), (Real, "total_variance")]
+        for kind, *names in kinds:
+            for name in names:
+                value = getattr(self, name)
+                if not isinstance(value, kind):
+                    raise ValueError(f"{name} is of type {type(value).__name__}")
 
     def _check_shapes(self):
         k, p = self.latent_dim, len(self.mean)
@@ -309,10 +300,11 @@ def in_two_parts(directions, latent_dim):
     return tuple(part.contiguous().numpy().T for part in parts)
 
 
-def _chunks(X, codec):
-    """Slices of rows for which there is room."""
-    row_bytes = codec.row_bytes + getattr(X, "row_bytes", 0)
-    return batch_slices(X.shape[0], row_bytes, _CHUNK_BYTES)
+def _in_chunks(n_rows, row_bytes, compute):
+    """Call a function of slices of rows for which there is memory."""
+    for chunk in batch_slices(n_rows, row_bytes, _CHUNK_BYTES):
+        rows = range(chunk.start, chunk.stop)
+        in_pieces(rows, lambda piece: compute(slice(piece.start, piece.stop)))
 
 
 class Codec(ABC):
@@ -348,6 +340,10 @@ class Codec(ABC):
     def rows(self, X):
         """Rows of X as `Rows` on the device."""
         return rows_of(X, mean=self._mean_of_rows, dtype=self.dtype, device=self.device)
+
+    def bytes_of_row(self, X):
+        """Memory that encoding a row of X takes, with the row itself if it is read from a file."""
+        return self.row_bytes + getattr(X, "row_bytes", 0)
 
     @abstractmethod
     def encode(self, rows):

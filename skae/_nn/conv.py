@@ -227,6 +227,29 @@ def stage_extents(extents, n_stages):
     return stages
 
 
+def checked_layout(shape, channel_axis, n_features):
+    """The `Layout` of rows of ``n_features`` columns, or ValueError if they have another shape."""
+    if len(shape) > 3:
+        raise ValueError(
+            f"input_shape={shape} has {len(shape)} axes, but pictures have at most three: "
+            f"height, width and channels."
+        )
+    axis = channel_axis
+    if axis is None:
+        axis = 2 if len(shape) == 3 else None
+    elif len(shape) == 1 or not -len(shape) <= axis < len(shape):
+        raise ValueError(f"channel_axis={axis} is not an axis of channels in {shape}.")
+    else:
+        axis %= len(shape)
+    if prod(shape) != n_features:
+        product = " x ".join(map(str, shape))
+        raise ValueError(
+            f"n_features={n_features} is not {product} = {prod(shape)}, as input_shape={shape} "
+            f"asks for."
+        )
+    return Layout(shape, axis)
+
+
 def layout_warning(layout, *, shape_given, axis_given):
     """A warning on how rows are read, if another layout is plausible; otherwise None.
 
