@@ -90,7 +90,7 @@ def test_a_fit_that_had_ended_is_found(digits, quick, tmp_path, monkeypatch):
         "skae._training.trainer._attempt", lambda *args: pytest.fail("trained again")
     )
     monkeypatch.setattr(
-        "skae._estimators.base.principal_basis", lambda *args: pytest.fail("sought again")
+        "skae._estimators.fitting.principal_basis", lambda *args: pytest.fail("sought again")
     )
     np.testing.assert_array_equal(quick(checkpoint=tmp_path).fit_transform(digits[0]), codes)
 
@@ -282,9 +282,9 @@ def test_a_checkpoint_of_a_gpu_is_refused_without_one(digits, tmp_path, monkeypa
     X = digits[0][:160]
     with monkeypatch.context() as patch:
         patch.setattr(
-            "skae._estimators.base.resolve_device", lambda device: torch.device("cuda", 0)
+            "skae._estimators.fitting.resolve_device", lambda device: torch.device("cuda", 0)
         )
-        patch.setattr(DenseAutoencoder, "_fit_rows", lambda *arguments: 1 / 0)
+        patch.setattr(DenseAutoencoder, "_networks", lambda *arguments: 1 / 0)
         patch.setattr("skae._estimators.auto.multiplies_bfloat16", lambda device: False)
         with pytest.raises(ZeroDivisionError):
             tiny(tmp_path, device="auto").fit(X)

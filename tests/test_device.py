@@ -12,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from skae import ConvAutoencoder, DenseAutoencoder, RowBlocks
-from skae._estimators.inference import PrincipalCodec
+from skae._estimators.state import PrincipalCodec
 from skae._runtime import device as device_module
 from skae._runtime import execution as execution_module
 from skae._runtime import tensors as tensors_module

@@ -16,8 +16,9 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from skorch.callbacks import Callback, EarlyStopping
 
-from skae import DenseAutoencoder
 from skae._data.splits import held_out_runs
+from skae._estimators import fitting
+from skae._estimators.state import FittedState
 from skae._nn.layers import perceptron
 from skae._training.early_stopping import WeightStore
 from skae._training.residual import ResidualProblem
@@ -185,7 +186,7 @@ def test_a_callback_that_ends_a_stage_is_no_interrupt(digits, quick):
 
 
 def test_in_the_principal_directions_nothing_is_left(digits, quick, monkeypatch):
-    monkeypatch.setattr("skae._estimators.base.principal_basis", lambda *args, **kwargs: press())
+    monkeypatch.setattr("skae._estimators.fitting.principal_basis", lambda *args, **kwargs: press())
     autoencoder = interrupted(quick(4), digits[0])
     assert not hasattr(autoencoder, "latent_dim_")
 
@@ -227,7 +228,7 @@ def test_after_the_training_on_all_rows_it_leaves_the_whole_fit(digits, quick, p
 
 
 def test_in_the_work_after_training_it_leaves_the_whole_fit(digits, quick, press_in):
-    press_in(DenseAutoencoder, "_encode")
+    press_in(FittedState, "encode")
     autoencoder = interrupted(quick(4, whiten=True), digits[0])
     assert autoencoder.interrupted_
     np.testing.assert_array_equal(
@@ -238,7 +239,7 @@ def test_in_the_work_after_training_it_leaves_the_whole_fit(digits, quick, press
 def test_in_partial_fit_nothing_is_left(digits, quick, press_in):
     stream = quick(4).partial_fit(digits[0][:400])
     codes = stream.transform(digits[1])
-    press_in(DenseAutoencoder, "_keep_directions")
+    press_in(fitting, "in_two_parts")
     with pytest.raises(KeyboardInterrupt):
         stream.partial_fit(digits[0][400:800])
     np.testing.assert_array_equal(stream.transform(digits[1]), codes)
@@ -267,9 +268,7 @@ def test_an_interrupted_fit_with_a_checkpoint_ends_with_the_same_bits(digits, qu
 # -- The second interrupt -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("owner", "name"), [(ResidualProblem, "errors"), (DenseAutoencoder, "_encode")]
-)
+@pytest.mark.parametrize(("owner", "name"), [(ResidualProblem, "errors"), (FittedState, "encode")])
 def test_a_second_one_leaves_the_estimator_as_it_was(digits, quick, press_in, owner, name):
     autoencoder = quick(4, whiten=True).fit(digits[0])
     before = dict(vars(autoencoder))

@@ -23,7 +23,7 @@ import numpy as np
 import scipy.sparse as sp
 from benchmarks.larger_than_memory import GrowthOfMemory
 from skae import ConvAutoencoder, DenseAutoencoder
-from skae._estimators import base as base_module
+from skae._estimators import state as state_module
 from skae._data import rows as rows_module
 from skae._data import sparse as sparse_module
 from skae._runtime import tensors as tensors_module
@@ -35,7 +35,7 @@ X = np.load(folder / "X.npy", mmap_mode="r") if kind != "csr" else sp.csr_array(
 # As small beside X as they are beside rows that fill a disk.
 tensors_module._LARGE = tensors_module._BATCH_BYTES = 8 * 2**20
 rows_module._LARGE = rows_module._PART = 8 * 2**20
-base_module._CHUNK_BYTES = 16 * 2**20
+state_module._CHUNK_BYTES = 16 * 2**20
 sparse_module._ENTRIES_OF_PART = 2**18
 brief = {"max_epochs": 1, "batch_size": 512, "random_state": 0}
 if kind == "convolutions":

@@ -109,7 +109,7 @@ def test_every_bad_value_gets_a_sentence_that_names_the_parameter(kind, monkeypa
 
 def test_a_network_too_large_is_refused_before_the_principal_directions_are_found(monkeypatch):
     monkeypatch.setattr("skae._nn.builders.free_bytes", lambda device: 1e9)
-    monkeypatch.setattr("skae._estimators.base.principal_basis", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr("skae._estimators.fitting.principal_basis", lambda *args, **kwargs: 1 / 0)
     sentence = r"hidden_layer_sizes=\(1000000,\) and latent_dim=2 on 64 principal component"
     with pytest.raises(MemoryError, match=sentence):
         DenseAutoencoder(2, hidden_layer_sizes=10**6).fit(IMAGES.reshape(-1, 64))

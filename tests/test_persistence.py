@@ -146,8 +146,8 @@ def test_a_model_of_a_gpu_is_loaded_without_one(path, tmp_path):
 @pytest.mark.parametrize(
     ("estimator", "sentence"),
     [
-        (make_pipeline(StandardScaler(), small()), "one of ByteBigrams, .* got Pipeline. skops"),
-        (StandardScaler(), "one of ByteBigrams, .* got StandardScaler"),
+        (make_pipeline(StandardScaler(), small()), "one of ConvAutoencoder, .* got Pipeline. skops"),
+        (StandardScaler(), "one of ConvAutoencoder, .* got StandardScaler"),
         (small(encoder=lambda n, k: nn.Linear(n, k)), "encoder=.* cannot be written"),
         (
             small(encoder=nn.Sequential(nn.Linear(64, 3), nn.PReLU())),
@@ -205,7 +205,7 @@ def rewritten(path, target, change):
 
 
 def plan_of(content):
-    return dict(content["state"]["module_"]["module"]["plan"]["dict"])
+    return dict(content["state"]["module"]["module"]["plan"]["dict"])
 
 
 def deep(levels):
@@ -222,20 +222,20 @@ HOSTILE = {
     "a parameter out of range": lambda c, a: c["parameters"].update(alpha=-1),
     "a method": lambda c, a: c["state"].update(transform="ls"),
     "a special method": lambda c, a: c["state"].update(__class__="ls"),
-    "no module": lambda c, a: c["state"].update(module_=None),
-    "no mean": lambda c, a: c["state"].pop("mean_"),
-    "a list for a mean": lambda c, a: c["state"].update(mean_=[1, 2]),
-    "another width": lambda c, a: c["state"].update(n_features_in_=65),
-    "a huge width": lambda c, a: c["state"].update(n_features_in_=10**15),
-    "another length": lambda c, a: c["state"].update(latent_dim_=2),
-    "a kind of value": lambda c, a: c["state"].update(latent_dim_={"pickle": "gASV"}),
-    "two kinds of value": lambda c, a: c["state"].update(latent_dim_={"tuple": [], "dict": []}),
-    "an array that is not there": lambda c, a: c["state"].update(mean_={"array": ["x", [0]]}),
-    "an array lost": lambda c, a: a.pop("mean_"),
-    "an array cut": lambda c, a: a.update(mean_=a["mean_"][:-1].copy()),
-    "weights of another shape": lambda c, a: a.update({"module_.scale": np.ones(3, np.float32)}),
+    "no module": lambda c, a: c["state"].update(module=None),
+    "no mean": lambda c, a: c["state"].pop("mean"),
+    "a list for a mean": lambda c, a: c["state"].update(mean=[1, 2]),
+    "another width": lambda c, a: c["sklearn"].update(n_features_in_=65),
+    "a huge width": lambda c, a: c["sklearn"].update(n_features_in_=10**15),
+    "another length": lambda c, a: c["state"].update(code_scale={"array": ["mean", [0]]}),
+    "a kind of value": lambda c, a: c["state"].update(n_iter={"pickle": "gASV"}),
+    "two kinds of value": lambda c, a: c["state"].update(n_iter={"tuple": [], "dict": []}),
+    "an array that is not there": lambda c, a: c["state"].update(mean={"array": ["x", [0]]}),
+    "an array lost": lambda c, a: a.pop("mean"),
+    "an array cut": lambda c, a: a.update(mean=a["mean"][:-1].copy()),
+    "weights of another shape": lambda c, a: a.update({"module.scale": np.ones(3, np.float32)}),
     "a layer of another shape": lambda c, a: a.update(
-        {"module_.decoder.0.weight": np.ones((2, 2), np.float32)}
+        {"module.decoder.0.weight": np.ones((2, 2), np.float32)}
     ),
     "an unknown layer": lambda c, a: plan_of(c)["children"]["dict"].append(
         ["refiner", {"dict": [["class", "os.system"], ["attributes", {"dict": []}]]}]
@@ -243,15 +243,15 @@ HOSTILE = {
     "a layer with a method": lambda c, a: plan_of(c)["attributes"]["dict"].append(
         ["forward", "ls"]
     ),
-    "lists without end": lambda c, a: c["state"].update(history_=deep(900)),
-    "no directions": lambda c, a: c["state"].pop("components_"),
-    "no further directions": lambda c, a: c["state"].pop("_further_components"),
-    "no variances": lambda c, a: c["state"].pop("explained_variance_"),
-    "no history": lambda c, a: c["state"].pop("history_"),
-    "a text for a history": lambda c, a: c["state"].update(history_="ls"),
-    "no scale of codes": lambda c, a: c["state"].pop("_code_scale"),
-    "no number of columns": lambda c, a: c["state"].pop("n_features_in_"),
-    "text for directions": lambda c, a: c["state"].update(components_="ls"),
+    "lists without end": lambda c, a: c["state"].update(history=deep(900)),
+    "no directions": lambda c, a: c["state"].pop("components"),
+    "no further directions": lambda c, a: c["state"].pop("further_components"),
+    "no variances": lambda c, a: c["state"].pop("explained_variance"),
+    "no history": lambda c, a: c["state"].pop("history"),
+    "a text for a history": lambda c, a: c["state"].update(history="ls"),
+    "no scale of codes": lambda c, a: c["state"].pop("code_scale"),
+    "no number of columns": lambda c, a: c["sklearn"].pop("n_features_in_"),
+    "text for directions": lambda c, a: c["state"].update(components="ls"),
     "a stream": lambda c, a: c["state"].update(_stream={"dict": []}),
     "callbacks of scikit-learn": lambda c, a: c["state"].update(_skl_callbacks=["ls"]),
     "a whole number for text": lambda c, a: c.update(state=3),
@@ -264,22 +264,13 @@ def test_a_hostile_file_gives_a_sentence(name, path, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_file_that_lacks_anything_is_refused_or_works(kind, tmp_path):
+def test_a_file_that_lacks_anything_is_refused(kind, tmp_path):
     fitted = clone(KINDS[kind]).fit(X[:300])
     skae.save(fitted, tmp_path / "whole.skae")
-    codes = fitted.transform(X[:20])
-    for name in sorted(vars(fitted)):
-        if name in fitted.get_params(deep=False):
-            continue
+    for name in vars(fitted)["_state"].to_plain():
         lacking = tmp_path / "lacking.skae"
         rewritten(tmp_path / "whole.skae", lacking, lambda c, a, name=name: c["state"].pop(name))
-        # Which only some fits have, or none of an earlier version.
-        if name in ("_seen", "_shape_of_X", "interrupted_"):
-            loaded = skae.load(lacking)
-            np.testing.assert_array_equal(loaded.transform(X[:20]), codes)
-            assert loaded.inverse_transform(codes).shape == (20, 64)
-        else:
-            refused(lacking)
+        refused(lacking)
 
 
 class Poison:
@@ -415,11 +406,11 @@ def test_a_pickle_is_refused_and_not_run(path, tmp_path):
 
 def test_a_file_of_a_format_to_come_says_so(path, tmp_path):
     def change(content, arrays):
-        content["format"] = 2
+        content["format"] = 3
         content["versions"]["skae"] = "7.0"
 
     later = rewritten(path, tmp_path / "later.skae", change)
-    with pytest.raises(ValueError, match=r"written by skae 7\.0 in format 2, but this version"):
+    with pytest.raises(ValueError, match=r"written by skae 7\.0 in format 3, but this version"):
         skae.load(later)
 
 

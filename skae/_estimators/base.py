@@ -2,51 +2,26 @@
 
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from copy import copy, deepcopy
-from dataclasses import replace
-from numbers import Integral, Real
+from copy import copy
 from typing import Any, Self
 
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_n_features, check_is_fitted
-from torch import nn
 
-from .._data.blocks import Blocks, is_dask, lazily
-from .._data.rows import rows_of
-from .._data.validation import divisors, standard_deviations, validated, weighed
-from .._nn.autoencoders import PlainAutoencoder, with_networks_of
-from .._nn.builders import plain_autoencoder
-from .._nn.losses import LOSSES, LOSSES_OF_COUNTS
-from .._nn.penalties import ordered
+from .._data.blocks import is_dask, lazily
+from .._data.validation import validated, weighed
+from .._nn.autoencoders import VariationalAutoencoder
+from .._nn.losses import LOSSES_OF_COUNTS
 from .._nn.serialization import decoded, encoded
-from .._pca.holdout import shortest_code
-from .._pca.solvers import Basis, counting, is_exact, principal_basis
-from .._runtime.device import (
-    explaining_lack_of_memory,
-    has_float64,
-    in_pieces,
-    resolve_device,
-    supported_dtype,
-    survive_fork,
-)
-from .._runtime.execution import in_neutral_surroundings, on_one_state, taking_turns
-from .._runtime.reports import (
-    CallbackSupportMixin,
-    Reports,
-    Tasks,
-    callback_context,
-    report_of,
-    with_callbacks,
-)
-from .._runtime.storage import NOWHERE, Cache, Checkpoint, description, digest
-from .._runtime.tensors import batch_slices, output_dtype, tensor_of, torch_dtype
-from .._training.early_stopping import Interrupts
-from .._training.selection import most_epochs
-from .._version import __version__
-from .auto import resolve_latent_dim, resolve_linear_path, training_options
+from .._runtime.device import explaining_lack_of_memory, resolve_device, survive_fork
+from .._runtime.execution import in_neutral_surroundings, on_one_state
+from .._runtime.reports import CallbackSupportMixin, with_callbacks
+from .._runtime.tensors import output_dtype
+from .auto import resolve_linear_path
+from .fitting import identity_of, learn
 from .parameters import (
     CONSTRAINTS,
     DocumentedMixin,
@@ -57,16 +32,25 @@ from .parameters import (
     python_numbers,
     random_state_of,
 )
-from .truncate import SampleMixin, TruncateMixin
+from .state import FittedState, Learnt
 
-# Codes, scores and reconstructions are computed for about this many bytes of rows at a time.
-_CHUNK_BYTES = 256 * 2**20
+# What `fit` and `partial_fit` leave beside scikit-learn's attributes.
+_LEARNT = ("_state", "_stream", "_shape_of_X")
+
+
+def _is_variational(autoencoder):
+    state = vars(autoencoder).get("_state")
+    if state is None and autoencoder.penalty != "variational":
+        raise AttributeError(
+            f"sample needs penalty='variational', got penalty={autoencoder.penalty!r}."
+        )
+    if state is not None and not isinstance(state.module, VariationalAutoencoder):
+        raise AttributeError("sample needs penalty='variational' in fit.")
+    return True
 
 
 class BaseAutoencoder(
     CallbackSupportMixin,
-    TruncateMixin,
-    SampleMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     DocumentedMixin,
@@ -74,19 +58,25 @@ class BaseAutoencoder(
     BaseEstimator,
     ABC,
 ):
-    """The scikit-learn face of an autoencoder.
+    """An autoencoder as an estimator of scikit-learn.
 
-    A subclass stores its parameters, and in `_fit_rows` sets the learnt attributes that its
-    `_codec` works from.
+    A subclass has the parameters, an architecture (`_networks`), and the training problem that its
+    networks solve on top of PCA (`_problem`, `_fields`). What is learnt is a `FittedState`.
     """
 
     _parameter_constraints = CONSTRAINTS
 
-    latent_dim_: int
-    mean_: np.ndarray
-    module_: nn.Module
-    n_iter_: int
-    history_: list[dict[str, Any]]
+    latent_dim_ = Learnt("latent_dim")
+    n_components_ = Learnt("latent_dim")
+    mean_ = Learnt("mean")
+    components_ = Learnt("linear_components")
+    explained_variance_ = Learnt("explained_variance")
+    explained_variance_ratio_ = Learnt("explained_variance_ratio")
+    nonlinear_gain_ = Learnt("nonlinear_gain")
+    module_ = Learnt("module")
+    n_iter_ = Learnt("n_iter")
+    history_ = Learnt("history")
+    interrupted_ = Learnt("interrupted")
 
     @staticmethod
     @abstractmethod
@@ -94,19 +84,37 @@ class BaseAutoencoder(
         """Steps, fewest epochs, largest batch and highest learning rate that "auto" means."""
 
     @abstractmethod
-    def _fit_rows(self, X, weights, options, rng):
-        """Learn from validated X, and the weights of its rows or None.
+    def _networks(self, X, weights, options, rng, previous):
+        """The `Networks` for validated X, after all that can be refused before long work.
 
-        Sets ``mean_``, ``latent_dim_`` and what `_codec` needs.
+        Parameters
+        ----------
+        X : ndarray, CSR matrix or Blocks
+        weights : ndarray of shape (n,) or None
+        options : TrainingOptions
+        rng : RandomState
+        previous : Module or None
+            What training starts from with ``warm_start``.
         """
 
     @abstractmethod
-    def _codec(self):
-        """The fitted attributes as a `Codec`."""
+    def _n_directions(self, networks, n_samples, n_features):
+        """How many principal directions are needed."""
 
     @abstractmethod
-    def _cut(self, latent_dim):
-        """Cut what was learnt to codes of ``latent_dim`` numbers."""
+    def _problem(self, rows, basis, networks, build, device):
+        """The `ResidualProblem` of networks on top of PCA; None where PCA alone is wanted.
+
+        ``build(*buffers, encoder=...)`` makes a new module, as `Networks.residual` does.
+        """
+
+    @abstractmethod
+    def _fields(self, module, rows, basis, dtype, latent_dim):
+        """Fields of the `FittedState` of PCA with a module; the module is None for PCA alone."""
+
+    def _fields_of_input(self, networks):
+        """Fields of the `FittedState` about the shape of rows."""
+        return {}
 
     def _validate_params(self):
         with python_numbers(self):
@@ -162,123 +170,26 @@ class BaseAutoencoder(
     def _fit(self, X, y, sample_weight):
         self._validate_params()
         check_combinations(self)
-        device = resolve_device(self.device)
-        self._forget()
+        resolve_device(self.device)
+        previous = self._forget()
         X = self._validate_rows(X, reset=True)
-        LOSSES[self.loss]().check(X)
-        X, weights = weighed(X, sample_weight)
-        if X.shape[0] < 2:
-            raise ValueError("sample_weight leaves one row that counts: fit needs two at least.")
-        options = training_options(self, self._schedule(*X.shape), X.shape[0], device)
-        checkpoint = NOWHERE
-        if self.checkpoint is not None:
-            # The states of generators, and the last bits, are those of one kind of device.
-            identity = {**self._identity(X, weights), "device": device.type}
-            checkpoint = Checkpoint(self.checkpoint, identity)
-        options = replace(options, checkpoint=checkpoint)
-        context = callback_context(self, self._most_epochs(options))
-        if context is not None:
-            context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        interrupts = Interrupts()
-        with (
-            interrupts.counted(),
-            checkpoint,
-            report_of(self.verbose) as report,
-            taking_turns(device),
-        ):
-            if context is not None:
-                report = Reports([report, Tasks(self, context)])
-            options = replace(options, report=report, interrupts=interrupts)
-            self._fit_rows(X, weights, options, random_state_of(self.random_state))
-            del self._previous
-            if self.whiten:
-                deviations = standard_deviations(self._encode(X), weights, sample_weight)
-                self._code_scale = divisors(deviations, self.mean_.dtype)
-        self.interrupted_ = interrupts.n > 0
-        if context is not None:
-            # No attribute is missing: a copy of the estimator is the fitted one.
-            context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})
+        learn(self, X, y, sample_weight, previous)
 
     def _forget(self):
-        """Drop what an earlier `fit` learnt, but for what this one starts from."""
-        self._previous = getattr(self, "module_", None) if self.warm_start else None
-        self._code_scale = None
-        self._gains_when_cut = {}
-        for name in ("_stream", "_stream_not_saved", "_seen"):  # from which `partial_fit` goes on
-            vars(self).pop(name, None)
-        for name in [name for name in vars(self) if name.endswith("_")]:
+        """Drop what an earlier `fit` learnt; return the module that this one starts from."""
+        previous = getattr(self, "module_", None) if self.warm_start else None
+        for name in [name for name in vars(self) if name in _LEARNT or name.endswith("_")]:
             delattr(self, name)
-
-    def _most_epochs(self, options):
-        if not self._has_linear_path:
-            return options.max_epochs
-        return most_epochs(options)
-
-    @property
-    def _wants_share(self):
-        """Whether ``latent_dim`` is a share of the variance."""
-        return isinstance(self.latent_dim, Real) and not isinstance(self.latent_dim, Integral)
-
-    @property
-    def _has_linear_path(self):
-        """Whether codes start from PCA's: those of what is fitted, else of what is to be fitted."""
-        if hasattr(self, "module_"):
-            return not isinstance(self.module_, PlainAutoencoder)
-        return resolve_linear_path(self)
+        return previous
 
     @property
     def _draws_rows(self):
         """Whether networks are trained on the rows themselves, in random order."""
-        return not self._has_linear_path
-
-    @property
-    def _has_custom_networks(self):
-        return self.encoder is not None or self.decoder is not None
-
-    def _length_of_code(self, X, weights, options, rng):
-        """What ``latent_dim`` means for X."""
-        if not self._wants_share:
-            return resolve_latent_dim(self.latent_dim, self._has_linear_path, *X.shape)
-        rows, seed = rows_of(X, weights=weights, device=options.device), rng.randint(2**31)
-        return options.checkpoint.recall(
-            "length",
-            lambda: shortest_code(rows, self.latent_dim, self.validation_fraction, seed),
-        )
-
-    def _n_encoded(self, latent_dim):
-        """How many numbers an encoder gives."""
-        return 2 * latent_dim if self.penalty == "variational" else latent_dim
-
-    def _plain(self, encoder, decoder):
-        """The plain autoencoder of two networks, in the form that was asked for."""
-        return self._ordered(
-            plain_autoencoder(
-                self.latent_dim_,
-                encoder,
-                decoder,
-                LOSSES[self.loss](),
-                self.output_activation,
-                self.penalty,
-                self.alpha,
-            )
-        )
-
-    def _ordered(self, module):
-        return ordered(module, self._lengths, LOSSES[self.loss]())
+        return not resolve_linear_path(self)
 
     def _identity(self, X, weights):
         """What makes this call of `fit` the same as another."""
-        silent = {"verbose", "callbacks", "checkpoint", "memory"}
-        parameters = {k: description(v) for k, v in self.get_params().items() if k not in silent}
-        return {
-            "estimator": type(self).__name__,
-            **parameters,
-            "linear_path": description(self._has_linear_path),
-            "X": digest(X),
-            "sample_weight": "None" if weights is None else digest(weights),
-            "torch": str(torch.__version__),
-            "skae": __version__,
-        }
+        return identity_of(self, X, weights)
 
     @on_one_state
     def transform(self, X: Any) -> np.ndarray:
@@ -297,10 +208,7 @@ class BaseAutoencoder(
         if is_dask(X):
             return self._lazily("transform", X, self.latent_dim_)
         X = self._validate_rows(X, reset=False)
-        Z = self._encode(X)
-        if self._code_scale is not None:
-            Z /= self._code_scale
-        return Z.astype(output_dtype(X.dtype), copy=False)
+        return self._state.encode(X, self.device).astype(output_dtype(X.dtype), copy=False)
 
     @on_one_state
     def inverse_transform(self, X: Any) -> np.ndarray:
@@ -327,19 +235,7 @@ class BaseAutoencoder(
                 f"X has {Z.shape[1]} columns, but this {type(self).__name__} makes codes of "
                 f"latent_dim_={self.latent_dim_} numbers."
             )
-        codec = self._codec()
-        codes = Z.astype(self.mean_.dtype)
-        if self._code_scale is not None:
-            codes *= self._code_scale
-        X_hat = np.empty((len(Z), self.n_features_in_), dtype=Z.dtype)
-
-        def decode(piece):
-            rows = slice(piece.start, piece.stop)
-            X_hat[rows] = codec.decode(self._on_device(codes[rows])).cpu()
-
-        for chunk in batch_slices(len(Z), self.n_features_in_ * codes.itemsize, _CHUNK_BYTES):
-            in_pieces(range(chunk.start, chunk.stop), decode)
-        return X_hat
+        return self._state.decode(Z, self.device)
 
     @on_one_state
     def score_samples(self, X: Any) -> np.ndarray:
@@ -359,7 +255,7 @@ class BaseAutoencoder(
         check_is_fitted(self)
         if is_dask(X):
             return self._lazily("score_samples", X)
-        return -self._in_chunks(self._validate_rows(X, reset=False), "errors")[0]
+        return -self._state.errors(self._validate_rows(X, reset=False), self.device, "errors")[0]
 
     @on_one_state
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -386,15 +282,73 @@ class BaseAutoencoder(
         check_is_fitted(self)
         X, weights = weighed(self._validate_rows(X, reset=False), sample_weight)
         weights = np.ones(X.shape[0]) if weights is None else weights
-        error, total = self._in_chunks(X, "errors", "errors_of_mean") @ weights
+        error, total = self._state.errors(X, self.device, "errors", "errors_of_mean") @ weights
         if total == 0:
             return float(error == 0)
         return float(1 - error / total)
 
-    @property
-    def n_components_(self):
-        """``latent_dim_``, by the name that it has in `PCA`."""
-        return self.latent_dim_
+    @on_one_state
+    def truncate(self, latent_dim: int) -> Self:
+        """Return a fitted autoencoder whose codes are the first dimensions of these.
+
+        Where PCA was kept, any length is possible, and gives PCA of that length; else those of
+        the parameter ``truncations``.
+
+        Parameters
+        ----------
+        latent_dim : int
+            Length of the shorter code.
+
+        Returns
+        -------
+        shorter : estimator
+            Of the same class; this one stays as it is. Its ``history_`` is that of this fit.
+        """
+        check_is_fitted(self)
+        lengths = self._state.lengths
+        if latent_dim not in lengths:
+            shorter = ", ".join(map(str, lengths[:-1])) or "no shorter length"
+            raise ValueError(
+                f"latent_dim={latent_dim!r} must be one of the lengths that these codes of "
+                f"{self.latent_dim_} dimensions were trained to be cut to, which are {shorter}. "
+                f"Name it in truncations and fit."
+            )
+        shorter = copy(self)
+        shorter.latent_dim = latent_dim
+        if not isinstance(self.truncations, (str, type(None))):
+            shorter.truncations = tuple(j for j in self.truncations if j < latent_dim)
+        shorter._state = self._state.truncated(latent_dim)
+        if latent_dim < self.latent_dim_:
+            # `partial_fit` goes on from the shorter directions; its networks start anew.
+            shorter._stream = None
+        return shorter
+
+    @available_if(_is_variational)
+    @on_one_state
+    def sample(
+        self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
+    ) -> np.ndarray:
+        """Draw new rows: decoded codes of a standard normal distribution.
+
+        Needs ``penalty="variational"``.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many.
+        random_state : int, RandomState instance or None, default=None
+            Of the codes; None takes fresh entropy.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            The mean of each row's distribution, as from `inverse_transform`.
+        """
+        check_is_fitted(self)
+        codes = random_state_of(random_state).standard_normal((n_samples, self.latent_dim_))
+        if self._state.code_scale is not None:
+            codes /= self._state.code_scale
+        return self.inverse_transform(codes.astype(self.mean_.dtype))
 
     @property
     def _n_features_out(self):
@@ -407,21 +361,25 @@ class BaseAutoencoder(
         return other
 
     def __getstate__(self):
-        """The state, with a module of known layers as plain data: skops, too, keeps that."""
-        state, arrays = dict(super().__getstate__()), {}
-        if "module_" in state:
-            with suppress(ValueError):  # of a network of one's own, which stays what it is
-                state["module_"] = (encoded(self.module_, "module_", arrays), arrays)
+        """The state as plain data, with a module of known layers: skops, too, keeps that."""
+        state = dict(super().__getstate__())
+        if "_state" in state:
+            arrays, plain = {}, state["_state"].to_plain()
+            with suppress(ValueError):  # a custom network, which remains a module
+                plain["module"] = (encoded(plain["module"], "module", arrays), arrays)
+            state["_state"] = plain
         return state
 
     def __setstate__(self, state):
-        module = state.get("module_")
-        if isinstance(module, tuple):
-            state = {**state, "module_": decoded(*module)}
+        if "_state" in state:
+            plain = dict(state["_state"])
+            if isinstance(plain["module"], tuple):
+                plain["module"] = decoded(*plain["module"])
+            state = {**state, "_state": FittedState(**plain)}
         super().__setstate__(state)
 
     def __sklearn_is_fitted__(self):
-        return hasattr(self, "latent_dim_")
+        return "_state" in vars(self)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -440,112 +398,3 @@ class BaseAutoencoder(
     def _validate_rows(self, X, *, reset):
         survive_fork()
         return validated(self, X, reset=reset, in_random_order=self._draws_rows)
-
-    def _principal_basis(self, X, weights, n_directions, latent_dim, options, rng):
-        """The rows of X and their principal directions, in the precision that codes will have."""
-        # Krylov iteration has a tolerance of its own; float64 would only make it slower.
-        exact = is_exact(X.shape, n_directions) and has_float64(options.device)
-        dtype = output_dtype(X.dtype) if exact else np.dtype("float32")
-        rows = rows_of(X, weights=weights, dtype=torch_dtype(dtype), device=options.device)
-        seed = rng.randint(2**31)
-        cache = self._cache_of(X, weights, rows, seed)
-
-        def compute():
-            basis = principal_basis(
-                counting(rows),
-                n_directions,
-                n_accurate=latent_dim,
-                generator=torch.Generator().manual_seed(seed),
-                cache=cache,
-            )
-            return {**vars(basis), "variances": torch.from_numpy(basis.variances)}
-
-        found = options.checkpoint.recall("basis", compute)
-        directions = found["directions"].to(options.device)
-        return rows, Basis(directions, found["variances"].numpy(), found["total_variance"])
-
-    def _cache_of(self, X, weights, rows, seed):
-        """What fits on the same rows share: all that their bits depend on is in the key."""
-        if self.memory is None:
-            return NOWHERE
-        key = {
-            "X": digest(X),
-            "sample_weight": "None" if weights is None else digest(weights),
-            "seed": seed,
-            "dtype": str(rows.dtype),
-            "device": str(rows.device),
-            "threads": torch.get_num_threads(),
-            "torch": str(torch.__version__),
-            "skae": __version__,
-        }
-        return Cache(self.memory, key)
-
-    def _warmed(self, module):
-        """The module, with ``warm_start`` its networks as the previous `fit` left them.
-
-        Those of another shape, or that PCA had won over, start anew.
-        """
-        return with_networks_of(self._previous or nn.Module(), module)
-
-    def _keep(self, module, mean, dtype, n_epochs, history):
-        self.mean_ = mean.astype(dtype)
-        self.module_ = module.cpu().to(torch_dtype(dtype)).eval()
-        self.n_iter_ = n_epochs
-        self.history_ = history
-
-    def _module_on_device(self):
-        dtype, device = self._place()
-        if device.type == "cpu" and dtype == torch_dtype(self.mean_.dtype):
-            return self.module_
-        return deepcopy(self.module_).to(dtype).to(device)
-
-    def _on_device(self, array):
-        """A fitted array as a tensor where codes are computed."""
-        dtype, device = self._place()
-        return tensor_of(array).to(dtype).to(device)
-
-    def _place(self):
-        """The type of tensors that codes are computed in, and the device."""
-        device = resolve_device(self.device)
-        return supported_dtype(torch_dtype(self.mean_.dtype), device), device
-
-    def _rows(self, X):
-        dtype, device = self._place()
-        return rows_of(X, mean=self.mean_, dtype=dtype, device=device)
-
-    def _encode(self, X):
-        if isinstance(X, Blocks):
-            return np.concatenate(list(X.apply(self._encode)))
-        codec = self._codec()
-        codes = np.empty((X.shape[0], self.latent_dim_), dtype=self.mean_.dtype)
-
-        def encode(piece):
-            rows = slice(piece.start, piece.stop)
-            codes[rows] = codec.encode(self._rows(X[rows])).cpu()
-
-        for chunk in _chunks(X, codec):
-            in_pieces(range(chunk.start, chunk.stop), encode)
-        return codes
-
-    def _in_chunks(self, X, *methods):
-        """What methods of the codec say of each row: shape (len(methods), n)."""
-        if isinstance(X, Blocks):
-            return np.hstack(list(X.apply(lambda block: self._in_chunks(block, *methods))))
-        codec = self._codec()
-        errors = np.empty((len(methods), X.shape[0]))
-
-        def compare(piece):
-            chunk = slice(piece.start, piece.stop)
-            rows = self._rows(X[chunk])
-            for said, method in zip(errors, methods, strict=True):
-                said[chunk] = getattr(codec, method)(rows).cpu()
-
-        for chunk in _chunks(X, codec):
-            in_pieces(range(chunk.start, chunk.stop), compare)
-        return errors
-
-
-def _chunks(X, codec):
-    """Slices of rows for which there is room."""
-    row_bytes = codec.row_bytes + getattr(X, "row_bytes", 0)
-    return batch_slices(X.shape[0], row_bytes, _CHUNK_BYTES)

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from functools import partial
 from math import prod
 from numbers import Integral
 from os import PathLike
@@ -12,40 +11,19 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
-from torch import nn
 
 from .._data.blocks import Blocks, in_blocks, is_dask
-from .._data.rows import rows_of
 from .._nn.autoencoders import LinearPathAutoencoder
-from .._nn.builders import custom_network, refuse_too_large_module
-from .._nn.conv import (
-    Fold,
-    Layout,
-    Unfold,
-    conv_decoder,
-    conv_encoder,
-    conv_refiner,
-    doubt_about,
-    halved,
-)
-from .._nn.layers import corrupted, drawn
-from .._nn.penalties import completed
+from .._nn.builders import ConvNetworks
+from .._nn.conv import Layout, doubt_about, halved
 from .._runtime.execution import on_one_state
-from .._runtime.tensors import output_dtype
-from .._training.plain import fit_plain
 from .._training.residual import RowsProblem
-from .._training.selection import select
 from . import auto
-from .auto import (
-    LARGEST,
-    positive_integers,
-    resolve_hidden_layer_sizes,
-    resolve_latent_dim,
-    resolve_truncations,
-)
+from .auto import LARGEST, positive_integers, resolve_latent_dim, resolve_linear_path
 from .base import BaseAutoencoder
-from .inference import PlainCodec
+from .fitting import length_of_code, network_settings
 from .parameters import CONSTRAINTS, naming_ours
+from .state import Learnt
 
 
 class ConvAutoencoder(BaseAutoencoder):
@@ -325,10 +303,7 @@ class ConvAutoencoder(BaseAutoencoder):
         self.random_state = random_state
         self.verbose = verbose
 
-    @property
-    def components_(self) -> np.ndarray:
-        """Principal directions, the linear part of the code: (latent_dim, n_features)."""
-        return self.module_.directions.numpy().T
+    input_shape_ = Learnt("shape")
 
     @on_one_state
     def inverse_transform(self, X: Any) -> np.ndarray:
@@ -346,7 +321,7 @@ class ConvAutoencoder(BaseAutoencoder):
             with the dtype of X if that is float32 or float64.
         """
         X_hat = super().inverse_transform(X)
-        return X_hat if self._fitted_flat else X_hat.reshape(-1, *self.input_shape_)
+        return X_hat if self._state.flat else X_hat.reshape(-1, *self.input_shape_)
 
     def _validate_rows(self, X, *, reset):
         if isinstance(X, (list, tuple)):
@@ -365,14 +340,14 @@ class ConvAutoencoder(BaseAutoencoder):
             if not isinstance(X, Blocks):
                 X = np.asarray(X).reshape(len(X), -1)
         if reset:
-            self._fitted_flat = flat
             self._shape_of_X = None if flat else shape[1:]
         return super()._validate_rows(X, reset=reset)
 
     def _identity(self, X, weights):
         return {**super()._identity(X, weights), "shape of X": str(self._shape_of_X)}
 
-    def _fit_rows(self, X, weights, options, rng):
+    def _networks(self, X, weights, options, rng, previous):
+        linear_path = resolve_linear_path(self)
         layout = self._resolve_layout(X.shape[1])
         channels = self._resolve_channels(layout)
         if self.kernel_size % 2 == 0:
@@ -386,16 +361,15 @@ class ConvAutoencoder(BaseAutoencoder):
             warnings.warn(doubt, UserWarning, stacklevel=2)
         if self.bottleneck == "map":
             length = self._length_of_map(layout, channels)
-            latent_dim = resolve_latent_dim(length, self._has_linear_path, *X.shape)
+            k = resolve_latent_dim(length, linear_path, *X.shape)
         else:
-            latent_dim = self._length_of_code(X, weights, options, rng)
-        hidden = resolve_hidden_layer_sizes(
+            k = length_of_code(self, X, weights, options, rng)
+        is_dense = self.bottleneck == "dense"
+        hidden = auto.resolve_hidden_layer_sizes(
             self.hidden_layer_sizes,
-            auto.hidden_layer_sizes_after_convolutions(latent_dim)
-            if self.bottleneck == "dense"
-            else (),
+            auto.hidden_layer_sizes_after_convolutions(k) if is_dense else (),
         )
-        if hidden and self.bottleneck != "dense":
+        if hidden and not is_dense:
             raise ValueError(
                 f"hidden_layer_sizes={self.hidden_layer_sizes!r} needs bottleneck='dense': with "
                 f"bottleneck={self.bottleneck!r} nothing lies between convolutions and code."
@@ -406,105 +380,31 @@ class ConvAutoencoder(BaseAutoencoder):
             "n_convs_per_stage": self.n_convs_per_stage,
             "bottleneck": self.bottleneck,
             "hidden_layer_sizes": hidden,
-            "dropout": auto.dropout(X.shape[0]) if self._has_linear_path else 0.0,
+            "dropout": auto.dropout(X.shape[0]) if linear_path else 0.0,
             "activation": self.activation,
         }
-        if not self._has_custom_networks:
-            self._refuse_too_large(layout, latent_dim, architecture, options.device)
-        self.latent_dim_ = latent_dim
-        self._lengths = resolve_truncations(self.truncations, latent_dim)
-        learn = self._learn_residual if self._has_linear_path else self._learn_plain
-        learn(X, weights, layout, latent_dim, architecture, options, rng)
-        self.input_shape_ = layout.shape
+        masked = 0.0 if self.corruption == "auto" else self.corruption
+        settings = network_settings(self, k, masked, previous)
+        refiner_width = auto.refiner_width(layout.extents, k)
+        networks = ConvNetworks(settings, layout, architecture, refiner_width)
+        networks.check(options.device)
+        return networks
 
-    def _refuse_too_large(self, layout, latent_dim, architecture, device):
-        """Raise MemoryError if there is no memory to train encoder and decoder."""
+    def _n_directions(self, networks, n_samples, n_features):
+        return networks.settings.latent_dim
 
-        def build():
-            encoder = conv_encoder(layout, self._n_encoded(latent_dim), **architecture)
-            return nn.ModuleList([encoder, conv_decoder(layout, latent_dim, **architecture)])
+    def _problem(self, rows, basis, networks, build, device):
+        return RowsProblem(rows, basis, build)
 
-        names = ("channels", "kernel_size", "n_convs_per_stage", "hidden_layer_sizes")
-        sizes = {"latent_dim": latent_dim, **{name: architecture[name] for name in names}}
-        refuse_too_large_module(build, sizes, device)
+    def _fields(self, module, rows, basis, dtype, latent_dim):
+        if module is None:
+            scale = torch.ones(latent_dim, dtype=torch.float32)
+            module = LinearPathAutoencoder(torch.from_numpy(rows.mean), basis.directions, scale)
+        return {"module": module, "dtype": dtype}
 
-    def _learn_residual(self, X, weights, layout, latent_dim, architecture, options, rng):
-        """PCA, and networks on top of it where they help."""
-        if self._has_custom_networks:  # which may fail: before long work
-            self._networks(0, layout, latent_dim, architecture)
-        rows, basis = self._principal_basis(X, weights, latent_dim, latent_dim, options, rng)
-        network_seed = rng.randint(2**31)
-        width = auto.refiner_width(layout.extents, latent_dim)
-
-        def build(mean, directions, scale, encoder):
-            f, g, h = self._networks(network_seed, layout, latent_dim, architecture, encoder, width)
-            module = self._ordered(LinearPathAutoencoder(mean, directions, scale, f, g, h))
-            return self._warmed(module).to(device=options.device, memory_format=torch.channels_last)
-
-        problem = RowsProblem(rows, basis, build)
-        result = select(problem, options, self.validation_fraction, rng)
-        module = result.module or LinearPathAutoencoder(
-            torch.from_numpy(rows.mean),
-            basis.directions,
-            torch.ones(latent_dim, dtype=torch.float32),
-        )
-        self.explained_variance_ = basis.variances[:latent_dim]
-        self.explained_variance_ratio_ = basis.explained_variance_ratio[:latent_dim]
-        self.nonlinear_gain_ = result.gain
-        self._gains_when_cut = result.gains_when_cut
-        dtype = output_dtype(X.dtype)
-        self._keep(module, rows.mean, dtype, result.n_epochs, result.history)
-
-    def _learn_plain(self, X, weights, layout, latent_dim, architecture, options, rng):
-        """The plain convolutional autoencoder."""
-        rows = rows_of(X, weights=weights, device=options.device)
-        network_seed = rng.randint(2**31)
-
-        def build():
-            f, g, _ = self._networks(network_seed, layout, latent_dim, architecture)
-            module = self._plain(f, g)
-            return self._warmed(module).to(device=options.device, memory_format=torch.channels_last)
-
-        module, history = fit_plain(
-            rows,
-            build,
-            self.output_activation is not None,
-            options,
-            self.validation_fraction,
-            rng,
-        )
-        self._keep(module, rows.mean, output_dtype(X.dtype), len(history), history)
-
-    def _networks(self, seed, layout, latent_dim, architecture, encoder=True, width=0):
-        """Encoder and refiner, or None where not wanted, and decoder: ours or those given."""
-        generator = torch.Generator().manual_seed(seed)
-        network = partial(drawn, generator)
-        one_row = self.batch_size == 1
-        own = partial(custom_network, with_gain=self._has_linear_path, one_row=one_row)
-        shape = (layout.n_channels, *layout.extents)
-        n_encoded = self._n_encoded(latent_dim)
-        f = h = None
-        if encoder and self.encoder is not None:
-            f = nn.Sequential(Unfold(layout), own(self.encoder, "encoder", shape, n_encoded, seed))
-        elif encoder:
-            f = network(conv_encoder, layout, n_encoded, **architecture)
-        if self.decoder is not None:
-            g = own(self.decoder, "decoder", latent_dim, shape, seed + 1)
-            g = nn.Sequential(g, Fold(layout))
-        else:
-            g = network(conv_decoder, layout, latent_dim, **architecture)
-            if width:
-                h = network(conv_refiner, layout, width, activation=self.activation)
-        if f is not None:
-            masked = 0.0 if self.corruption == "auto" else self.corruption
-            f = corrupted(f, masked, self.noise)
-        return f, completed(g, latent_dim, self._lengths, generator), h
-
-    def _cut(self, latent_dim):
-        self.module_ = self.module_.cut(latent_dim)
-
-    def _codec(self):
-        return PlainCodec(self._module_on_device(), self._on_device(self.mean_), self.latent_dim_)
+    def _fields_of_input(self, networks):
+        shape_of_X = vars(self).pop("_shape_of_X")  # no longer needed
+        return {"shape": networks.layout.shape, "flat": shape_of_X is None}
 
     def _resolve_layout(self, n_features):
         shape = self.input_shape if self.input_shape is not None else self._shape_of_X

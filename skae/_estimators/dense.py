@@ -1,31 +1,36 @@
 """DenseAutoencoder: its parameters, and how its modules are built."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from os import PathLike
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
+from sklearn.utils.metaestimators import available_if
 
-from .._data.rows import rows_of
-from .._nn.autoencoders import ResidualAutoencoder
-from .._nn.builders import custom_network, refuse_too_large
-from .._nn.layers import corrupted, drawn, perceptron
-from .._nn.penalties import completed
-from .._runtime.tensors import output_dtype
-from .._training.plain import fit_plain
+from .._nn.builders import DenseNetworks
+from .._runtime.device import resolve_device
+from .._runtime.execution import in_neutral_surroundings
 from .._training.residual import ScoresProblem
-from .._training.selection import LONGEST_NONLINEAR_CODE, SelectionResult, select
+from .._training.selection import LONGEST_NONLINEAR_CODE
 from . import auto
-from .auto import resolve_hidden_layer_sizes, resolve_truncations
+from .auto import resolve_linear_path
 from .base import BaseAutoencoder
-from .inference import PlainCodec, PrincipalCodec
-from .parameters import naming_ours
-from .partial_fit import PartialFitMixin
+from .fitting import learn_from_batch, length_of_code, network_settings
+from .parameters import check_combinations, naming_ours
+from .state import in_two_parts, pca_module
 
 
-class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
+def _can_learn_from_batches(autoencoder):
+    linear_path = resolve_linear_path(autoencoder)
+    if not linear_path or autoencoder.whiten or autoencoder.truncations is not None:
+        raise AttributeError(
+            "partial_fit needs the linear path (linear_path), whiten=False and truncations=None."
+        )
+    return True
+
+
+class DenseAutoencoder(BaseAutoencoder):
     """Autoencoder of fully connected networks that starts from PCA and only improves on it.
 
     The code is PCA's plus what a network f adds, the reconstruction is PCA's plus what a network
@@ -264,133 +269,87 @@ class DenseAutoencoder(PartialFitMixin, BaseAutoencoder):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _fit_rows(self, X, weights, options, rng):
-        latent_dim = self._length_of_code(X, weights, options, rng)
-        widths = (
-            auto.hidden_layer_sizes(*X.shape, latent_dim) if self._has_linear_path else (512, 256)
-        )
-        hidden = resolve_hidden_layer_sizes(self.hidden_layer_sizes, widths)
-        self._lengths = resolve_truncations(self.truncations, latent_dim)
-        self._masked = self._share_masked(*X.shape, latent_dim)
-        self.latent_dim_ = latent_dim
-        learn = self._learn_residual if self._has_linear_path else self._learn_plain
-        learn(X, weights, latent_dim, hidden, options, rng)
+    @available_if(_can_learn_from_batches)
+    @in_neutral_surroundings
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
+        """Go on learning from a batch of rows, as `IncrementalPCA` does.
 
-    def _learn_residual(self, X, weights, latent_dim, hidden, options, rng):
-        """PCA, and networks on its scores where they help."""
-        n_directions = latent_dim
-        has_networks = bool(hidden) or self._has_custom_networks
-        if has_networks:
-            n_directions = min(*X.shape, latent_dim + auto.FURTHER_DIRECTIONS)
-        if self._has_custom_networks:  # which may fail: before long work
-            self._networks(0, [n_directions, *hidden, latent_dim])
-        elif has_networks:
-            refuse_too_large(
-                [n_directions, *hidden, latent_dim],
-                options.device,
-                linear_path=True,
-                n_networks=2 if latent_dim <= LONGEST_NONLINEAR_CODE else 1,
-            )
-        rows, basis = self._principal_basis(X, weights, n_directions, latent_dim, options, rng)
-        network_seed = rng.randint(2**31)
-        dropout = auto.dropout(X.shape[0])
+        The principal directions are those of all rows so far; the networks take one pass over the
+        batch, and are used while they explain more of each new batch than PCA does. The components
+        are the principal directions; while networks are used, these are turned within their span
+        so that the coordinates of the networks stay where they are. Needs ``linear_path=True``,
+        ``whiten=False`` and ``truncations=None``; may follow `fit` and `truncate`.
 
-        def build(scale, encoder):
-            module = self._build(network_seed, scale, hidden, dropout, encoder)
-            return self._warmed(module).to(options.device)
+        Parameters
+        ----------
+        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
+            A batch. The first must have at least ``latent_dim`` rows; some hundreds are best.
+        y : None
+            Ignored.
 
-        result = SelectionResult()
-        if has_networks:
-            problem = ScoresProblem(rows, basis, latent_dim, build, options.device)
-            result = select(problem, options, self.validation_fraction, rng)
-        module = result.module or self._linear_module()
+        Returns
+        -------
+        self : object
+            The fitted estimator. If it fails it is left as it was before.
+        """
+        return self._learn_aside("_learn_from_batch", X)
+
+    def _learn_from_batch(self, X):
+        self._validate_params()
+        check_combinations(self)
+        resolve_device(self.device)
+        state = vars(self).get("_state")
+        if state is not None and state.components is None:
+            state = None  # of a plain fit, from which no directions are known
+        X = self._validate_rows(X, reset=state is None)
+        learn_from_batch(self, X, state)
+
+    def _networks(self, X, weights, options, rng, previous):
+        n, p = X.shape
+        linear_path = resolve_linear_path(self)
+        k = length_of_code(self, X, weights, options, rng)
+        widths = auto.hidden_layer_sizes(n, p, k) if linear_path else (512, 256)
+        hidden = auto.resolve_hidden_layer_sizes(self.hidden_layer_sizes, widths)
+        settings = network_settings(self, k, self._share_masked(n, p, k), previous)
+        if not linear_path:
+            networks = DenseNetworks(settings, p, hidden)
+            networks.check(options.device)
+            return networks
+        n_scores = min(n, p, k + auto.FURTHER_DIRECTIONS)
+        networks = DenseNetworks(settings, n_scores, hidden, auto.dropout(n))
+        if _are_wanted(networks):
+            networks.check(options.device, n_networks=2 if k <= LONGEST_NONLINEAR_CODE else 1)
+        return networks
+
+    def _n_directions(self, networks, n_samples, n_features):
+        return networks.n_inputs if _are_wanted(networks) else networks.settings.latent_dim
+
+    def _problem(self, rows, basis, networks, build, device):
+        if not _are_wanted(networks):
+            return None
+        return ScoresProblem(rows, basis, networks.settings.latent_dim, build, device)
+
+    def _fields(self, module, rows, basis, dtype, latent_dim):
+        module = module or pca_module(latent_dim)
         n_used = len(module.scale)
-        self._keep_directions(basis.directions[:, :n_used])
-        self.explained_variance_ = basis.variances[:latent_dim]
-        self.explained_variance_ratio_ = basis.explained_variance_ratio[:latent_dim]
-        self.nonlinear_gain_ = result.gain
-        self._gains_when_cut = result.gains_when_cut
-        self._seen = (len(rows), basis.variances[:n_used], basis.total_variance)
-        self._keep(module, rows.mean, self.components_.dtype, result.n_epochs, result.history)
-
-    def _build(self, seed, scale, hidden, dropout, encoder):
-        sizes = [len(scale), *hidden, self.latent_dim_]
-        f, g = self._networks(seed, sizes, dropout, encoder)
-        return self._ordered(ResidualAutoencoder(scale, self.latent_dim_, f, g))
-
-    def _networks(self, seed, sizes, dropout=0.0, encoder=True):
-        """Encoder, or None where it is not wanted, and decoder: ours or those that were given."""
-        generator = torch.Generator().manual_seed(seed)
-        one_row = self.batch_size == 1
-        own = partial(custom_network, with_gain=self._has_linear_path, one_row=one_row)
-        n_inputs, *hidden, latent_dim = sizes
-        n_encoded = self._n_encoded(latent_dim)
-        f = None
-        if encoder and self.encoder is not None:
-            f = own(self.encoder, "encoder", n_inputs, n_encoded, seed)
-        elif encoder:
-            sizes_of_f = [n_inputs, *hidden, n_encoded]
-            f = drawn(generator, perceptron, sizes_of_f, self.activation, dropout)
-        if self.decoder is not None:
-            g = own(self.decoder, "decoder", latent_dim, n_inputs, seed + 1)
-        else:
-            g = drawn(generator, perceptron, sizes[::-1], self.activation, dropout)
-        if f is not None:
-            f = corrupted(f, self._masked, self.noise)
-        return f, completed(g, latent_dim, self._lengths, generator)
+        components, further_components = in_two_parts(basis.directions[:, :n_used], latent_dim)
+        return {
+            "module": module,
+            "dtype": components.dtype,
+            "components": components,
+            "further_components": further_components,
+            "n_rows": len(rows),
+            "variances": basis.variances[:n_used],
+            "total_variance": basis.total_variance,
+        }
 
     def _share_masked(self, n, p, latent_dim):
         """What ``corruption`` means."""
         if self.corruption != "auto":
             return self.corruption
-        return auto.corruption(n, p, latent_dim) if self._has_linear_path else 0.0
+        return auto.corruption(n, p, latent_dim) if resolve_linear_path(self) else 0.0
 
-    def _linear_module(self):
-        scale = torch.ones(self.latent_dim_, dtype=torch.float32)
-        return ResidualAutoencoder(scale, self.latent_dim_)
 
-    def _keep_directions(self, directions):
-        leading, further = directions.cpu().tensor_split([self.latent_dim_], dim=1)
-        # Transposed, each stays contiguous in the order that products with sparse rows want.
-        self.components_ = leading.contiguous().numpy().T
-        self._further_components = further.contiguous().numpy().T
-
-    def _learn_plain(self, X, weights, latent_dim, hidden, options, rng):
-        """The mirrored perceptron on X itself."""
-        rows = rows_of(X, weights=weights, device=options.device)
-        sizes = [X.shape[1], *hidden, latent_dim]
-        if not self._has_custom_networks:
-            refuse_too_large(sizes, options.device, linear_path=False)
-        network_seed = rng.randint(2**31)
-
-        def build():
-            f, g = self._networks(network_seed, sizes)
-            module = self._plain(f, g)
-            return self._warmed(module).to(options.device)
-
-        module, history = fit_plain(
-            rows,
-            build,
-            self.output_activation is not None,
-            options,
-            self.validation_fraction,
-            rng,
-        )
-        self._keep(module, rows.mean, output_dtype(X.dtype), len(history), history)
-
-    def _cut(self, latent_dim):
-        self.module_ = self.module_.cut(latent_dim)
-        if not self._has_linear_path:
-            return
-        directions = np.concatenate([self.components_, self._further_components]).T
-        if self.module_.decoder is None:
-            self.module_, directions = self._linear_module(), directions[:, :latent_dim]
-        self._keep_directions(torch.from_numpy(directions))
-        self._cut_history(directions.shape[1])
-
-    def _codec(self):
-        module = self._module_on_device()
-        if not self._has_linear_path:
-            return PlainCodec(module, self._on_device(self.mean_), self.latent_dim_)
-        arrays = (self.mean_, self.components_, self._further_components)
-        return PrincipalCodec(*map(self._on_device, arrays), module)
+def _are_wanted(networks):
+    """Whether there is more to train than PCA."""
+    return bool(networks.hidden) or networks.has_custom

@@ -8,9 +8,9 @@ import json
 import os
 from contextlib import suppress
 from copy import copy
+from dataclasses import MISSING, fields
 from errno import EIO
 from hashlib import sha256
-from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -22,39 +22,24 @@ from safetensors.numpy import save_file
 from sklearn import __version__ as sklearn_version
 from sklearn.utils.validation import check_is_fitted
 
+from .._estimators import AUTOENCODERS
 from .._estimators.bigrams import ByteBigrams
 from .._estimators.conv import ConvAutoencoder
-from .._estimators.dense import DenseAutoencoder
-from .._nn.autoencoders import Autoencoder, LinearPathAutoencoder, ResidualAutoencoder
+from .._estimators.state import FittedState
 from .._nn.serialization import decoded, encoded
 from .._runtime.execution import in_neutral_surroundings
-from .._runtime.tensors import torch_dtype
 from .._version import __version__
 
-_CLASSES = {kind.__name__: kind for kind in (ByteBigrams, ConvAutoencoder, DenseAutoencoder)}
+_CLASSES = {kind.__name__: kind for kind in (*AUTOENCODERS, ByteBigrams)}
 
-# Of what files look like; a newer one may mean something else by the same words.
-_FORMAT = 1
+# The format that is written; `READERS` has those that are read.
+_FORMAT = 2
 
 # Parameters that name folders and code: a file that could set them could have code run by `fit`.
 _OF_THE_PROCESS = {"callbacks", "checkpoint", "memory"}
 
-# What `partial_fit` remembers beyond the model, and what `set_callbacks` of scikit-learn sets.
-_NOT_WRITTEN = {"_stream", "_skl_callbacks"}
-
-# What every fit learns beside the module and the arrays whose shapes are checked.
-_LEARNT = {
-    "n_iter_": int,
-    "history_": list,
-    "_gains_when_cut": dict,
-    "_lengths": tuple,
-    "_code_scale": (np.ndarray, type(None)),
-}
-
-_LEARNT_OF = {
-    ConvAutoencoder: {"input_shape_": tuple, "_fitted_flat": bool},
-    DenseAutoencoder: {"_masked": Real},
-}
+# What scikit-learn keeps in estimators beside their parameters.
+_OF_SKLEARN = ("n_features_in_", "feature_names_in_", "_sklearn_output_config")
 
 _OTHER_OBJECT = """\
 estimator must be one of {}, got {}. skops saves it whole, and loads nothing but types that \
@@ -110,20 +95,23 @@ def save(estimator: Any, path: str | PathLike) -> None:
         raise TypeError(_OTHER_OBJECT.format(", ".join(_CLASSES), type(estimator).__name__))
     check_is_fitted(estimator)
     estimator = copy(estimator)  # which another thread may fit anew meanwhile
-    arrays = {}
-    parameters = estimator.get_params(deep=False)
-    state = {
-        name: value
-        for name, value in vars(estimator).items()
-        if name not in parameters and name not in _NOT_WRITTEN
+    arrays, learnt = {}, vars(estimator)
+    state = learnt["_state"].to_plain() if "_state" in learnt else {}
+    parts = {
+        "parameters": estimator.get_params(deep=False),
+        "sklearn": {name: learnt[name] for name in _OF_SKLEARN if name in learnt},
+        "state": state,
     }
-    parameters = {k: v for k, v in parameters.items() if k not in _OF_THE_PROCESS}
+    for name in _OF_THE_PROCESS & set(parts["parameters"]):
+        del parts["parameters"][name]
     content = {
         "format": _FORMAT,
         "versions": _versions(),
         "class": type(estimator).__name__,
-        "parameters": {k: encoded(v, k, arrays) for k, v in parameters.items()},
-        "state": {k: encoded(v, k, arrays) for k, v in state.items()},
+        **{
+            part: {name: encoded(value, name, arrays) for name, value in values.items()}
+            for part, values in parts.items()
+        },
     }
     text = json.dumps(content, allow_nan=False)
     try:
@@ -217,7 +205,7 @@ def _read(path):
         metadata = file.metadata() or {}
         if "skae" not in metadata:
             raise ValueError("it has no description of an estimator")
-        content = json.loads(metadata["skae"].replace('"reach"', '"clipping_bound"'))
+        content = json.loads(metadata["skae"])
         if content["format"] > _FORMAT:
             raise _NewerError(
                 f"{os.fspath(path)!r} was written by skae {content['versions']['skae']} in format "
@@ -227,23 +215,70 @@ def _read(path):
     if _digest(metadata["skae"], arrays) != metadata.get("sha256"):
         raise ValueError("its contents have changed since they were written")
     kind = _CLASSES[content["class"]]
-    parameters = {
-        k: decoded(v, arrays) for k, v in content["parameters"].items() if k not in _OF_THE_PROCESS
-    }
-    estimator = kind(**parameters)
+    parameters, learnt, plain = READERS[content["format"]](content, arrays)
+    estimator = kind(**{k: v for k, v in parameters.items() if k not in _OF_THE_PROCESS})
     estimator._validate_params()
-    taken = {*estimator.get_params(deep=False), *_NOT_WRITTEN}
-    for name, value in content["state"].items():
-        if name in taken or hasattr(kind, name):
+    for name, value in learnt.items():
+        if name not in _OF_SKLEARN:
             raise ValueError(f"{name} is nothing that a fit learns")
-        setattr(estimator, name, decoded(value, arrays))
+        setattr(estimator, name, value)
     if kind is not ByteBigrams:
-        _check_shapes(estimator)
-        _check_learnt(estimator)
-        _check_use(estimator)
-    if "components_" in content["state"] and "_seen" not in content["state"]:
-        estimator._stream_not_saved = True
+        state = FittedState.from_plain(plain)
+        if len(state.mean) != estimator.n_features_in_:
+            raise ValueError("mean has another length than rows")
+        if (kind is ConvAutoencoder) is (state.shape is None):
+            raise ValueError("shape does not suit the estimator")
+        estimator._state = state
     return estimator
+
+
+def _read_2(content, arrays):
+    """Parameters, attributes of scikit-learn and fields of the state."""
+    return [
+        {name: decoded(value, arrays) for name, value in content[part].items()}
+        for part in ("parameters", "sklearn", "state")
+    ]
+
+
+# Before format 2 files held the attributes of estimators: a field of the state for each.
+_FIELDS_1 = {
+    "module_": "module",
+    "mean_": "mean",
+    "history_": "history",
+    "n_iter_": "n_iter",
+    "interrupted_": "interrupted",
+    "components_": "components",
+    "_further_components": "further_components",
+    "explained_variance_": "explained_variance",
+    "explained_variance_ratio_": "explained_variance_ratio",
+    "nonlinear_gain_": "nonlinear_gain",
+    "_gains_when_cut": "gains_when_cut",
+    "_code_scale": "code_scale",
+    "input_shape_": "shape",
+    "_fitted_flat": "flat",
+}
+
+
+def _read_1(content, arrays):
+    """The same from a file of format 1."""
+    renamed = json.loads(json.dumps(content).replace('"reach"', '"clipping_bound"'))
+    parameters, attributes = (
+        {name: decoded(value, arrays) for name, value in renamed[part].items()}
+        for part in ("parameters", "state")
+    )
+    learnt = {name: attributes[name] for name in _OF_SKLEARN if name in attributes}
+    defaults = {entry.name: entry.default for entry in fields(FittedState)}
+    plain = {name: value for name, value in defaults.items() if value is not MISSING}
+    for name, field in _FIELDS_1.items():
+        if name in attributes:
+            plain[field] = attributes[name]
+    known = attributes.get("_seen", (None, None, None))
+    plain["n_rows"], plain["variances"], plain["total_variance"] = known
+    plain["of_stream"] = "components_" in attributes and "_seen" not in attributes
+    return parameters, learnt, plain
+
+
+READERS = {1: _read_1, 2: _read_2}
 
 
 def _digest(text, arrays):
@@ -252,49 +287,3 @@ def _digest(text, arrays):
         hashed.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
         hashed.update(arrays[name].data)
     return hashed.hexdigest()
-
-
-def _check_shapes(estimator):
-    """Raise an error if what was read does not fit together."""
-    k, p, module = estimator.latent_dim_, estimator.n_features_in_, estimator.module_
-    if not isinstance(module, Autoencoder) or module.latent_dim != k:
-        raise ValueError("module_ is no autoencoder of this length")
-    of_codes = ("explained_variance_", "explained_variance_ratio_", "_code_scale")
-    expected = {"mean_": (p,), **dict.fromkeys(of_codes, (k,))}
-    n_inputs = p
-    if isinstance(module, ResidualAutoencoder):
-        n_inputs = len(module.scale)
-        expected |= {"components_": (k, p), "_further_components": (n_inputs - k, p)}
-    for name, shape in expected.items():
-        array = getattr(estimator, name, None)
-        if array is not None and array.shape != shape:
-            raise ValueError(f"{name} is of shape {array.shape}, not {shape}")
-    with torch.inference_mode():
-        x = torch.zeros(1, n_inputs, dtype=torch_dtype(estimator.mean_.dtype))
-        if module(x).shape != x.shape:
-            raise ValueError("module_ does not return rows of the width of its input")
-
-
-def _check_learnt(estimator):
-    """Raise an error if something that a fit learns is missing or of another kind."""
-    expected = _LEARNT | _LEARNT_OF[type(estimator)]
-    if isinstance(estimator.module_, (LinearPathAutoencoder, ResidualAutoencoder)):
-        of_pca = ("explained_variance_", "explained_variance_ratio_")
-        expected |= {"nonlinear_gain_": Real, **dict.fromkeys(of_pca, np.ndarray)}
-    for name, kind in expected.items():
-        if not hasattr(estimator, name):
-            raise ValueError(f"{name} is missing")
-        if not isinstance(getattr(estimator, name), kind):
-            raise ValueError(f"{name} is a {type(getattr(estimator, name)).__name__}")
-
-
-def _check_use(estimator):
-    """Raise an error if a row cannot be encoded and decoded."""
-    here = copy(estimator)
-    here.device = "cpu"
-    codec = here._codec()
-    rows = here._rows(np.ones((1, here.n_features_in_), here.mean_.dtype))
-    codes = codec.encode(rows)
-    shapes = (*codes.shape, *codec.decode(codes).shape, *codec.errors(rows).shape)
-    if shapes != (1, here.latent_dim_, 1, here.n_features_in_, 1):
-        raise ValueError("what it holds does not fit together")

@@ -7,7 +7,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from .._estimators.base import BaseAutoencoder
-from .._estimators.inference import PrincipalCodec
+from .._estimators.state import PrincipalCodec
 from .._runtime.execution import in_neutral_surroundings
 from .._runtime.tensors import tensor_of
 
@@ -123,21 +123,19 @@ def to_torch(estimator, *, inverse=False):
         )
     check_is_fitted(estimator)
     estimator = copy(estimator)  # which another thread may fit anew meanwhile
-    autoencoder, scale = _half(estimator, inverse)
+    autoencoder, scale = _half(estimator._state, inverse)
     if inverse:
-        flat = getattr(estimator, "_fitted_flat", True)
-        shape = (estimator.n_features_in_,) if flat else estimator.input_shape_
+        state = estimator._state
+        shape = (estimator.n_features_in_,) if state.flat else state.shape
         module = Decoding(autoencoder, scale, shape)
     else:
         module = Encoding(autoencoder, scale)
     return module.eval().requires_grad_(False)
 
 
-def _half(estimator, inverse):
+def _half(state, inverse):
     """A copy of the autoencoder of rows, without the networks not needed, and its code's scale."""
-    on_cpu = copy(estimator)
-    on_cpu.device = "cpu"  # whatever the one of the fit was: this machine may have none
-    codec = on_cpu._codec()
+    codec = state.on(torch.device("cpu"))  # this machine may lack the device of the fit
     autoencoder = deepcopy(codec.module)
     linear_code = autoencoder.encoder is None
     for name in ("encoder",) if inverse else ("decoder", "refiner"):
@@ -147,8 +145,8 @@ def _half(estimator, inverse):
         if inverse or not linear_code:
             used.append(codec.further_components.T)
         autoencoder = OnRows(codec.mean.clone(), torch.cat(used, dim=1), autoencoder)
-    if estimator._code_scale is None:
-        scale = torch.ones(estimator.latent_dim_, dtype=codec.mean.dtype)
+    if state.code_scale is None:
+        scale = torch.ones(state.latent_dim, dtype=codec.mean.dtype)
     else:
-        scale = tensor_of(estimator._code_scale).clone()
+        scale = tensor_of(state.code_scale).clone()
     return autoencoder, scale

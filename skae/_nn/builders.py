@@ -1,16 +1,27 @@
 """Networks that the parameters name, custom networks, and whether they fit into memory."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 
 import torch
 from torch import Tensor, nn
 
 from .._runtime.device import free_bytes
-from .autoencoders import PlainAutoencoder, VariationalAutoencoder
-from .layers import Dropout, perceptron
-from .penalties import ContractivePenalty, SparsityPenalty
+from .autoencoders import (
+    LinearPathAutoencoder,
+    PlainAutoencoder,
+    ResidualAutoencoder,
+    VariationalAutoencoder,
+    with_networks_of,
+)
+from .conv import Fold, Unfold, conv_decoder, conv_encoder, conv_refiner
+from .layers import Dropout, corrupted, drawn, perceptron
+from .losses import Loss
+from .penalties import ContractivePenalty, SparsityPenalty, completed, ordered
 
 PENALTIES = {"l1": SparsityPenalty, "contractive": ContractivePenalty}
 
@@ -210,3 +221,231 @@ def _gigabytes(n_bytes):
 def _bytes_of_layers(sizes, n_networks):
     """What training perceptrons of these sizes, mirrored or not, takes."""
     return n_networks * bytes_to_train(lambda: perceptron(sizes, "relu"))
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """What the parameters of an estimator determine of its networks.
+
+    Attributes
+    ----------
+    latent_dim : int
+    linear_path : bool
+        Whether networks are added to PCA.
+    lengths : tuple of int
+        Lengths that codes may be cut to.
+    loss : type of Loss
+    activation, output_activation, penalty, alpha, encoder, decoder, noise
+        The parameters of these names.
+    masked : float
+        Share of the encoder's inputs that are masked in training.
+    one_row : bool
+        Whether batches have a single row.
+    previous : Module or None
+        With ``warm_start``, a module whose networks training starts from.
+    """
+
+    latent_dim: int
+    linear_path: bool
+    lengths: tuple
+    loss: type[Loss]
+    activation: str
+    output_activation: str | None
+    penalty: str | None
+    alpha: float
+    encoder: object
+    decoder: object
+    masked: float
+    noise: float
+    one_row: bool
+    previous: nn.Module | None = None
+
+
+class Networks(ABC):
+    """Makes the networks of an autoencoder: custom ones where they are given, else ours.
+
+    Parameters
+    ----------
+    settings : NetworkSettings
+    """
+
+    memory_format = torch.preserve_format
+
+    def __init__(self, settings):
+        self.settings = settings
+
+    @property
+    def has_custom(self):
+        return self.settings.encoder is not None or self.settings.decoder is not None
+
+    @property
+    def n_encoded(self):
+        """How many outputs an encoder has."""
+        k = self.settings.latent_dim
+        return 2 * k if self.settings.penalty == "variational" else k
+
+    def placed(self, module, device):
+        """The module on a device, in the memory format that suits its layers."""
+        return module.to(device=device, memory_format=self.memory_format)
+
+    @abstractmethod
+    def residual(self, seed, *fixed, encoder):
+        """A fresh module that is PCA until it is trained, with or without a non-linear encoder."""
+
+    @abstractmethod
+    def plain(self, seed):
+        """A fresh plain autoencoder."""
+
+    def _plain(self, encoder, decoder):
+        given = self.settings
+        return self._finished(
+            plain_autoencoder(
+                given.latent_dim,
+                encoder,
+                decoder,
+                given.loss(),
+                given.output_activation,
+                given.penalty,
+                given.alpha,
+            )
+        )
+
+    def _finished(self, module):
+        """The module, for several lengths if there are any, with the networks of a previous fit.
+
+        Networks of another shape, or that PCA had won over, start anew.
+        """
+        module = ordered(module, self.settings.lengths, self.settings.loss())
+        return with_networks_of(self.settings.previous or nn.Module(), module)
+
+    def _custom(self, name, inputs, outputs, seed):
+        given = getattr(self.settings, name)
+        with_gain, one_row = self.settings.linear_path, self.settings.one_row
+        return custom_network(
+            given, name, inputs, outputs, seed, with_gain=with_gain, one_row=one_row
+        )
+
+    def _corrupted(self, encoder):
+        if encoder is None:
+            return None
+        return corrupted(encoder, self.settings.masked, self.settings.noise)
+
+    def _completed(self, decoder, generator):
+        return completed(decoder, self.settings.latent_dim, self.settings.lengths, generator)
+
+
+class DenseNetworks(Networks):
+    """Mirrored perceptrons.
+
+    Parameters
+    ----------
+    settings : NetworkSettings
+    n_inputs : int
+        Columns, or scores with the linear path.
+    hidden : tuple of int
+        Widths of the encoder's hidden layers.
+    dropout : float
+    """
+
+    def __init__(self, settings, n_inputs, hidden, dropout=0.0):
+        super().__init__(settings)
+        self.n_inputs = n_inputs
+        self.hidden = hidden
+        self.dropout = dropout
+
+    def check(self, device, n_networks=2):
+        """Raise an error if they cannot be made, or be trained on the device."""
+        sizes = [self.n_inputs, *self.hidden, self.settings.latent_dim]
+        if not self.has_custom:
+            linear_path = self.settings.linear_path
+            refuse_too_large(sizes, device, linear_path=linear_path, n_networks=n_networks)
+        elif self.settings.linear_path:  # plain ones are made before long work anyway
+            self.pair(0, True)
+
+    def pair(self, seed, encoder):
+        """Encoder, or None where it is not wanted, and decoder."""
+        given, generator = self.settings, torch.Generator().manual_seed(seed)
+        sizes, k = [self.n_inputs, *self.hidden, given.latent_dim], given.latent_dim
+        f = None
+        if encoder and given.encoder is not None:
+            f = self._custom("encoder", self.n_inputs, self.n_encoded, seed)
+        elif encoder:
+            sizes_of_f = [self.n_inputs, *self.hidden, self.n_encoded]
+            f = drawn(generator, perceptron, sizes_of_f, given.activation, self.dropout)
+        if given.decoder is not None:
+            g = self._custom("decoder", k, self.n_inputs, seed + 1)
+        else:
+            g = drawn(generator, perceptron, sizes[::-1], given.activation, self.dropout)
+        return self._corrupted(f), self._completed(g, generator)
+
+    def residual(self, seed, scale, *, encoder):
+        f, g = self.pair(seed, encoder)
+        return self._finished(ResidualAutoencoder(scale, self.settings.latent_dim, f, g))
+
+    def plain(self, seed):
+        return self._plain(*self.pair(seed, True))
+
+
+class ConvNetworks(Networks):
+    """Convolutions, and a refiner of the picture that PCA draws.
+
+    Parameters
+    ----------
+    settings : NetworkSettings
+    layout : Layout
+    architecture : dict
+        What `conv_encoder` and `conv_decoder` take beside layout and length.
+    refiner_width : int
+        Channels of the refiner; 0 for none.
+    """
+
+    memory_format = torch.channels_last
+
+    def __init__(self, settings, layout, architecture, refiner_width):
+        super().__init__(settings)
+        self.layout = layout
+        self.architecture = architecture
+        self.refiner_width = refiner_width
+
+    def check(self, device):
+        """Raise an error if they cannot be made, or be trained on the device."""
+        if self.has_custom:
+            if self.settings.linear_path:  # plain ones are made before long work anyway
+                self.three(0, True)
+            return
+        k, architecture = self.settings.latent_dim, self.architecture
+
+        def build():
+            encoder = conv_encoder(self.layout, self.n_encoded, **architecture)
+            return nn.ModuleList([encoder, conv_decoder(self.layout, k, **architecture)])
+
+        names = ("channels", "kernel_size", "n_convs_per_stage", "hidden_layer_sizes")
+        sizes = {"latent_dim": k, **{name: architecture[name] for name in names}}
+        refuse_too_large_module(build, sizes, device)
+
+    def three(self, seed, encoder, refiner=False):
+        """Encoder and refiner, or None where they are not wanted, and decoder."""
+        given, generator = self.settings, torch.Generator().manual_seed(seed)
+        network, layout = partial(drawn, generator), self.layout
+        shape = (layout.n_channels, *layout.extents)
+        f = h = None
+        if encoder and given.encoder is not None:
+            f = nn.Sequential(Unfold(layout), self._custom("encoder", shape, self.n_encoded, seed))
+        elif encoder:
+            f = network(conv_encoder, layout, self.n_encoded, **self.architecture)
+        if given.decoder is not None:
+            g = self._custom("decoder", given.latent_dim, shape, seed + 1)
+            g = nn.Sequential(g, Fold(layout))
+        else:
+            g = network(conv_decoder, layout, given.latent_dim, **self.architecture)
+            if refiner and self.refiner_width:
+                width = self.refiner_width
+                h = network(conv_refiner, layout, width, activation=given.activation)
+        return self._corrupted(f), self._completed(g, generator), h
+
+    def residual(self, seed, mean, directions, scale, *, encoder):
+        f, g, h = self.three(seed, encoder, refiner=True)
+        return self._finished(LinearPathAutoencoder(mean, directions, scale, f, g, h))
+
+    def plain(self, seed):
+        return self._plain(*self.three(seed, True)[:2])

@@ -254,7 +254,7 @@ class ScoresProblem(ResidualProblem):
     latent_dim : int
         Length k of the code.
     build : callable
-        ``build(scale, encoder)`` makes a new module, with or without a non-linear encoder.
+        ``build(scale, encoder=...)`` makes a new module, with or without a non-linear encoder.
     device : torch.device
         Device of the batches.
     """
@@ -264,7 +264,7 @@ class ScoresProblem(ResidualProblem):
         rows: Rows,
         basis: Basis,
         latent_dim: int,
-        build: Callable[[torch.Tensor, bool], ResidualAutoencoder],
+        build: Callable[..., ResidualAutoencoder],
         device: torch.device,
     ):
         super().__init__(rows, basis, latent_dim)
@@ -296,7 +296,7 @@ class ScoresProblem(ResidualProblem):
         return self._scores[indices].to(self._device)
 
     def new_module(self, encoder):
-        module = self._build(balanced_scale(self._sample.std(dim=0)), encoder)
+        module = self._build(balanced_scale(self._sample.std(dim=0)), encoder=encoder)
         widen_clipping_bound(module, self._sample)
         return module
 
@@ -314,7 +314,7 @@ class RowsProblem(ResidualProblem):
     basis : Basis
         Their k leading principal directions.
     build : callable
-        ``build(mean, directions, scale, encoder)`` makes a new module, with or without a
+        ``build(mean, directions, scale, encoder=...)`` makes a new module, with or without a
         non-linear encoder.
     """
 
@@ -349,7 +349,7 @@ class RowsProblem(ResidualProblem):
 
     def new_module(self, encoder):
         mean = torch.from_numpy(self.rows.mean / self.unit).float()
-        return self._build(mean, self._directions, self._scale, encoder)
+        return self._build(mean, self._directions, self._scale, encoder=encoder)
 
     def finished(self, module):
         module.scale = self.unit * module.scale  # the module is homogeneous

@@ -1,0 +1,341 @@
+"""How `fit` and `partial_fit` learn: from validated rows to a `FittedState`."""
+
+import time
+from copy import deepcopy
+from dataclasses import replace
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+
+from .._data.rows import rows_of
+from .._data.validation import divisors, standard_deviations, weighed
+from .._nn.builders import DenseNetworks, NetworkSettings, check_one_row
+from .._nn.losses import LOSSES
+from .._pca.holdout import shortest_code
+from .._pca.incremental import RunningBasis
+from .._pca.solvers import Basis, counting, is_exact, principal_basis
+from .._runtime.device import accurate_device, has_float64, resolve_device
+from .._runtime.execution import taking_turns
+from .._runtime.reports import Reports, Tasks, callback_context, report_of
+from .._runtime.storage import NOWHERE, Cache, Checkpoint, description, digest
+from .._runtime.tensors import output_dtype, torch_dtype
+from .._training.early_stopping import Interrupts
+from .._training.online import AveragedNetworks, Stream
+from .._training.plain import fit_plain
+from .._training.selection import (
+    LONGEST_NONLINEAR_CODE,
+    SelectionResult,
+    most_epochs,
+    select,
+)
+from .._version import __version__
+from . import auto
+from .auto import resolve_latent_dim, resolve_linear_path, resolve_truncations, training_options
+from .parameters import random_state_of
+from .state import in_two_parts, kept, pca_module
+
+# Parameters that change nothing of what is learnt.
+_SILENT = {"verbose", "callbacks", "checkpoint", "memory"}
+
+
+def learn(estimator, X, y, sample_weight, previous):
+    """Learn from validated rows: sets ``_state``.
+
+    Parameters
+    ----------
+    estimator : BaseAutoencoder
+    X : ndarray, CSR matrix or Blocks
+    y, sample_weight
+        As in `fit`.
+    previous : Module or None
+        What training starts from with ``warm_start``.
+    """
+    device = resolve_device(estimator.device)
+    LOSSES[estimator.loss]().check(X)
+    X, weights = weighed(X, sample_weight)
+    if X.shape[0] < 2:
+        raise ValueError("sample_weight leaves one row that counts: fit needs two at least.")
+    options = training_options(estimator, estimator._schedule(*X.shape), X.shape[0], device)
+    checkpoint = NOWHERE
+    if estimator.checkpoint is not None:
+        # The states of generators, and the last bits, are those of one kind of device.
+        identity = {**estimator._identity(X, weights), "device": device.type}
+        checkpoint = Checkpoint(estimator.checkpoint, identity)
+    options = replace(options, checkpoint=checkpoint)
+    linear_path = resolve_linear_path(estimator)
+    n_epochs = most_epochs(options) if linear_path else options.max_epochs
+    context = callback_context(estimator, n_epochs)
+    if context is not None:
+        context.call_on_fit_task_begin(estimator=estimator, X=X, y=y)
+    interrupts = Interrupts()
+    with (
+        interrupts.counted(),
+        checkpoint,
+        report_of(estimator.verbose) as report,
+        taking_turns(device),
+    ):
+        if context is not None:
+            report = Reports([report, Tasks(estimator, context)])
+        options = replace(options, report=report, interrupts=interrupts)
+        rng = random_state_of(estimator.random_state)
+        networks = estimator._networks(X, weights, options, rng, previous)
+        learn_form = _learn_residual if linear_path else _learn_plain
+        state = learn_form(estimator, X, weights, networks, options, rng)
+        if estimator.whiten:
+            codes = state.encode(X, estimator.device)
+            deviations = standard_deviations(codes, weights, sample_weight)
+            state = replace(state, code_scale=divisors(deviations, state.mean.dtype))
+    estimator._state = replace(state, interrupted=interrupts.n > 0)
+    if context is not None:
+        # No attribute is missing: a copy of the estimator is the fitted one.
+        context.call_on_fit_task_end(estimator=estimator, X=X, y=y, reconstruction_attributes={})
+
+
+def _learn_residual(estimator, X, weights, networks, options, rng):
+    """PCA, and networks on top of it where they help."""
+    k = networks.settings.latent_dim
+    n_directions = estimator._n_directions(networks, *X.shape)
+    rows, basis = _principal_basis(estimator, X, weights, n_directions, k, options, rng)
+    seed = rng.randint(2**31)
+
+    def build(*fixed, encoder):
+        return networks.placed(networks.residual(seed, *fixed, encoder=encoder), options.device)
+
+    problem = estimator._problem(rows, basis, networks, build, options.device)
+    result = SelectionResult()
+    if problem is not None:
+        result = select(problem, options, estimator.validation_fraction, rng)
+    return kept(
+        mean=rows.mean,
+        history=result.history,
+        n_iter=result.n_epochs,
+        explained_variance=basis.variances[:k],
+        explained_variance_ratio=basis.explained_variance_ratio[:k],
+        nonlinear_gain=result.gain,
+        gains_when_cut=result.gains_when_cut,
+        **estimator._fields(result.module, rows, basis, output_dtype(X.dtype), k),
+        **estimator._fields_of_input(networks),
+    )
+
+
+def _learn_plain(estimator, X, weights, networks, options, rng):
+    """Networks on the rows themselves, from random weights."""
+    rows = rows_of(X, weights=weights, device=options.device)
+    seed = rng.randint(2**31)
+    module, history = fit_plain(
+        rows,
+        lambda: networks.placed(networks.plain(seed), options.device),
+        estimator.output_activation is not None,
+        options,
+        estimator.validation_fraction,
+        rng,
+    )
+    dtype, fields = output_dtype(X.dtype), estimator._fields_of_input(networks)
+    return kept(module, rows.mean, dtype, n_iter=len(history), history=history, **fields)
+
+
+def network_settings(estimator, latent_dim, masked, previous=None):
+    """What the parameters determine of the networks."""
+    return NetworkSettings(
+        latent_dim=latent_dim,
+        linear_path=resolve_linear_path(estimator),
+        lengths=resolve_truncations(estimator.truncations, latent_dim),
+        loss=LOSSES[estimator.loss],
+        activation=estimator.activation,
+        output_activation=estimator.output_activation,
+        penalty=estimator.penalty,
+        alpha=estimator.alpha,
+        encoder=estimator.encoder,
+        decoder=estimator.decoder,
+        masked=masked,
+        noise=estimator.noise,
+        one_row=estimator.batch_size == 1,
+        previous=previous,
+    )
+
+
+def length_of_code(estimator, X, weights, options, rng):
+    """What ``latent_dim`` means for X: a length, or the length for a share of the variance."""
+    if not _is_share(estimator.latent_dim):
+        return resolve_latent_dim(estimator.latent_dim, resolve_linear_path(estimator), *X.shape)
+    rows, seed = rows_of(X, weights=weights, device=options.device), rng.randint(2**31)
+    return options.checkpoint.recall(
+        "length",
+        lambda: shortest_code(rows, estimator.latent_dim, estimator.validation_fraction, seed),
+    )
+
+
+def _is_share(latent_dim):
+    return isinstance(latent_dim, Real) and not isinstance(latent_dim, Integral)
+
+
+def identity_of(estimator, X, weights):
+    """What makes this call of `fit` the same as another, by name."""
+    parameters = estimator.get_params()
+    return {
+        "estimator": type(estimator).__name__,
+        **{k: description(v) for k, v in parameters.items() if k not in _SILENT},
+        "linear_path": description(resolve_linear_path(estimator)),
+        "X": digest(X),
+        "sample_weight": "None" if weights is None else digest(weights),
+        "torch": str(torch.__version__),
+        "skae": __version__,
+    }
+
+
+def _principal_basis(estimator, X, weights, n_directions, latent_dim, options, rng):
+    """The rows of X and their principal directions, in the precision that codes will have."""
+    # Krylov iteration has a tolerance of its own; float64 would only make it slower.
+    exact = is_exact(X.shape, n_directions) and has_float64(options.device)
+    dtype = output_dtype(X.dtype) if exact else np.dtype("float32")
+    rows = rows_of(X, weights=weights, dtype=torch_dtype(dtype), device=options.device)
+    seed = rng.randint(2**31)
+    cache = _cache_of(estimator.memory, X, weights, rows, seed)
+
+    def compute():
+        basis = principal_basis(
+            counting(rows),
+            n_directions,
+            n_accurate=latent_dim,
+            generator=torch.Generator().manual_seed(seed),
+            cache=cache,
+        )
+        return {**vars(basis), "variances": torch.from_numpy(basis.variances)}
+
+    found = options.checkpoint.recall("basis", compute)
+    directions = found["directions"].to(options.device)
+    return rows, Basis(directions, found["variances"].numpy(), found["total_variance"])
+
+
+def _cache_of(memory, X, weights, rows, seed):
+    """What fits on the same rows share: all that their bits depend on is in the key."""
+    if memory is None:
+        return NOWHERE
+    key = {
+        "X": digest(X),
+        "sample_weight": "None" if weights is None else digest(weights),
+        "seed": seed,
+        "dtype": str(rows.dtype),
+        "device": str(rows.device),
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+        "skae": __version__,
+    }
+    return Cache(memory, key)
+
+
+# -- Batches of rows ------------------------------------------------------------------------------
+
+
+def learn_from_batch(estimator, X, state):
+    """Learn from a validated batch of rows: sets ``_state`` and ``_stream``.
+
+    Parameters
+    ----------
+    estimator : DenseAutoencoder
+    X : ndarray, CSR matrix or Blocks
+    state : FittedState or None
+        What is fitted so far, on top of PCA; None for a first batch.
+    """
+    start = time.perf_counter()
+    device = accurate_device(resolve_device(estimator.device))
+    if state is None and _is_share(estimator.latent_dim):
+        raise ValueError(
+            f"latent_dim={estimator.latent_dim} must be an integer for partial_fit: a first batch "
+            f"does not tell how many dimensions explain so much of the rows to come."
+        )
+    # A copy, since a failure must leave no trace.
+    stream = deepcopy(vars(estimator).get("_stream"))
+    stream = stream or _new_stream(estimator, X, state, device)
+    if X.shape[0] == 1 and stream.networks is not None:
+        _check_one_row(estimator, stream.networks.module)
+    stream.to(device)
+    error, explained = stream.update(X)
+    stream.to("cpu")
+
+    history = [] if state is None else state.history
+    epoch = {
+        "stage": "batch",
+        "epoch": 1 + sum(entry["stage"] == "batch" for entry in history),
+        "train_loss": error,
+        "variance_explained": explained,
+        "dur": time.perf_counter() - start,
+    }
+    k, known = stream.latent_dim, {}
+    if stream.gain:
+        module, n_used = deepcopy(stream.networks.average), len(stream.basis.squares)
+    else:
+        module, n_used = pca_module(k), k
+        known = {
+            "n_rows": stream.basis.n_seen,
+            "variances": stream.explained_variance,
+            "total_variance": stream.total_variance,
+        }
+    components, further_components = in_two_parts(stream.directions[:, :n_used], k)
+    estimator._stream = stream
+    estimator._state = kept(
+        module,
+        stream.basis.mean,
+        components.dtype,
+        history=[*history, epoch],
+        n_iter=epoch["epoch"],
+        interrupted=state is not None and state.interrupted,
+        components=components,
+        further_components=further_components,
+        explained_variance=stream.explained_variance,
+        explained_variance_ratio=stream.explained_variance_ratio,
+        nonlinear_gain=stream.gain,
+        of_stream=True,
+        **known,
+    )
+
+
+def _check_one_row(estimator, module):
+    """Raise ValueError if a custom network cannot be trained on one row."""
+    for name, n_inputs in (("encoder", len(module.scale)), ("decoder", module.latent_dim)):
+        network = getattr(module, name)
+        if getattr(estimator, name) is not None and network is not None:
+            check_one_row(network, name, n_inputs, "X with 1 row")
+
+
+def _new_stream(estimator, X, state, device):
+    """A stream that starts from what is fitted, if anything is."""
+    if state is not None and state.of_stream:
+        raise ValueError(
+            "partial_fit cannot go on from an autoencoder that was saved by skae.save in the "
+            "middle of its batches: the file holds the model and not what it remembers of "
+            "them. Pickle holds both."
+        )
+    n, p = auto.ROWS_OF_STREAM, X.shape[1]
+    if state is None:
+        k, dtype = resolve_latent_dim(estimator.latent_dim, True, *X.shape), output_dtype(X.dtype)
+    else:
+        k, dtype = state.latent_dim, state.mean.dtype
+    n_directions = min(p, k + auto.FURTHER_DIRECTIONS)
+    basis = RunningBasis(p, n_directions, torch_dtype(dtype))
+    rng = random_state_of(estimator.random_state)
+    module = None
+    if state is not None:
+        directions = np.concatenate([state.components, state.further_components]).T
+        basis.start_from(
+            state.n_rows, state.mean, directions, state.variances, state.total_variance
+        )
+        module = deepcopy(state.module).float()
+    hidden = auto.resolve_hidden_layer_sizes(
+        estimator.hidden_layer_sizes, auto.hidden_layer_sizes(n, p, k)
+    )
+    if not hidden or n_directions == k:
+        return Stream(basis, k, None)
+    trained = (
+        module is not None and module.decoder is not None and len(module.scale) == n_directions
+    )
+    if not trained:
+        settings = network_settings(estimator, k, estimator._share_masked(n, p, k))
+        networks = DenseNetworks(settings, n_directions, hidden)
+        scale = torch.ones(n_directions, dtype=torch.float32)
+        seed, encoder = rng.randint(2**31), k <= LONGEST_NONLINEAR_CODE
+        module = networks.residual(seed, scale, encoder=encoder)
+    options = training_options(estimator, estimator._schedule(n, p), n, device)
+    averaged = AveragedNetworks(module, options, rng.randint(2**31), trained=trained)
+    return Stream(basis, k, averaged)

@@ -1,0 +1,442 @@
+"""What a fit has learnt, and what can be computed from it: codes, reconstructions, errors.
+
+A `FittedState` does not depend on the parameters of an estimator, which may be set after `fit`. On
+a device it becomes a `Codec`, which computes with a bounded number of rows at a time.
+"""
+
+from abc import ABC, abstractmethod
+from copy import deepcopy
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from .._data.blocks import Blocks
+from .._data.rows import rows_of
+from .._nn.autoencoders import Autoencoder, PlainAutoencoder, ResidualAutoencoder
+from .._runtime.device import in_float64, in_pieces, resolve_device, supported_dtype
+from .._runtime.tensors import batch_slices, tensor_of, torch_dtype
+
+# Codes, scores and reconstructions are computed for about this many bytes of rows at a time.
+_CHUNK_BYTES = 256 * 2**20
+
+# Rows that are made dense at a time for networks on the rows themselves.
+_BATCH_BYTES = 8 * 2**20
+
+
+class Learnt:
+    """An attribute of an estimator that is read from its `FittedState`, once there is one.
+
+    Parameters
+    ----------
+    name : str
+        The attribute of the state. Where that is None the estimator has no such attribute.
+    """
+
+    def __init__(self, name):
+        self._name = name
+
+    def __set_name__(self, owner, public_name):
+        self._public_name = public_name
+
+    def __get__(self, estimator: Any, owner: Any = None) -> Any:
+        if estimator is None:
+            return self
+        state = vars(estimator).get("_state")
+        value = None if state is None else getattr(state, self._name)
+        if value is None:
+            raise AttributeError(
+                f"{type(estimator).__name__!r} object has no attribute {self._public_name!r}"
+            )
+        return value
+
+    def __set__(self, estimator, value):
+        raise AttributeError(f"{self._public_name} is learnt by fit and cannot be set")
+
+
+@dataclass(frozen=True, eq=False)
+class FittedState:
+    """What a fit has learnt.
+
+    Attributes
+    ----------
+    module : Autoencoder
+        On the CPU, in evaluation mode.
+    mean : ndarray of shape (p,)
+        In the precision in which codes are computed.
+    history : list of dict
+    n_iter : int
+    interrupted : bool
+        Whether Ctrl-C ended the fit.
+    components, further_components : ndarray of shape (k, p) and (r - k, p), or None
+        The principal directions of the scores that the module takes; None if it takes rows.
+    explained_variance, explained_variance_ratio : ndarray of shape (k,), or None
+        None without a linear path, as the next two.
+    nonlinear_gain : float or None
+    gains_when_cut : dict
+        Share of the variance beyond PCA for each length that codes may be cut to.
+    code_scale : ndarray of shape (k,), or None
+        What codes are divided by.
+    n_rows, variances, total_variance : int, ndarray of shape (r,), float; or None
+        The rows that the directions are of, and their variance along each and in all: what
+        `partial_fit` starts from.
+    of_stream : bool
+        Whether it comes from `partial_fit`, which has more to go on from than is stored here.
+    shape, flat : tuple of int or None, bool
+        Shape of one picture, and whether reconstructions are flat rows all the same.
+    """
+
+    module: Autoencoder
+    mean: np.ndarray
+    history: list
+    n_iter: int
+    interrupted: bool = False
+    components: np.ndarray | None = None
+    further_components: np.ndarray | None = None
+    explained_variance: np.ndarray | None = None
+    explained_variance_ratio: np.ndarray | None = None
+    nonlinear_gain: float | None = None
+    gains_when_cut: dict = field(default_factory=dict)
+    code_scale: np.ndarray | None = None
+    n_rows: int | None = None
+    variances: np.ndarray | None = None
+    total_variance: float | None = None
+    of_stream: bool = False
+    shape: tuple | None = None
+    flat: bool = True
+
+    @property
+    def latent_dim(self):
+        return self.module.latent_dim
+
+    @property
+    def has_linear_path(self):
+        return not isinstance(self.module, PlainAutoencoder)
+
+    @property
+    def linear_components(self):
+        """The principal directions, rows of shape (p,), wherever they are stored."""
+        if self.components is not None:
+            return self.components
+        return self.module.directions.numpy().T if self.has_linear_path else None
+
+    @property
+    def lengths(self):
+        """The lengths that codes can be cut to, this one included."""
+        if self.has_linear_path and not list(self.module.parameters()):
+            return range(1, self.latent_dim + 1)
+        return (*self.module.lengths, self.latent_dim)
+
+    def truncated(self, latent_dim):
+        """The state whose codes are the first dimensions of these."""
+        if latent_dim == self.latent_dim:
+            return self
+        changes = {"module": self.module.cut(latent_dim), "of_stream": False}
+        if self.code_scale is not None:
+            changes["code_scale"] = self.code_scale[:latent_dim]
+        if self.has_linear_path:
+            changes |= {
+                "explained_variance": self.explained_variance[:latent_dim],
+                "explained_variance_ratio": self.explained_variance_ratio[:latent_dim],
+                "nonlinear_gain": self.gains_when_cut.get(latent_dim, 0.0),
+            }
+        if self.components is not None:
+            directions = np.concatenate([self.components, self.further_components]).T
+            if changes["module"].decoder is None:
+                changes["module"] = pca_module(latent_dim, self.mean.dtype)
+                directions = directions[:, :latent_dim]
+            components = in_two_parts(torch.from_numpy(directions), latent_dim)
+            changes["components"], changes["further_components"] = components
+            if self.variances is not None:
+                changes["variances"] = self.variances[: directions.shape[1]]
+        return replace(self, **changes)
+
+    def on(self, device):
+        """The `Codec` that computes on a device."""
+        return (PlainCodec if self.components is None else PrincipalCodec)(self, device)
+
+    def encode(self, X, device):
+        """Codes of rows: ndarray of shape (n, k) in the precision of the mean.
+
+        Parameters
+        ----------
+        X : ndarray, CSR matrix or Blocks of shape (n, p)
+        device : str or torch.device
+            The parameter of that name.
+        """
+        if isinstance(X, Blocks):
+            return np.concatenate(list(X.apply(partial(self.encode, device=device))))
+        codec = self.on(resolve_device(device))
+        codes = np.empty((X.shape[0], self.latent_dim), dtype=self.mean.dtype)
+
+        def encode(piece):
+            rows = slice(piece.start, piece.stop)
+            codes[rows] = codec.encode(codec.rows(X[rows])).cpu()
+
+        for chunk in _chunks(X, codec):
+            in_pieces(range(chunk.start, chunk.stop), encode)
+        return codes if self.code_scale is None else codes / self.code_scale
+
+    def decode(self, Z, device):
+        """Reconstructions of codes: ndarray of shape (n, p), of the dtype of the codes."""
+        codec = self.on(resolve_device(device))
+        codes = Z.astype(self.mean.dtype)
+        if self.code_scale is not None:
+            codes *= self.code_scale
+        X_hat = np.empty((len(Z), len(self.mean)), dtype=Z.dtype)
+
+        def decode(piece):
+            rows = slice(piece.start, piece.stop)
+            X_hat[rows] = codec.decode(codec.placed(codes[rows])).cpu()
+
+        for chunk in batch_slices(len(Z), len(self.mean) * codes.itemsize, _CHUNK_BYTES):
+            in_pieces(range(chunk.start, chunk.stop), decode)
+        return X_hat
+
+    def errors(self, X, device, *methods):
+        """What methods of a `Codec` return for each row: ndarray of shape (len(methods), n)."""
+        if isinstance(X, Blocks):
+            return np.hstack(list(X.apply(lambda block: self.errors(block, device, *methods))))
+        codec = self.on(resolve_device(device))
+        errors = np.empty((len(methods), X.shape[0]))
+
+        def compare(piece):
+            chunk = slice(piece.start, piece.stop)
+            rows = codec.rows(X[chunk])
+            for results, method in zip(errors, methods, strict=True):
+                results[chunk] = getattr(codec, method)(rows).cpu()
+
+        for chunk in _chunks(X, codec):
+            in_pieces(range(chunk.start, chunk.stop), compare)
+        return errors
+
+    def to_plain(self):
+        """The fields in a dict: arrays, numbers, lists, dicts and the module."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+
+    @classmethod
+    def from_plain(cls, plain):
+        """The state of `to_plain`.
+
+        Raises
+        ------
+        ValueError
+            If a field is missing or unknown, or they do not fit together.
+        """
+        names = {entry.name for entry in fields(cls)}
+        if set(plain) != names:
+            raise ValueError(f"fields missing or unknown: {', '.join(sorted(set(plain) ^ names))}")
+        state = cls(**plain)
+        state._check_kinds()
+        state._check_shapes()
+        return state
+
+    def _check_kinds(self):
+        array, optional = np.ndarray, (np.ndarray, type(None))
+        kinds = {
+            "module": Autoencoder,
+            "mean": array,
+            "history": list,
+            "n_iter": Integral,
+            "interrupted": bool,
+            "gains_when_cut": dict,
+            "code_scale": optional,
+            "components": optional,
+            "further_components": optional if self.components is None else array,
+            "n_rows": (Integral, type(None)),
+            "variances": optional if self.n_rows is None else array,
+            "total_variance": (Real, type(None)) if self.n_rows is None else Real,
+            "of_stream": bool,
+            "shape": (tuple, type(None)),
+            "flat": bool,
+        }
+        if self.has_linear_path:
+            kinds |= {
+                "explained_variance": array,
+                "explained_variance_ratio": array,
+                "nonlinear_gain": Real,
+            }
+        for name, kind in kinds.items():
+            if not isinstance(getattr(self, name), kind):
+                found = type(getattr(self, name)).__name__
+                raise ValueError(f"{name} is of type {found}")
+
+    def _check_shapes(self):
+        k, p = self.latent_dim, len(self.mean)
+        of_codes = ("explained_variance", "explained_variance_ratio", "code_scale")
+        expected = {"mean": (p,), **dict.fromkeys(of_codes, (k,))}
+        if isinstance(self.module, ResidualAutoencoder):
+            r = len(self.module.scale)
+            expected |= {
+                "components": (k, p),
+                "further_components": (r - k, p),
+                "variances": (r,),
+            }
+            if self.components is None:
+                raise ValueError("components are missing")
+        for name, shape in expected.items():
+            array = getattr(self, name)
+            if array is not None and array.shape != shape:
+                raise ValueError(f"{name} is of shape {array.shape}, not {shape}")
+        codec = self.on(torch.device("cpu"))
+        rows = codec.rows(np.ones((1, p), self.mean.dtype))
+        codes = codec.encode(rows)
+        shapes = (*codes.shape, *codec.decode(codes).shape, *codec.errors(rows).shape)
+        if shapes != (1, k, 1, p, 1):
+            raise ValueError("the networks do not fit the rest")
+
+
+def kept(module, mean, dtype, **others):
+    """The `FittedState` of a trained module, in the given precision and on the CPU."""
+    module = module.cpu().to(torch_dtype(dtype)).eval()
+    return FittedState(module=module, mean=mean.astype(dtype), **others)
+
+
+def pca_module(latent_dim, dtype=np.float32):
+    """The module of PCA on scores: it has no networks."""
+    scale = torch.ones(latent_dim, dtype=torch_dtype(np.dtype(dtype)))
+    return ResidualAutoencoder(scale, latent_dim).eval()
+
+
+def in_two_parts(directions, latent_dim):
+    """Directions of shape (p, r) as the rows of two arrays: the first k, and the others."""
+    parts = directions.cpu().tensor_split([latent_dim], dim=1)
+    # Transposed, each stays contiguous in the order that products with sparse rows want.
+    return tuple(part.contiguous().numpy().T for part in parts)
+
+
+def _chunks(X, codec):
+    """Slices of rows for which there is room."""
+    row_bytes = codec.row_bytes + getattr(X, "row_bytes", 0)
+    return batch_slices(X.shape[0], row_bytes, _CHUNK_BYTES)
+
+
+class Codec(ABC):
+    """A `FittedState` on a device: from `Rows` to codes and back.
+
+    Parameters
+    ----------
+    state : FittedState
+    device : torch.device
+
+    Attributes
+    ----------
+    row_bytes : int
+        Memory that encoding takes for each row, beyond a batch of X.
+    """
+
+    row_bytes: int
+
+    def __init__(self, state, device):
+        own_dtype = torch_dtype(state.mean.dtype)
+        self.device = device
+        self.dtype = supported_dtype(own_dtype, device)
+        self.module: nn.Module = state.module
+        if device.type != "cpu" or self.dtype != own_dtype:
+            self.module = deepcopy(state.module).to(self.dtype).to(device)
+        self.mean = self.placed(state.mean)
+        self._mean_of_rows = state.mean
+
+    def placed(self, array):
+        """A fitted array as a tensor on the device."""
+        return tensor_of(array).to(self.dtype).to(self.device)
+
+    def rows(self, X):
+        """Rows of X as `Rows` on the device."""
+        return rows_of(X, mean=self._mean_of_rows, dtype=self.dtype, device=self.device)
+
+    @abstractmethod
+    def encode(self, rows):
+        """Codes of the rows: Tensor of shape (n, k)."""
+
+    @abstractmethod
+    def decode(self, codes):
+        """Rows from their codes: Tensor of shape (n, p)."""
+
+    @abstractmethod
+    def errors(self, rows):
+        """Reconstruction error of each row, by the loss: float64 Tensor of shape (n,)."""
+
+    @abstractmethod
+    def errors_of_mean(self, rows):
+        """The same where each row is reconstructed by the mean."""
+
+
+class PrincipalCodec(Codec):
+    """Of a module that takes principal component scores: it never gets the columns of X."""
+
+    def __init__(self, state, device):
+        super().__init__(state, device)
+        self.components = self.placed(state.components)
+        self.further_components = self.placed(state.further_components)
+        n_scores = len(self.components) + len(self.further_components)
+        widest = max((len(weight) for weight in self.module.parameters()), default=0)
+        self.row_bytes = 4 * max(n_scores, widest) * self.components.itemsize
+
+    def _scores(self, rows):
+        scores = (rows.times(part.T) for part in (self.components, self.further_components))
+        return torch.cat([part.to(self.mean.device) for part in scores], dim=1)
+
+    @torch.inference_mode()
+    def encode(self, rows):
+        if self.module.encoder is None:
+            return rows.times(self.components.T)
+        return self.module.encode(self._scores(rows))
+
+    @torch.inference_mode()
+    def decode(self, codes):
+        scores = self.module.decode(codes)
+        k = len(self.components)
+        x_hat = torch.addmm(self.mean, scores[:, :k], self.components)
+        if self.module.decoder is not None:
+            x_hat.addmm_(scores[:, k:], self.further_components)
+        return x_hat
+
+    @torch.inference_mode()
+    def errors(self, rows):
+        # |x - x_hat|^2 = |x - m|^2 - |y|^2 + |y - y_hat|^2, because the directions are orthonormal.
+        y = self._scores(rows)
+        y_hat = self.module(y)
+        changes = (in_float64(y - y_hat).square() - in_float64(y).square()).sum(dim=1)
+        norms = torch.from_numpy(rows.squared_norms()).to(changes.device)
+        return (norms + changes).clamp_min_(0.0)
+
+    def errors_of_mean(self, rows):
+        return torch.from_numpy(rows.squared_norms())
+
+
+class PlainCodec(Codec):
+    """Of a module that takes the rows themselves, made dense a batch at a time."""
+
+    def __init__(self, state, device):
+        super().__init__(state, device)
+        self.row_bytes = 4 * state.latent_dim
+        # Whatever lies between the layers is several times as large as the batch itself.
+        self._batch_size = max(1, _BATCH_BYTES // (4 * len(state.mean)))
+
+    @torch.inference_mode()
+    def encode(self, rows):
+        return torch.cat([self.module.encode(x) for x in self._batches(rows)])
+
+    @torch.inference_mode()
+    def decode(self, codes):
+        return torch.cat([self.module.decode(z) for z in codes.split(self._batch_size)])
+
+    @torch.inference_mode()
+    def errors(self, rows):
+        batches = self._batches(rows)
+        return torch.cat([self.module.deviances(self.module(x), x) for x in batches])
+
+    @torch.inference_mode()
+    def errors_of_mean(self, rows):
+        output = self.module.output_of_mean(self.mean)
+        batches = self._batches(rows)
+        return torch.cat([self.module.deviances(output, x) for x in batches])
+
+    def _batches(self, rows):
+        for start in range(0, len(rows), self._batch_size):
+            yield rows.dense(slice(start, start + self._batch_size))
