@@ -47,7 +47,7 @@ def test_a_shorter_model_has_the_first_dimensions_and_the_attributes_of_its_leng
 
 def test_lengths_that_were_not_trained_for_are_refused(ordered, digits):
     with pytest.raises(
-        ValueError, match=r"latent_dim=3 .* of 8 numbers .* are 1, 2, 4\. Name it in truncations"
+        ValueError, match=r"latent_dim=3 .* of 8 dimensions .* are 1, 2, 4\. Name it in truncations"
     ):
         ordered.truncate(3)
     with pytest.raises(ValueError, match=r"truncations=\(8, 2\) must be shorter .* 8 numbers"):
