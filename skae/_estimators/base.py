@@ -61,7 +61,7 @@ class BaseAutoencoder(
     """An autoencoder as an estimator of scikit-learn.
 
     A subclass has the parameters, an architecture (`_networks`), and the training problem that its
-    networks solve on top of PCA (`_select`, `_fields`). What is learnt is a `FittedState`.
+    networks solve on top of PCA (`_problem`, `_fields`). What is learnt is a `FittedState`.
     """
 
     _parameter_constraints = CONSTRAINTS
@@ -102,10 +102,10 @@ class BaseAutoencoder(
         """How many principal directions are needed."""
 
     @abstractmethod
-    def _select(self, rows, basis, networks, build, options, rng):
-        """Train networks on top of PCA where they are worth it: a `SelectionResult`.
+    def _problem(self, rows, basis, networks, build, device):
+        """The `ResidualProblem` of networks on top of PCA; None where PCA alone is wanted.
 
-        ``build(*fixed, encoder)`` makes a fresh module, as `Networks.residual` does.
+        ``build(*buffers, encoder=...)`` makes a new module, as `Networks.residual` does.
         """
 
     @abstractmethod

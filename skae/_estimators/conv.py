@@ -18,7 +18,6 @@ from .._nn.builders import ConvNetworks
 from .._nn.conv import checked_layout, layout_warning, stage_extents
 from .._runtime.execution import on_snapshot
 from .._training.residual import RowsProblem
-from .._training.selection import select
 from . import auto
 from .auto import LARGEST, positive_integers, resolve_latent_dim, resolve_linear_path
 from .base import BaseAutoencoder
@@ -392,8 +391,8 @@ class ConvAutoencoder(BaseAutoencoder):
     def _n_directions(self, networks, n_samples, n_features):
         return networks.settings.latent_dim
 
-    def _select(self, rows, basis, networks, build, options, rng):
-        return select(RowsProblem(rows, basis, build), options, self.validation_fraction, rng)
+    def _problem(self, rows, basis, networks, build, device):
+        return RowsProblem(rows, basis, build)
 
     def _fields(self, module, rows, basis, dtype, latent_dim):
         if module is None:

@@ -12,7 +12,7 @@ from .._nn.builders import DenseNetworks
 from .._runtime.device import resolve_device
 from .._runtime.execution import with_neutral_settings
 from .._training.residual import ScoresProblem
-from .._training.selection import LONGEST_NONLINEAR_CODE, SelectionResult, select
+from .._training.selection import LONGEST_NONLINEAR_CODE
 from . import auto
 from .auto import resolve_linear_path
 from .base import BaseAutoencoder
@@ -324,12 +324,10 @@ class DenseAutoencoder(BaseAutoencoder):
     def _n_directions(self, networks, n_samples, n_features):
         return networks.n_inputs if _are_wanted(networks) else networks.settings.latent_dim
 
-    def _select(self, rows, basis, networks, build, options, rng):
+    def _problem(self, rows, basis, networks, build, device):
         if not _are_wanted(networks):
-            return SelectionResult()
-        k = networks.settings.latent_dim
-        problem = ScoresProblem(rows, basis, k, build, options.device)
-        return select(problem, options, self.validation_fraction, rng)
+            return None
+        return ScoresProblem(rows, basis, networks.settings.latent_dim, build, device)
 
     def _fields(self, module, rows, basis, dtype, latent_dim):
         module = module or pca_module(latent_dim)

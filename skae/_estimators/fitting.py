@@ -24,7 +24,12 @@ from .._runtime.tensors import output_dtype, torch_dtype
 from .._training.early_stopping import Interrupts
 from .._training.online import AveragedNetworks, Stream
 from .._training.plain import fit_plain
-from .._training.selection import LONGEST_NONLINEAR_CODE, most_epochs
+from .._training.selection import (
+    LONGEST_NONLINEAR_CODE,
+    SelectionResult,
+    most_epochs,
+    select,
+)
 from .._version import __version__
 from . import auto
 from .auto import resolve_latent_dim, resolve_linear_path, resolve_truncations, training_options
@@ -98,7 +103,10 @@ def _learn_residual(estimator, X, weights, networks, options, rng):
     def build(*fixed, encoder):
         return networks.placed(networks.residual(seed, *fixed, encoder=encoder), options.device)
 
-    result = estimator._select(rows, basis, networks, build, options, rng)
+    problem = estimator._problem(rows, basis, networks, build, options.device)
+    result = SelectionResult()
+    if problem is not None:
+        result = select(problem, options, estimator.validation_fraction, rng)
     return kept(
         mean=rows.mean,
         history=result.history,

@@ -1,7 +1,6 @@
 """What a fit has learnt, and what can be computed from it: codes, reconstructions, errors.
 
-A `FittedState` does not depend on the parameters of an estimator, which may be set after `fit`. On
-a device it becomes a `Codec`, which computes with a bounded number of rows at a time.
+A `FittedState` does not depend on the parameters of an estimator, which may be set after `fit`.
 """
 
 from abc import ABC, abstractmethod
@@ -29,12 +28,9 @@ _BATCH_BYTES = 8 * 2**20
 
 
 class Learnt:
-    """An attribute of an estimator that is read from its `FittedState`, once there is one.
+    """An attribute of an estimator that is read from an attribute of its `FittedState`.
 
-    Parameters
-    ----------
-    name : str
-        The attribute of the state. Where that is None the estimator has no such attribute.
+    Without a state, or where that is None, the estimator has no such attribute.
     """
 
     def __init__(self, name):
@@ -49,9 +45,8 @@ class Learnt:
         state = vars(estimator).get("_state")
         value = None if state is None else getattr(state, self._name)
         if value is None:
-            raise AttributeError(
-                f"{type(estimator).__name__!r} object has no attribute {self._public_name!r}"
-            )
+            name = type(estimator).__name__
+            raise AttributeError(f"{name!r} object has no attribute {self._public_name!r}")
         return value
 
     def __set__(self, estimator, value):
@@ -78,9 +73,9 @@ class FittedState:
         None without a linear path, as the next two.
     nonlinear_gain : float or None
     gains_when_cut : dict
-        Share of the variance beyond PCA for each length that codes may be cut to.
+        Share of the variance beyond PCA for each length that codes may be truncated to.
     code_scale : ndarray of shape (k,), or None
-        What codes are divided by.
+        Codes are divided by it.
     n_rows, variances, total_variance : int, ndarray of shape (r,), float; or None
         The rows that the directions are of, and their variance along each and in all: what
         `partial_fit` starts from.
@@ -109,20 +104,15 @@ class FittedState:
     shape: tuple | None = None
     flat: bool = True
 
-    @property
-    def latent_dim(self):
-        return self.module.latent_dim
-
-    @property
-    def has_linear_path(self):
-        return not isinstance(self.module, PlainAutoencoder)
+    latent_dim = property(lambda self: self.module.latent_dim)
+    has_linear_path = property(lambda self: not isinstance(self.module, PlainAutoencoder))
 
     @property
     def linear_components(self):
         """The principal directions, rows of shape (p,), wherever they are stored."""
-        if self.components is not None:
-            return self.components
-        return self.module.directions.numpy().T if self.has_linear_path else None
+        if self.components is None and self.has_linear_path:
+            return self.module.directions.numpy().T
+        return self.components
 
     @property
     def lengths(self):

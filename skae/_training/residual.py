@@ -254,7 +254,7 @@ class ScoresProblem(ResidualProblem):
     latent_dim : int
         Length k of the code.
     build : callable
-        ``build(scale, encoder=True)`` makes a new module, with or without a non-linear encoder.
+        ``build(scale, encoder=...)`` makes a new module, with or without a non-linear encoder.
     device : torch.device
         Device of the batches.
     """
@@ -316,7 +316,7 @@ class RowsProblem(ResidualProblem):
     basis : Basis
         Their k leading principal directions.
     build : callable
-        ``build(mean, directions, scale, encoder=True)`` makes a new module, with or without a
+        ``build(mean, directions, scale, encoder=...)`` makes a new module, with or without a
         non-linear encoder.
     """
 

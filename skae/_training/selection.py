@@ -202,6 +202,7 @@ class _Selection:
         self.cut_short = False  # whether the user ended the last stage
 
     def result(self):
+        """Run all stages: a `SelectionResult`."""
         trial = self._best_trial()
         if not trial.beats_pca:
             return self._keep_pca(_reason_for_pca(trial))
