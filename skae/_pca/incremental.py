@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch.nn.functional import pad
 
+from .._runtime.tensors import power_of_two
 from .holdout import nearest_rotations
 
 # The most rows of one call of `RunningBasis.update`.
@@ -65,6 +66,9 @@ class RunningBasis:
         share = n / (n + self.n_seen)
         shift = sqrt(share * self.n_seen) * (self.mean - rows.mean)
         c = torch.from_numpy(shift).to(self.directions)
+        # In a unit of its length: its square may be too large for float32.
+        unit = power_of_two(max(float(c.abs().max()), torch.finfo(c.dtype).tiny))
+        scaled = c / unit
         roots = self.squares.sqrt()
 
         gram = roots.new_zeros(r + n + 1, r + n + 1)  # M M', on and below the diagonal
@@ -72,8 +76,8 @@ class RunningBasis:
         gram[r:-1, :r] = rows.times(self.directions).to(roots.device) * roots
         gram[r:-1, r:-1] = rows.gram()
         gram[-1, :r] = c @ self.directions * roots
-        gram[-1, r:-1] = rows.times(c[:, None])[:, 0]
-        gram[-1, -1] = c @ c
+        gram[-1, r:-1] = rows.times(scaled[:, None])[:, 0].to(gram) * unit
+        gram[-1, -1] = (scaled @ scaled).to(gram) * unit**2
         values, vectors = torch.linalg.eigh(gram)
         values, vectors = values[-r:].flip(0), vectors[:, -r:].flip(1)
         kept = int((values > 4 * torch.finfo(c.dtype).eps * values[0]).sum())
