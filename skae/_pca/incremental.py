@@ -81,11 +81,14 @@ class RunningBasis:
         values, vectors = torch.linalg.eigh(gram)
         values, vectors = values[-r:].flip(0), vectors[:, -r:].flip(1)
         kept = int((values > 4 * torch.finfo(c.dtype).eps * values[0]).sum())
-        values, vectors = values[:kept], (vectors[:, :kept] / values[:kept].sqrt()).to(c.dtype)
+        values, vectors = values[:kept], vectors[:, :kept]
+        # In a unit again: the inverse of a small length may be too large for float32.
+        unit = power_of_two(max(float(values[:1].sum()) ** 0.5, torch.finfo(c.dtype).tiny))
+        vectors = (vectors / (values.sqrt() / unit)).to(c.dtype)
 
-        directions = self.directions @ (roots[:, None].to(c.dtype) * vectors[:r])
-        directions += rows.transposed_times(vectors[r:-1])
-        directions += torch.outer(c, vectors[-1])
+        directions = self.directions @ ((roots[:, None] / unit).to(c.dtype) * vectors[:r])
+        directions += rows.transposed_times(vectors[r:-1]) / unit
+        directions += torch.outer(c / unit, vectors[-1])
         factor, failed = torch.linalg.cholesky_ex(directions.T @ directions)
         if not failed:
             directions = torch.linalg.solve_triangular(factor.T, directions, upper=True, left=False)

@@ -248,6 +248,15 @@ def test_streams_of_large_batches_are_those_of_pca(scales, storage):
     np.testing.assert_allclose(np.abs(cosines), 1, atol=1e-3)
 
 
+@pytest.mark.parametrize("storage", [np.asarray, sp.csr_array])
+def test_streams_of_the_smallest_float32_are_finite(storage):
+    rows = (1e-40 * X[:20, :3]).astype(np.float32)
+    autoencoder = DenseAutoencoder(2, hidden_layer_sizes=(), random_state=0)
+    autoencoder.partial_fit(storage(rows))
+    assert np.isfinite(autoencoder.components_).all()
+    assert np.isfinite(autoencoder.transform(rows)).all()
+
+
 @pytest.mark.parametrize("max_epochs", [1, 2, 5])
 @pytest.mark.filterwarnings("ignore:The loss exploded in epoch 1")
 def test_losses_that_explode_in_the_last_epoch_are_reported(max_epochs):
