@@ -123,9 +123,12 @@ class Rows(ABC):
     def gram(self):
         """Return ``A A'`` in float64: shape (n, n)."""
         # In a unit of their length: the squares of large or small float32 overflow or vanish.
-        n, largest = len(self), self.squared_norms().max() ** 0.5
-        # Norms are in float64, in which a number is not zero that is zero in float32.
-        unit = power_of_two(max(largest, torch.finfo(self.dtype).tiny))
+        n, precision = len(self), torch.finfo(self.dtype)
+        # Norms are in float64. Where they are near zero or zero, rows that were centred in the
+        # precision of the product may be zero, or rounding of the size of the mean's last digit.
+        rounding = precision.eps * np.abs(self.mean).max()
+        length = max(self.squared_norms().max() ** 0.5, rounding, precision.tiny)
+        unit = power_of_two(length)
         gram = torch.empty(n, n, dtype=torch.float64, device=float64_device(self.device))
 
         def multiply(rows):

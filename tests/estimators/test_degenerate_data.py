@@ -257,6 +257,17 @@ def test_streams_of_the_smallest_float32_are_finite(storage):
     assert np.isfinite(autoencoder.transform(rows)).all()
 
 
+@pytest.mark.parametrize("storage", [np.asarray, sp.csr_array])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_streams_of_equal_rows_far_from_zero_are_finite(dtype, storage):
+    for scale in np.geomspace(1e20, 1e31, 12):  # rounding of the mean may be large, or zero
+        autoencoder = DenseAutoencoder(1, hidden_layer_sizes=(), random_state=0)
+        rows = np.repeat(scale * X[:1, :3], 5, axis=0).astype(dtype)
+        for batch in (rows, 2 * rows):
+            autoencoder.partial_fit(storage(batch))
+        assert np.isfinite(autoencoder.transform(rows)).all()
+
+
 @pytest.mark.parametrize("max_epochs", [1, 2, 5])
 @pytest.mark.filterwarnings("ignore:The loss exploded in epoch 1")
 def test_losses_that_explode_in_the_last_epoch_are_reported(max_epochs):
