@@ -79,6 +79,49 @@ def variance_by_length(results):
     return _saved(figure, results.with_suffix(".png"))
 
 
+def gain_by_seconds(results):
+    """Points of variance beyond PCA against seconds of fit, a panel for each data and length."""
+    results = Path(results)
+    rows = read(results)
+    cells = list(dict.fromkeys((row["data"], row["form"], row["latent_dim"]) for row in rows))
+    n_columns = min(3, len(cells))
+    n_lines = -(-len(cells) // n_columns)
+    figure = Figure(figsize=(3.4 * n_columns, 2.8 * n_lines), layout="constrained")
+    panels = figure.subplots(n_lines, n_columns, squeeze=False).ravel()
+    styles = {
+        "epochs": ("o-", "#d1495b"),
+        "batch": ("s", "#4e79a7"),
+        "rate": ("^", "#59a14f"),
+        "layers": ("D", "#b07aa1"),
+        "channels": ("D", "#b07aa1"),
+        "PCA": ("x", "#000000"),
+        "TruncatedSVD": ("+", "#000000"),
+    }
+    for axes, cell in zip(panels, cells, strict=False):
+        found = [row for row in rows if (row["data"], row["form"], row["latent_dim"]) == cell]
+        points = {}
+        for row in found:
+            points.setdefault(row["setting"], []).append((row["fit_seconds"], row["points"]))
+        points = {setting: np.mean(pairs, axis=0) for setting, pairs in points.items()}
+        for name, (marker, colour) in styles.items():
+            chosen = [xy for setting, xy in points.items() if setting.split()[0] == name]
+            if name == "epochs":
+                chosen = sorted([*chosen, points["default"]], key=lambda xy: xy[0])
+            if chosen:
+                axes.plot(*np.transpose(chosen), marker, color=colour, ms=5, lw=1, label=name)
+        axes.plot(*points["default"], "o", ms=10, mfc="none", mec="#d1495b", label="default")
+        axes.set_xscale("log")
+        axes.set_title(f"{cell[0]}, {cell[1]}, {cell[2]} dimensions", fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in panels[len(cells) :]:
+        axes.remove()
+    figure.supxlabel("seconds of fit", fontsize=9)
+    figure.supylabel("points of variance beyond PCA", fontsize=9)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=7, frameon=False, fontsize=8)
+    return _saved(figure, results.with_suffix(".png"))
+
+
 def seconds_by_length(results):
     """Seconds of fit against the length of the code; a PNG beside the results."""
     results = Path(results)
