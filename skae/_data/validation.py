@@ -89,13 +89,13 @@ def standard_deviations(codes, weights, sample_weight):
     return np.sqrt(weights @ centred**2 / len(codes) * n_rows / (n_rows - 1))
 
 
-def whitening_divisors(stds, dtype):
-    """Return the divisors that whiten codes of a dtype: 1 where the standard deviation is rounding.
+def whitening_divisors(stds, dtype, power):
+    """Return powers of the standard deviations of codes; 1 where a standard deviation is rounding.
 
     The rounding of a row is relative to its length, the root of the sum of all variances.
     """
     rounding = _ROUNDING * np.finfo(dtype).eps * np.sqrt(np.square(stds).sum())
-    return np.where(stds > rounding, stds, 1).astype(dtype)
+    return np.where(stds > rounding, stds**power, 1).astype(dtype)
 
 
 def flat_rows(X):

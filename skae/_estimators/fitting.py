@@ -86,7 +86,8 @@ def learn(estimator, X, y, sample_weight, previous):
         if estimator.whiten:
             codes = state.encode(X, estimator.device)
             deviations = standard_deviations(codes, weights, sample_weight)
-            state = replace(state, code_scale=whitening_divisors(deviations, state.mean.dtype))
+            divisors = whitening_divisors(deviations, state.mean.dtype, float(estimator.whiten))
+            state = replace(state, code_scale=divisors)
     estimator._state = replace(state, interrupted=interrupts.n > 0)
     if context is not None:
         # No attribute is missing: a copy of the estimator is the fitted one.
