@@ -99,8 +99,8 @@ class ConvAutoencoder(BaseAutoencoder):
     alpha : float, default=1.0
         Weight of the penalty against the logarithm of the loss, so that it has no unit; for
         "variational" 1.0 is the evidence lower bound.
-    whiten : bool, default=False
-        Divide each code by its standard deviation over the training rows.
+    whiten : bool or float in [0, 1], default=False
+        Divide each code by this power of its standard deviation over the training rows; True is 1.
     corruption : float or "auto", default="auto"
         Share of the encoder's inputs that are set to their mean in training, afresh in each
         batch: a denoising autoencoder. The rows to reconstruct stay whole; with the linear path
@@ -119,7 +119,7 @@ class ConvAutoencoder(BaseAutoencoder):
     early_stopping : bool, default=True
         Stop training when the validation loss stops improving, as in `DenseAutoencoder`.
     validation_fraction : float, default=0.1
-        Share of the rows to put aside, in runs of neighbouring rows.
+        Share of the rows to put aside, in runs of adjacent rows or by the `groups` of `fit`.
     n_iter_no_change : int, default=10
         Epochs to wait for an improvement on the rows put aside.
     tol : float, default=1e-4
@@ -246,7 +246,7 @@ class ConvAutoencoder(BaseAutoencoder):
         truncations: Sequence[int] | str | None = None,
         penalty: str | None = None,
         alpha: float = 1.0,
-        whiten: bool = False,
+        whiten: bool | float = False,
         corruption: float | str = "auto",
         noise: float = 0.0,
         max_epochs: int | str = "auto",

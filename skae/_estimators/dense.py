@@ -25,7 +25,7 @@ def _can_learn_from_batches(autoencoder):
     linear_path = resolve_linear_path(autoencoder)
     if not linear_path or autoencoder.whiten or autoencoder.truncations is not None:
         raise AttributeError(
-            "partial_fit needs the linear path (linear_path), whiten=False and truncations=None."
+            "partial_fit needs the linear path (linear_path), whiten=0 and truncations=None."
         )
     return True
 
@@ -85,8 +85,8 @@ class DenseAutoencoder(BaseAutoencoder):
     alpha : float, default=1.0
         Weight of the penalty against the logarithm of the loss, so that it has no unit; for
         "variational" 1.0 is the evidence lower bound.
-    whiten : bool, default=False
-        Divide each code by its standard deviation over the training rows.
+    whiten : bool or float in [0, 1], default=False
+        Divide each code by this power of its standard deviation over the training rows; True is 1.
     corruption : float or "auto", default="auto"
         Share of the encoder's inputs that are set to their mean in training, afresh in each
         batch: a denoising autoencoder. The rows to reconstruct stay whole; with the linear path
@@ -111,7 +111,7 @@ class DenseAutoencoder(BaseAutoencoder):
         all rows for as long as they promise, at most for the rest of the epochs. Without it,
         training stops when they have not improved for `n_iter_no_change` epochs.
     validation_fraction : float, default=0.1
-        Share of the rows to put aside, in runs of neighbouring rows.
+        Share of the rows to put aside, in runs of adjacent rows or by the `groups` of `fit`.
     n_iter_no_change : int, default=10
         Epochs to wait for an improvement on the rows put aside.
     tol : float, default=1e-4
@@ -218,7 +218,7 @@ class DenseAutoencoder(BaseAutoencoder):
         truncations: Sequence[int] | str | None = None,
         penalty: str | None = None,
         alpha: float = 1.0,
-        whiten: bool = False,
+        whiten: bool | float = False,
         corruption: float | str = "auto",
         noise: float = 0.0,
         max_epochs: int | str = "auto",
@@ -278,7 +278,7 @@ class DenseAutoencoder(BaseAutoencoder):
         batch, and are used while they explain more of each new batch than PCA does. The components
         are the principal directions; while networks are used, these are turned within their span
         so that the coordinates of the networks stay where they are. Needs ``linear_path=True``,
-        ``whiten=False`` and ``truncations=None``; may follow `fit` and `truncate`.
+        ``whiten=0`` and ``truncations=None``; may follow `fit` and `truncate`.
 
         Parameters
         ----------

@@ -204,7 +204,7 @@ CONSTRAINTS = {
     "truncations": ["array-like", StrOptions({"auto"}), None],
     "penalty": [StrOptions({*PENALTIES, "variational"}), None],
     "alpha": [_FACTOR],
-    "whiten": ["boolean"],
+    "whiten": ["boolean", Interval(Real, 0, 1, closed="both")],
     "corruption": [Interval(Real, 0, 1, closed="left"), StrOptions({"auto"})],
     "noise": [Interval(Real, 0, _MOST_NOISE, closed="both")],
     "max_epochs": [_COUNT, StrOptions({"auto"})],
