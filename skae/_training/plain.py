@@ -15,7 +15,13 @@ from .._nn.losses import SquaredError
 from .._runtime.device import in_pieces
 from .._runtime.progress import PlannedStage
 from .residual import row_set, scaled_batch, typical_entry
-from .trainer import Interrupted, TrainingOptions, train, warn_if_cut_short
+from .trainer import (
+    Interrupted,
+    TrainingOptions,
+    largest_share_explained,
+    train,
+    warn_if_cut_short,
+)
 
 # Number of rows whose losses are computed at a time, and from which inputs are standardized.
 _BATCH_SIZE = 128
@@ -102,7 +108,7 @@ def _train(module, rows, validation, options, seed):
             stacklevel=3,
         )
     kind = "training" if validation is None else "validation"
-    best = max(epoch["variance_explained"] for epoch in history)
+    best = largest_share_explained(history)
     options.report.conclude(
         f"networks kept: {best:.3f} of the variance explained on {kind} rows",
         interrupted=interrupted,

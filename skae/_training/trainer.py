@@ -146,9 +146,12 @@ def train(module, rows, options, *, validation=None, seed=0, stage=Stage()):
         with options.interrupts.ending_training():
             while True:
                 exploded = _attempt(module, rows, options, validation, seed, supervisor)
-                if not exploded or len(history) == options.max_epochs:
+                if not exploded:
                     break
-                is_last = supervisor.saved["attempt"] == _MAX_ATTEMPTS
+                is_last = (
+                    supervisor.saved["attempt"] == _MAX_ATTEMPTS
+                    or len(history) == options.max_epochs
+                )
                 _warn_of_explosion(history, supervisor.learning_rate, is_last)
                 if is_last:
                     break
@@ -171,6 +174,12 @@ def _warn_of_explosion(history, rate, is_last):
         ConvergenceWarning,
         stacklevel=3,
     )
+
+
+def largest_share_explained(history):
+    """The largest share of the variance explained after any epoch; NaN if there is no other."""
+    shares = (epoch["variance_explained"] for epoch in history)
+    return max(shares, key=lambda share: -inf if isnan(share) else share)
 
 
 def warn_if_cut_short(history, options):
@@ -374,7 +383,7 @@ class _Supervisor(Callback):
             entry["variance_explained_by_pca"] = self.stage.explained_by_pca
         entry["dur"] = epoch["dur"]
         self.history.append(entry)
-        best = max(entry["variance_explained"] for entry in self.history)
+        best = largest_share_explained(self.history)
         if self.options.report.on_epoch_end(entry, best, self.stage.explained_by_pca):
             net.end_after_epoch()
 

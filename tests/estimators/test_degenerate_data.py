@@ -213,6 +213,44 @@ def test_a_last_step_that_ends_in_nan_is_not_kept():
         assert np.isfinite(autoencoder.inverse_transform(codes)).all()
 
 
+@pytest.mark.parametrize("storage", [np.asarray, sp.csr_array])
+@pytest.mark.parametrize(
+    "batch",
+    [
+        np.repeat([[1.25730221e-31, -1.32104863e-31, 6.40422650e-31]], 5, axis=0),
+        1e-46 * X[:5, :3],
+        1e-60 * X[:5, :3],
+    ],
+)
+def test_batches_too_small_for_float32_change_nothing_but_the_number_of_rows(batch, storage):
+    autoencoder = DenseAutoencoder(1, hidden_layer_sizes=(3,), random_state=0)
+    autoencoder.partial_fit(storage(X[:20, :3].astype(np.float32)))
+    variance = autoencoder.explained_variance_[0]
+    autoencoder.partial_fit(storage(batch))
+    assert np.isfinite(autoencoder.transform(X[:, :3])).all()
+    assert 0.5 * variance < autoencoder.explained_variance_[0] < variance
+
+
+@pytest.mark.parametrize("max_epochs", [1, 2, 5])
+@pytest.mark.filterwarnings("ignore:The loss exploded in epoch 1")
+def test_losses_that_explode_in_the_last_epoch_are_reported(max_epochs):
+    rows = 1e5 * np.array([[1.257], [-1.321]])  # far from the range of the activation
+    autoencoder = DenseAutoencoder(
+        hidden_layer_sizes=(),
+        linear_path=False,
+        output_activation="sigmoid",
+        penalty="variational",
+        early_stopping=False,
+        max_epochs=max_epochs,
+        random_state=0,
+    )
+    with pytest.warns(ConvergenceWarning, match=f"exploded in epoch {min(max_epochs, 2)} .* ends"):
+        autoencoder.fit(rows)
+    assert np.isnan(autoencoder.history_[-1]["train_loss"])
+    assert np.isfinite(autoencoder.transform(rows)).all()
+    assert np.isfinite(autoencoder.score(rows))
+
+
 @pytest.mark.parametrize("linear_path", [True, False])
 @pytest.mark.parametrize("n_rows", [300, 12])
 def test_whitened_codes_of_pictures_with_few_training_rows(n_rows, linear_path, digits):

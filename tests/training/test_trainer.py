@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader
 
 from skae._nn.layers import initialised, perceptron
 from skae._nn.losses import SquaredError
+from skae._runtime.reports import Report
 from skae._training.early_stopping import Interrupts
-from skae._training.residual import RowSet
+from skae._training.residual import Measure, RowSet
 from skae._training.trainer import Interrupted, TrainingOptions, train
 
 OPTIONS = TrainingOptions(
@@ -115,7 +116,7 @@ def poisoned(fitted, times):
         batch = fitted.get_batch(indices)
         return batch * np.nan if n_batches in times else batch
 
-    return RowSet(get_batch, fitted.indices)
+    return replace(fitted, get_batch=get_batch)
 
 
 def test_a_loss_that_is_no_number_costs_an_epoch_and_rate(rows):
@@ -138,6 +139,30 @@ def test_training_that_keeps_exploding_ends_with_sound_weights(rows):
     assert "ends there" in str(warned[1].message)
     assert len(history) == 5
     assert loss_on(module, validation) < loss_on(network(), validation)
+
+
+def test_a_loss_that_explodes_in_the_last_epoch_is_reported(rows):
+    fitted, validation = rows
+    module, options = network(), replace(OPTIONS, max_epochs=3)
+    with pytest.warns(ConvergenceWarning, match=r"exploded in epoch 3 .* ends there"):
+        train(module, poisoned(fitted, [2 * 35 + 1]), options, validation=validation)
+    assert loss_on(module, validation) < loss_on(network(), validation)
+
+
+def test_an_epoch_whose_loss_is_no_number_is_never_the_best(rows):
+    fitted, validation = (replace(row_set, measure=Measure(error_of_mean=1.0)) for row_set in rows)
+    shares = []
+
+    class BestShares(Report):
+        def on_epoch_end(self, epoch, best, pca_share):
+            shares.append(best)
+
+    options = replace(OPTIONS, report=BestShares())
+    with pytest.warns(ConvergenceWarning, match="exploded in epoch 1"):
+        history = train(network(), poisoned(fitted, [1]), options, validation=validation)
+    explained = [epoch["variance_explained"] for epoch in history]
+    assert np.isnan(explained[0])
+    assert shares[-1] == max(explained[1:])
 
 
 class Reading(Callback):
