@@ -123,7 +123,9 @@ class Rows(ABC):
     def gram(self):
         """Return ``A A'`` in float64: shape (n, n)."""
         # In a unit of their length: the squares of large or small float32 overflow or vanish.
-        n, unit = len(self), power_of_two(self.squared_norms().max() ** 0.5)
+        n, largest = len(self), self.squared_norms().max() ** 0.5
+        # Norms are in float64, in which a number is not zero that is zero in float32.
+        unit = power_of_two(max(largest, torch.finfo(self.dtype).tiny))
         gram = torch.empty(n, n, dtype=torch.float64, device=float64_device(self.device))
 
         def multiply(rows):
