@@ -13,7 +13,6 @@ from sklearn.utils.validation import _check_n_features, check_is_fitted
 
 from .._data.blocks import is_dask, lazy_result
 from .._data.validation import apply_sample_weight, validate_rows
-from .._nn.autoencoders import VariationalAutoencoder
 from .._nn.losses import LOSSES, Loss
 from .._nn.serialization import decoded, encoded
 from .._runtime.device import explain_out_of_memory, resolve_device, single_thread_after_fork
@@ -44,7 +43,7 @@ def _is_variational(autoencoder):
         raise AttributeError(
             f"sample needs penalty='variational', got penalty={autoencoder.penalty!r}."
         )
-    if state is not None and not isinstance(state.module, VariationalAutoencoder):
+    if state is not None and not state.is_variational:
         raise AttributeError("sample needs penalty='variational' in fit.")
     return True
 

@@ -16,7 +16,12 @@ from torch import nn
 
 from .._data.blocks import Blocks
 from .._data.rows import rows_of
-from .._nn.autoencoders import Autoencoder, PlainAutoencoder, ResidualAutoencoder
+from .._nn.autoencoders import (
+    Autoencoder,
+    PlainAutoencoder,
+    ResidualAutoencoder,
+    VariationalAutoencoder,
+)
 from .._runtime.device import in_float64, in_pieces, resolve_device, supported_dtype
 from .._runtime.tensors import batch_slices, tensor_of, torch_dtype
 
@@ -106,6 +111,7 @@ class FittedState:
 
     latent_dim = property(lambda self: self.module.latent_dim)
     has_linear_path = property(lambda self: not isinstance(self.module, PlainAutoencoder))
+    is_variational = property(lambda self: isinstance(self.module, VariationalAutoencoder))
 
     @property
     def linear_components(self):
@@ -304,14 +310,9 @@ class Codec(ABC):
     ----------
     state : FittedState
     device : torch.device
-
-    Attributes
-    ----------
-    row_bytes : int
-        Memory that encoding takes for each row, beyond a batch of X.
     """
 
-    row_bytes: int
+    row_bytes: int  # memory that encoding takes for each row, beyond a batch of X
 
     def __init__(self, state, device):
         own_dtype = torch_dtype(state.mean.dtype)
