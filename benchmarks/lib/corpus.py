@@ -89,7 +89,11 @@ def _assemble(name, files, per_format, per_file, fewest_chunks=60, fewest_groups
 
 def _chunks_of(path, most):
     """Whole chunks of a file, evenly spread over it if there are too many."""
-    data = path.read_bytes()
-    n_chunks = len(data) // CHUNK
+    n_chunks = path.stat().st_size // CHUNK
     kept = np.unique(np.linspace(0, n_chunks - 1, min(n_chunks, most)).astype(int))
-    return [data[i * CHUNK : (i + 1) * CHUNK] for i in kept]
+    chunks = []
+    with path.open("rb") as file:  # libraries of hundreds of megabytes are not read in full
+        for i in kept:
+            file.seek(int(i) * CHUNK)
+            chunks.append(file.read(CHUNK))
+    return chunks

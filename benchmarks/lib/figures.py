@@ -188,6 +188,68 @@ def losses_by_batch(losses, levels, path):
     return _saved(figure, Path(path))
 
 
-def _saved(figure, path):
-    figure.savefig(path, dpi=150)
+def codes_in_two_dimensions(title, codes, labels, path):
+    """A scatter plot of codes for each model, coloured by label; a PNG at ``path``.
+
+    ``codes`` maps titles of panels to arrays (n, 2).
+    """
+    figure = Figure(figsize=(4.2 * len(codes), 4.2), layout="constrained")
+    panels = figure.subplots(1, len(codes), squeeze=False)[0]
+    for axes, (name, Z) in zip(panels, codes.items(), strict=True):
+        for label in np.unique(labels):
+            rows = labels == label
+            colour = f"C{label}"
+            axes.scatter(*Z[rows].T, s=9, alpha=0.55, color=colour, linewidths=0)
+            axes.text(
+                *np.median(Z[rows], axis=0),
+                str(label),
+                color=colour,
+                fontsize=13,
+                weight="bold",
+                ha="center",
+                va="center",
+                bbox={"fc": "white", "ec": "none", "alpha": 0.7, "pad": 1},
+            )
+        axes.set_title(name, fontsize=10)
+        axes.set_xticks([])
+        axes.set_yticks([])
+    figure.suptitle(title, fontsize=10)
+    return _saved(figure, Path(path), dpi=100)
+
+
+def gain_and_cost(rows, path):
+    """Variance explained, accuracy and seconds of fit by length of the code; a PNG at ``path``."""
+    lengths = sorted({row["latent_dim"] for row in rows})
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    panels = figure.subplots(1, 3)
+    for axes, key, label in zip(
+        panels,
+        ("variance_explained", "accuracy", "fit_seconds"),
+        ("variance explained", "accuracy of a classifier", "seconds of fit"),
+        strict=True,
+    ):
+        for model in ("PCA", "TruncatedSVD", "DenseAutoencoder"):
+            found = sorted((row["latent_dim"], row[key]) for row in rows if row["model"] == model)
+            axes.plot(*zip(*found, strict=True), "o-", color=COLOURS[model], label=model)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(lengths, lengths)
+        axes.minorticks_off()
+        axes.set_xlabel("dimensions of the code")
+        axes.set_title(label, fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[2].set_yscale("log")
+    panels[2].set_yticks([2, 5, 10, 20, 50, 100], [2, 5, 10, 20, 50, 100])
+    panels[2].minorticks_off()
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    figure.suptitle(
+        f"{rows[0]['n_test']:,} test chunks of files, 65,536 columns ({rows[0]['n_cores']} cores, "
+        f"{rows[0]['processor']})",
+        fontsize=10,
+    )
+    return _saved(figure, Path(path), dpi=100)
+
+
+def _saved(figure, path, dpi=150):
+    figure.savefig(path, dpi=dpi)
     return path
