@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch.nn.functional import pad
 
+from .._runtime.tensors import power_of_two
 from .holdout import nearest_rotations
 
 # The most rows of one call of `RunningBasis.update`.
@@ -65,6 +66,9 @@ class RunningBasis:
         share = n / (n + self.n_seen)
         shift = sqrt(share * self.n_seen) * (self.mean - rows.mean)
         c = torch.from_numpy(shift).to(self.directions)
+        # In a unit of its length: its square may be too large for float32.
+        unit = power_of_two(max(float(c.abs().max()), torch.finfo(c.dtype).tiny))
+        scaled = c / unit
         roots = self.squares.sqrt()
 
         gram = roots.new_zeros(r + n + 1, r + n + 1)  # M M', on and below the diagonal
@@ -72,16 +76,19 @@ class RunningBasis:
         gram[r:-1, :r] = rows.times(self.directions).to(roots.device) * roots
         gram[r:-1, r:-1] = rows.gram()
         gram[-1, :r] = c @ self.directions * roots
-        gram[-1, r:-1] = rows.times(c[:, None])[:, 0]
-        gram[-1, -1] = c @ c
+        gram[-1, r:-1] = rows.times(scaled[:, None])[:, 0].to(gram) * unit
+        gram[-1, -1] = (scaled @ scaled).to(gram) * unit**2
         values, vectors = torch.linalg.eigh(gram)
         values, vectors = values[-r:].flip(0), vectors[:, -r:].flip(1)
         kept = int((values > 4 * torch.finfo(c.dtype).eps * values[0]).sum())
-        values, vectors = values[:kept], (vectors[:, :kept] / values[:kept].sqrt()).to(c.dtype)
+        values, vectors = values[:kept], vectors[:, :kept]
+        # In a unit again: the inverse of a small length may be too large for float32.
+        unit = power_of_two(max(float(values[:1].sum()) ** 0.5, torch.finfo(c.dtype).tiny))
+        vectors = (vectors / (values.sqrt() / unit)).to(c.dtype)
 
-        directions = self.directions @ (roots[:, None].to(c.dtype) * vectors[:r])
-        directions += rows.transposed_times(vectors[r:-1])
-        directions += torch.outer(c, vectors[-1])
+        directions = self.directions @ ((roots[:, None] / unit).to(c.dtype) * vectors[:r])
+        directions += rows.transposed_times(vectors[r:-1]) / unit
+        directions += torch.outer(c / unit, vectors[-1])
         factor, failed = torch.linalg.cholesky_ex(directions.T @ directions)
         if not failed:
             directions = torch.linalg.solve_triangular(factor.T, directions, upper=True, left=False)

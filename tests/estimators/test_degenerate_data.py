@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 
 from skae import ConvAutoencoder, DenseAutoencoder, RowBlocks
@@ -229,6 +230,31 @@ def test_batches_too_small_for_float32_change_nothing_but_the_number_of_rows(bat
     autoencoder.partial_fit(storage(batch))
     assert np.isfinite(autoencoder.transform(X[:, :3])).all()
     assert 0.5 * variance < autoencoder.explained_variance_[0] < variance
+
+
+@pytest.mark.parametrize("storage", [np.asarray, sp.csr_array])
+@pytest.mark.parametrize("scales", [(1.0, 1e20), (1e20, 1.0), (1e31, 1e31), (1e-30, 1e31)])
+def test_streams_of_large_batches_are_those_of_pca(scales, storage):
+    autoencoder = DenseAutoencoder(2, hidden_layer_sizes=(), random_state=0)
+    # Means far apart: their difference, too, has a square beyond float32.
+    batches = [scale * (sign + X[:20, :3]) for scale, sign in zip(scales, (1, -1), strict=True)]
+    for batch in batches:
+        autoencoder.partial_fit(storage(batch.astype(np.float32)))
+    expected = PCA(2).fit(np.concatenate(batches))
+    np.testing.assert_allclose(
+        autoencoder.explained_variance_, expected.explained_variance_, rtol=1e-3
+    )
+    cosines = np.sum(autoencoder.components_ * expected.components_, axis=1)
+    np.testing.assert_allclose(np.abs(cosines), 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("storage", [np.asarray, sp.csr_array])
+def test_streams_of_the_smallest_float32_are_finite(storage):
+    rows = (1e-40 * X[:20, :3]).astype(np.float32)
+    autoencoder = DenseAutoencoder(2, hidden_layer_sizes=(), random_state=0)
+    autoencoder.partial_fit(storage(rows))
+    assert np.isfinite(autoencoder.components_).all()
+    assert np.isfinite(autoencoder.transform(rows)).all()
 
 
 @pytest.mark.parametrize("max_epochs", [1, 2, 5])
