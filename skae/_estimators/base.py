@@ -123,7 +123,7 @@ class BaseAutoencoder(
         check_folders(self)
 
     @with_neutral_settings
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, groups: Any = None) -> Self:
         """Learn to encode and decode the rows of X.
 
         Parameters
@@ -136,6 +136,10 @@ class BaseAutoencoder(
         sample_weight : array-like of shape (n_samples,), default=None
             How often each row counts, in the principal directions and in every loss; not
             negative. A weight of zero leaves the row out.
+        groups : array-like of shape (n_samples,), default=None
+            The group of each row, of any type: the file that it is a part of, the film, the
+            patient. Validation rows are whole groups, so that no other row of their group is
+            trained on. Without groups they are runs of adjacent rows.
 
         Returns
         -------
@@ -149,7 +153,7 @@ class BaseAutoencoder(
             itself, and ``interrupted_`` is true; else, and by a second Ctrl-C, it is left as it was
             before.
         """
-        self._learn_aside("_fit", X, y, sample_weight)
+        self._learn_aside("_fit", X, y, sample_weight, groups)
         if self.interrupted_:
             raise KeyboardInterrupt  # for what called `fit`; the estimator is fitted
         return self
@@ -167,13 +171,13 @@ class BaseAutoencoder(
         return self
 
     @with_callbacks
-    def _fit(self, X, y, sample_weight):
+    def _fit(self, X, y, sample_weight, groups):
         self._validate_params()
         check_combinations(self)
         resolve_device(self.device)
         previous = self._forget()
         X = self._validate_rows(X, reset=True)
-        learn(self, X, y, sample_weight, previous)
+        learn(self, X, y, sample_weight, groups, previous)
 
     def _forget(self):
         """Drop what an earlier `fit` learnt; return the module that this one starts from."""

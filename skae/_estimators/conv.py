@@ -119,7 +119,7 @@ class ConvAutoencoder(BaseAutoencoder):
     early_stopping : bool, default=True
         Stop training when the validation loss stops improving, as in `DenseAutoencoder`.
     validation_fraction : float, default=0.1
-        Share of the rows to put aside, in runs of neighbouring rows.
+        Share of the rows to put aside, in runs of adjacent rows or by the `groups` of `fit`.
     n_iter_no_change : int, default=10
         Epochs to wait for an improvement on the rows put aside.
     tol : float, default=1e-4

@@ -111,7 +111,7 @@ class DenseAutoencoder(BaseAutoencoder):
         all rows for as long as they promise, at most for the rest of the epochs. Without it,
         training stops when they have not improved for `n_iter_no_change` epochs.
     validation_fraction : float, default=0.1
-        Share of the rows to put aside, in runs of neighbouring rows.
+        Share of the rows to put aside, in runs of adjacent rows or by the `groups` of `fit`.
     n_iter_no_change : int, default=10
         Epochs to wait for an improvement on the rows put aside.
     tol : float, default=1e-4

@@ -9,7 +9,12 @@ import numpy as np
 import torch
 
 from .._data.rows import rows_of
-from .._data.validation import apply_sample_weight, standard_deviations, whitening_divisors
+from .._data.validation import (
+    apply_sample_weight,
+    standard_deviations,
+    validate_groups,
+    whitening_divisors,
+)
 from .._nn.builders import DenseNetworks, NetworkSettings
 from .._nn.layers import check_one_row
 from .._nn.losses import LOSSES
@@ -40,21 +45,22 @@ from .state import in_two_parts, kept, pca_module
 _SILENT = {"verbose", "callbacks", "checkpoint", "memory"}
 
 
-def learn(estimator, X, y, sample_weight, previous):
+def learn(estimator, X, y, sample_weight, groups, previous):
     """Learn from validated rows: sets ``_state``.
 
     Parameters
     ----------
     estimator : BaseAutoencoder
     X : ndarray, CSR matrix or Blocks
-    y, sample_weight
+    y, sample_weight, groups
         As in `fit`.
     previous : Module or None
         What training starts from with ``warm_start``.
     """
     device = resolve_device(estimator.device)
     LOSSES[estimator.loss]().check(X)
-    X, weights = apply_sample_weight(X, sample_weight)
+    groups = validate_groups(groups, X.shape[0])
+    X, weights, groups = apply_sample_weight(X, sample_weight, groups)
     if X.shape[0] < 2:
         raise ValueError("sample_weight leaves one row that counts: fit needs two at least.")
     options = training_options(estimator, estimator._schedule(*X.shape), X.shape[0], device)
@@ -62,8 +68,9 @@ def learn(estimator, X, y, sample_weight, previous):
     if estimator.checkpoint is not None:
         # The states of generators, and the last bits, are those of one kind of device.
         identity = {**estimator._identity(X, weights), "device": device.type}
+        identity["groups"] = "None" if groups is None else digest(groups)
         checkpoint = Checkpoint(estimator.checkpoint, identity)
-    options = replace(options, checkpoint=checkpoint)
+    options = replace(options, checkpoint=checkpoint, groups=groups)
     linear_path = resolve_linear_path(estimator)
     n_epochs = most_epochs(options) if linear_path else options.max_epochs
     context = callback_context(estimator, n_epochs)
@@ -162,9 +169,9 @@ def length_of_code(estimator, X, weights, options, rng):
     if not _is_share(estimator.latent_dim):
         return resolve_latent_dim(estimator.latent_dim, resolve_linear_path(estimator), *X.shape)
     rows, seed = rows_of(X, weights=weights, device=options.device), rng.randint(2**31)
+    share, fraction = estimator.latent_dim, estimator.validation_fraction
     return options.checkpoint.load_or_compute(
-        "length",
-        lambda: shortest_code(rows, estimator.latent_dim, estimator.validation_fraction, seed),
+        "length", lambda: shortest_code(rows, share, fraction, seed, options.groups)
     )
 
 
