@@ -1,13 +1,13 @@
-"""Claim: on byte bigrams an autoencoder never keeps less of unseen files than PCA.
+"""Claim: on byte bigrams an autoencoder never keeps less of test files than PCA.
 
-And at a code of 16 numbers it keeps at least 5 points of variance more. At 1,024 numbers it is
-fitted, and transforms, several times faster than TruncatedSVD, in about its memory. The rows are
-4 KiB chunks of files, their byte-bigram frequencies under a square root; whole folders (or groups
-of kin, with ``--data``) are held out. Each model is fitted, timed and judged in a process of its
-own.
+And at a code of 16 dimensions it keeps at least 5 points of variance more. At 1,024 it is fitted,
+and transforms, several times faster than TruncatedSVD, in about its memory. The rows are 4 KiB
+chunks of files, their byte-bigram frequencies under a square root; whole folders (or groups of
+related files, with ``--data``) are held out. Each model is fitted, timed and measured in a separate
+process.
 
-    python -m benchmarks.bigrams --quick            # the files of this Python, 16 numbers
-    python -m benchmarks.bigrams                    # up to 1,024 numbers
+    python -m benchmarks.bigrams --quick            # the files of this Python, 16 dimensions
+    python -m benchmarks.bigrams                    # up to 1,024 dimensions
     python -m benchmarks.bigrams --data FOLDER      # your files, with a MANIFEST.csv
 
 Exits with status 1 if the claim is false.
@@ -36,7 +36,7 @@ FULL = {"latent_dims": [16, 64, 256, 1024], "per_format": 2000}
 # code, and the 65,536 x 65,536 covariance, which takes 34 GB.
 LONGEST_ARPACK = 64
 NOT_RUN = (
-    "PCA was not run beyond {} numbers: its ARPACK solver would take many minutes. "
+    "PCA was not run beyond {} dimensions: its ARPACK solver would take many minutes. "
     "The linear DenseAutoencoder is the same model."
 )
 
@@ -45,7 +45,7 @@ SHORT_CODE, SHORT_CODE_GAIN = 16, 0.05
 # At a long code, as shares of what TruncatedSVD takes.
 LONG_CODE = 1024
 
-# What a code of so many numbers gains on the files of 19 formats, as shares.
+# What a code of so many dimensions gains on the files of 19 formats, as shares.
 FILES_GAINS = {
     16: {"variance_explained": 0.056, "accuracy": 0.06},
     64: {"variance_explained": 0.03},
@@ -97,7 +97,7 @@ def _arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="few files, a code of 16 numbers")
+    parser.add_argument("--quick", action="store_true", help="few files, a code of 16 dimensions")
     parser.add_argument(
         "--data",
         type=Path,
@@ -123,7 +123,7 @@ def _table(rows):
             "",
             *lines,
             "",
-            "variance: share explained on unseen folders. accuracy: of MLPClassifier on the codes.",
+            "variance: share explained on test folders. accuracy: of MLPClassifier on the codes.",
         ]
     )
 
@@ -163,8 +163,8 @@ def _claims_of_variance(by_model):
         wanted = SHORT_CODE_GAIN if latent_dim == SHORT_CODE else -SLACK
         yield (
             gain >= wanted,
-            f"at {latent_dim} numbers DenseAutoencoder keeps {100 * gain:+.2f} points of variance "
-            f"against {model} (claimed: at least {100 * wanted:+.2f})",
+            f"at {latent_dim} dimensions DenseAutoencoder keeps {100 * gain:+.2f} points of "
+            f"variance against {model} (claimed: at least {100 * wanted:+.2f})",
         )
 
 
@@ -178,7 +178,7 @@ def _claims_on_files(by_model):
             gain = ours[key] - row[key]
             yield (
                 gain >= least,
-                f"files at {latent_dim} numbers: {100 * gain:+.2f} points of {key} against the "
+                f"files at {latent_dim} dimensions: {100 * gain:+.2f} points of {key} against the "
                 f"linear form (claimed: at least {100 * least:+.2f})",
             )
 
@@ -191,7 +191,7 @@ def _claims_of_speed(by_model):
         share = by_model[model, LONG_CODE][key] / rival[key]
         yield (
             share <= most,
-            f"at {LONG_CODE} numbers {model} takes {share:.2f} of TruncatedSVD's {key} "
+            f"at {LONG_CODE} dimensions {model} takes {share:.2f} of TruncatedSVD's {key} "
             f"(claimed: at most {most})",
         )
 
