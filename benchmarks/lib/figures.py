@@ -43,7 +43,7 @@ def variance_and_accuracy(results):
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.suptitle(
-        f"{rows[0]['n_test']:,} unseen chunks of files (byte bigrams, {rows[0]['corpus']} corpus)",
+        f"{rows[0]['n_test']:,} test chunks of files (byte bigrams, {rows[0]['corpus']} corpus)",
         fontsize=10,
     )
     return _saved(figure, results.with_suffix(".png"))
@@ -170,14 +170,14 @@ def reconstructions(title, rows, path):
 
 
 def losses_by_batch(losses, levels, path):
-    """Training and unseen loss of each batch, and the levels of other models; a PNG at ``path``.
+    """Training and test loss of each batch, and the levels of other models; a PNG at ``path``.
 
-    ``losses`` has a row (training, unseen) for each batch, ``levels`` maps names to errors.
+    ``losses`` has a row (training, test) for each batch, ``levels`` maps names to errors.
     """
     figure = Figure(figsize=(7, 3.4), layout="constrained")
     axes = figure.subplots()
     axes.plot(losses[:, 0], lw=0.4, color="#b8b8b8", label="training, each batch")
-    axes.plot(losses[:, 1], lw=1.0, color="#4e79a7", label="64 unseen pictures")
+    axes.plot(losses[:, 1], lw=1.0, color="#4e79a7", label="64 test pictures")
     for (name, level), style in zip(levels.items(), ("--", "-"), strict=False):
         axes.axhline(level, color="#d1495b", lw=1, ls=style, label=name)
     axes.set_yscale("log")
