@@ -1,12 +1,12 @@
 """Claim: rows of another class stand out from an autoencoder about as well as from PCA.
 
 One class of labelled rows is normal and all others are anomalies, each class in turn. The models
-are fitted to training rows of the normal class alone and score unseen rows of every class; the area
+are fitted to training rows of the normal class alone and score test rows of every class; the area
 under the ROC curve (AUC) is the chance that an anomaly scores lower than a normal row. Its mean
 over the classes is above that of IsolationForest, and at most 0.002 below that of PCA's squared
-reconstruction error: on digits at 8 and at 32 numbers, on byte bigrams of files at 32.
+reconstruction error: on digits at 8 and at 32 dimensions, on byte bigrams of files at 32.
 
-    python -m benchmarks.anomalies --quick            # digits, 8 numbers
+    python -m benchmarks.anomalies --quick            # digits, 8 dimensions
     python -m benchmarks.anomalies                    # digits and the files of this Python
     python -m benchmarks.anomalies --data FOLDER      # digits and your files, in FOLDER/files
 
@@ -40,7 +40,7 @@ MODELS = ("PCA", "IsolationForest", "DenseAutoencoder")
 SLACK = 0.002
 
 # On the 19 formats the mean loses 0.005 here, through one of them: a few TIFF chunks are text, and
-# 8 numbers and a network learn to reconstruct all text from them, as PCA does with 16 to 32.
+# 8 dimensions and a network learn to reconstruct all text from them, as PCA does with 16 to 32.
 NOT_CLAIMED = ("files-sqrt", 8)
 
 
@@ -48,7 +48,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="digits alone, 8 numbers")
+    parser.add_argument("--quick", action="store_true", help="digits alone, 8 dimensions")
     parser.add_argument("--data", type=Path, default=os.environ.get("SKAE_DATA"))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -130,7 +130,7 @@ def judge(rows):
     claims = []
     for (name, latent_dim), aucs in cells_of(rows):
         pca, forest, autoencoder = aucs.mean(axis=0)
-        cell = f"{name} at {latent_dim} numbers: mean AUC"
+        cell = f"{name} at {latent_dim} dimensions: mean AUC"
         gain, lift = autoencoder - pca, autoencoder - forest
         if (name, latent_dim) == NOT_CLAIMED:
             print(f"not claimed: {cell} {gain:+.4f} against PCA's")

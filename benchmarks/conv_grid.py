@@ -1,7 +1,7 @@
-"""Claim: at no length of the code does `ConvAutoencoder` keep less of unseen pictures than PCA.
+"""Claim: at no length of the code does `ConvAutoencoder` keep less of test pictures than PCA.
 
 Nor does it err more than 2 % beyond `DenseAutoencoder`. Every set of pictures, at 2 to 200
-numbers, default parameters, the same rows as in `benchmarks.grid`, whose figures for PCA and
+dimensions, default parameters, the same rows as in `benchmarks.grid`, whose figures for PCA and
 `DenseAutoencoder` are read: run that first.
 
     python -m benchmarks.conv_grid --quick            # digits
@@ -92,7 +92,7 @@ def judge(rows):
     """0 if the claim holds in every cell, else 1; two sentences for each cell."""
     claims = []
     for row in rows:
-        cell = f"{row['data']} at {row['latent_dim']} numbers"
+        cell = f"{row['data']} at {row['latent_dim']} dimensions"
         gain = row["conv"] - row["pca"]
         error, of_dense = 1 - row["conv"], 1 - row["dense"]
         claims += [

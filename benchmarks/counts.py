@@ -1,13 +1,13 @@
 """Claim: multinomial deviance explains counts best, and codes of square roots name them best.
 
-Counts of byte bigrams in chunks of files, groups of kin held out. `DenseAutoencoder` with
-``loss="multinomial"`` explains more of the multinomial deviance of unseen rows than non-negative
+Counts of byte bigrams in chunks of files, groups of related files held out. `DenseAutoencoder` with
+``loss="multinomial"`` explains more of the multinomial deviance of test rows than non-negative
 matrix factorisation (NMF), latent Dirichlet allocation (LDA) and PCA of the square roots. Codes of
 square roots, PCA's or an autoencoder's, let a classifier name more rows right than codes of NMF and
 LDA do.
 
-    python -m benchmarks.counts --quick            # digits as counts, 8 numbers
-    python -m benchmarks.counts                    # files of this Python, 32 numbers
+    python -m benchmarks.counts --quick            # digits as counts, 8 dimensions
+    python -m benchmarks.counts                    # files of this Python, 32 dimensions
     python -m benchmarks.counts --data FOLDER      # your files, in FOLDER/files
 
 Exits with status 1 if a claim is false.
@@ -72,7 +72,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="digits, 8 numbers")
+    parser.add_argument("--quick", action="store_true", help="digits, 8 dimensions")
     parser.add_argument("--data", type=Path, default=os.environ.get("SKAE_DATA"))
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS, help="some models")
     parser.add_argument("--latent-dim", type=int, default=32)
@@ -100,7 +100,7 @@ def digits(options):
 
 
 def files(options):
-    """Byte-bigram counts of chunks of files, a quarter of the groups of kin held out."""
+    """Byte-bigram counts of chunks of files, a quarter of the groups of related files held out."""
     folder = None if options.data is None else options.data / "files"
     corpus = load_corpus(folder, per_format=options.per_format)
     X = ByteBigrams(norm=None).fit_transform(corpus.chunks).astype(np.float32)
@@ -110,7 +110,7 @@ def files(options):
 
 
 def measure(name, split, latent_dim, options):
-    """How much of the multinomial deviance of unseen rows a model explains, and its accuracy."""
+    """How much of the multinomial deviance of test rows a model explains, and its accuracy."""
     of_roots, make = MODELS[name]
     given = [np.sqrt(X) if of_roots else X for X in (split.X_train, split.X_test)]
     model = make(latent_dim, options.seed)

@@ -4,7 +4,7 @@ That is on files at 64 dimensions, where a tenth of the encoder's inputs is set 
 training by default. The effect on other data is reported, and not claimed.
 
     python -m benchmarks.denoising --quick            # digits
-    python -m benchmarks.denoising --data FOLDER      # files at 64 and 1,024 numbers, MNIST at 64
+    python -m benchmarks.denoising --data FOLDER      # dimensions: files 64 and 1,024, MNIST 64
 
 Exits with status 1 if the claim is false.
 """
@@ -44,7 +44,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="digits, 8 numbers")
+    parser.add_argument("--quick", action="store_true", help="digits, 8 dimensions")
     parser.add_argument("--data", type=Path, default=os.environ.get("SKAE_DATA"))
     parser.add_argument("--most-rows", type=int, default=10_000, help="training rows at most")
     parser.add_argument("--classified", type=int, default=3_000, help="rows a classifier learns")
@@ -123,7 +123,7 @@ def judge(rows):
         lift = row["accuracy"] - without[cell]["accuracy"]
         gain = row["variance_explained"] - without[cell]["variance_explained"]
         error = np.hypot(row["accuracy_error"], without[cell]["accuracy_error"])
-        what = f"{cell[0]} at {cell[1]} numbers, {'on PCA' if cell[2] else 'plain'}"
+        what = f"{cell[0]} at {cell[1]} dimensions, {'on PCA' if cell[2] else 'plain'}"
         sentence = (
             f"{what}: corruption {row['corruption']} is worth {100 * lift:+.2f} points of accuracy "
             f"(standard error {100 * error:.2f}) and {100 * gain:+.2f} of variance"

@@ -1,6 +1,6 @@
-"""Claim: at the same length of the code, an autoencoder never keeps less of unseen rows than PCA.
+"""Claim: at the same length of the code, an autoencoder never keeps less of test rows than PCA.
 
-Every data set, every length: the variance explained of unseen rows by `DenseAutoencoder` with its
+Every data set, every length: the variance explained of test rows by `DenseAutoencoder` with its
 default parameters, minus that of exact PCA fitted to the same rows; and the accuracy of an
 MLPClassifier on the codes, minus the same on PCA's codes (the better of plain and standardised
 codes, mean of five seeds).
@@ -35,7 +35,7 @@ LENGTHS = (2, 8, 12, 32, 64, 200, 256, 1000)
 # seeds.
 ACCURACY_SLACK = 0.003
 
-# What a classifier gains, in share of rows named right, at codes of up to so many numbers.
+# What a classifier gains, in share of rows named right, at codes of up to so many dimensions.
 LIFTED, LIFTED_LENGTH, LIFT = ("mnist", "fashion-mnist"), 12, 0.01
 
 
@@ -145,7 +145,7 @@ def judge(rows):
     """0 if the claim holds in every cell, else 1; two sentences for each cell."""
     claims = []
     for row in rows:
-        cell = f"{row['data']} at {row['latent_dim']} numbers"
+        cell = f"{row['data']} at {row['latent_dim']} dimensions"
         gain, lift = _gains(row)
         claims += [
             (gain >= -SLACK, f"{cell}: {100 * gain:+.3f} points of variance against exact PCA"),

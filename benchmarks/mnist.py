@@ -1,4 +1,4 @@
-"""Claim: twelve numbers keep more of a handwritten digit than others keep, in the same seconds.
+"""Claim: twelve dimensions keep more of a handwritten digit than others keep, in the same seconds.
 
 On MNIST, 60,000 training and 10,000 test images in [0, 1], mean squared error per pixel of the
 test images:
@@ -104,7 +104,7 @@ def judge(rows):
         [
             (
                 rows["DenseAutoencoder(12)"]["error"] <= DEFAULT_ERROR,
-                f"12 numbers keep all but {DEFAULT_ERROR} per pixel",
+                f"12 dimensions keep all but {DEFAULT_ERROR} per pixel",
             ),
             (
                 ours["error"] <= BRIEF_ERROR and ours["fit_seconds"] <= slowest,
@@ -113,7 +113,7 @@ def judge(rows):
             (ours["error"] < least, f"less error than any peer (the best: {least:.4f})"),
             (
                 N_PIXELS * rows["DenseAutoencoder(30)"]["error"] <= SUMMED_ERROR,
-                f"30 numbers keep all but {SUMMED_ERROR}, summed over the pixels",
+                f"30 dimensions keep all but {SUMMED_ERROR}, summed over the pixels",
             ),
         ]
     )

@@ -1,7 +1,7 @@
-"""Claim: the first numbers of an ordered code are a better code than PCA's of that length.
+"""Claim: the first dimensions of an ordered code are a better code than PCA's of that length.
 
 One autoencoder is fitted with ``truncations``, and cut to each of those lengths; at each it
-explains no less of unseen rows than exact PCA, and of files, at a quarter of the code or more, at
+explains no less of test rows than exact PCA, and of files, at a quarter of the code or more, at
 most a hundredth of the variance less than an autoencoder of its own for that length. Fitting it
 takes less time than fitting all those.
 
@@ -112,7 +112,7 @@ def judge(rows):
     """0 if every claim holds, else 1; a sentence for each."""
     claims = []
     for row in rows:
-        cell = f"{row['data']}, {row['latent_dim']} numbers cut to {row['cut_to']}"
+        cell = f"{row['data']}, {row['latent_dim']} dimensions cut to {row['cut_to']}"
         gain, loss = row["ordered"] - row["pca"], row["ordered"] - row["alone"]
         claims.append((gain >= -SLACK, f"{cell}: {100 * gain:+.2f} points against exact PCA"))
         sentence = f"{cell}: {100 * loss:+.2f} points against a code of its own"

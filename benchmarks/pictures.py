@@ -2,13 +2,13 @@
 
 Test error per pixel in [0, 1], everything in one run, each model in a process of its own:
 
-- MNIST, 12 numbers: at most 0.80 of the strided 16-32-12 network's, in the same seconds; and at
-  most 0.0080 within five minutes. At 30 numbers at most 2.5, summed over the pixels (Hinton and
+- MNIST, 12 dimensions: at most 0.80 of the strided 16-32-12 network's, in the same seconds; and at
+  most 0.0080 within five minutes. At 30 dimensions at most 2.5, summed over the pixels (Hinton and
   Salakhutdinov, 2006, published 3.00).
-- Fashion-MNIST, 64 numbers: at most 0.85 of PCA's.
-- CIFAR-10: at most 0.90 of PCA's at 200 numbers; below PCA's and the tutorial network's best at
+- Fashion-MNIST, 64 dimensions: at most 0.85 of PCA's.
+- CIFAR-10: at most 0.90 of PCA's at 200 dimensions; below PCA's and the tutorial network's best at
   32; not above PCA's at 1,000.
-- Digits, 8 numbers (the quick part): at most 0.80 of PCA's.
+- Digits, 8 dimensions (the quick part): at most 0.80 of PCA's.
 
     python -m benchmarks.pictures --quick            # digits
     python -m benchmarks.pictures                    # images fetched from openml.org
@@ -174,7 +174,7 @@ def measure(job, data, seed, limit):
 
 
 def pca_needs(X_train, X_test, error):
-    """How many numbers PCA needs to err no more than ``error`` per pixel."""
+    """How many dimensions PCA needs to err no more than ``error`` per pixel."""
     mean = X_train.mean(axis=0)
     _, directions = np.linalg.eigh(np.cov(X_train, rowvar=False))
     A = (X_test - mean).astype(np.float64)
@@ -225,7 +225,7 @@ def _claims(by_cell):
         yield (
             # What float32 may do to a sum of a hundred thousand squares.
             share <= most + 1e-5,
-            f"{data} at {latent_dim} numbers: {ours} errs {share:.3f} of {other}'s, in "
+            f"{data} at {latent_dim} dimensions: {ours} errs {share:.3f} of {other}'s, in "
             f"{pair[0]['fit_seconds']:.0f} s and {pair[1]['fit_seconds']:.0f} s "
             f"(claimed: at most {most})",
         )
@@ -233,7 +233,7 @@ def _claims(by_cell):
     if best is not None:
         yield (
             best["error"] <= MNIST_ERROR and best["fit_seconds"] <= MNIST_SECONDS,
-            f"mnist at 12 numbers: {best['error']:.5f} in {best['fit_seconds']:.0f} s "
+            f"mnist at 12 dimensions: {best['error']:.5f} in {best['fit_seconds']:.0f} s "
             f"(claimed: {MNIST_ERROR} in {MNIST_SECONDS})",
         )
     thirty = by_cell.get(("mnist", 30, "ConvAutoencoder"))
@@ -241,7 +241,7 @@ def _claims(by_cell):
         summed = 784 * thirty["error"]
         yield (
             summed <= SUMMED_ERROR,
-            f"mnist at 30 numbers: {summed:.2f} summed over the pixels (claimed: {SUMMED_ERROR})",
+            f"mnist at 30 dimensions: {summed:.2f} summed over pixels (claimed: {SUMMED_ERROR})",
         )
 
 

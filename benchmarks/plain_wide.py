@@ -1,8 +1,8 @@
 """Claim: on 65,536 sparse columns a network from random weights costs far more and keeps less.
 
-Byte bigrams under a square root to 1,024 numbers: `DenseAutoencoder` as it stands, and the plain
+Byte bigrams under a square root to 1,024 dimensions: `DenseAutoencoder` as it stands, and the plain
 65,536-2048-2048-1024 network from random weights, each in a process of its own. The plain
-one stays within 6 GB of memory, and keeps less of unseen chunks. The network that halves its widths
+one stays within 6 GB of memory, and keeps less of test chunks. The network that halves its widths
 (65,536-32768-16384-...-1024) is refused before anything is allocated where it does not fit.
 
     python -m benchmarks.plain_wide                   # the files of this Python

@@ -1,12 +1,12 @@
 """Claim: convolutions suit columns that have an order, and only those.
 
 - Ordered: rows of the two photographs that scikit-learn brings, 128 neighbouring pixels of
-  luminance each. At 32 numbers `ConvAutoencoder` errs no more than PCA on unseen parts of the
+  luminance each. At 32 dimensions `ConvAutoencoder` errs no more than PCA on test parts of the
   photographs.
-- Long: 65,536 pixels in the order of a scan, to 1,024 numbers, by plain convolutions on one channel
-  (`linear_path=False`) with each bottleneck.
+- Long: 65,536 pixels in the order of a scan, to 1,024 dimensions, by plain convolutions on one
+  channel (`linear_path=False`) with each bottleneck.
 - Without an order: byte bigrams of the files of this Python, 65,536 columns. The same plain
-  convolutions keep less of unseen chunks than `DenseAutoencoder` does.
+  convolutions keep less of test chunks than `DenseAutoencoder` does.
 
     python -m benchmarks.signals
 
@@ -60,10 +60,10 @@ def _short(seed):
     pictures = luminance()
     n_windows = pictures.shape[2] // LENGTH
     windows = pictures[:, :, : n_windows * LENGTH].reshape(-1, LENGTH)
-    # Blocks of 32 rows apart, since neighbouring rows are kin.
+    # Blocks of 32 rows apart, since neighbouring rows are similar.
     line = np.tile(np.repeat(np.arange(pictures.shape[1]), n_windows), 2)
-    unseen = line // 32 % 4 == 3
-    X_train, X_test = windows[~unseen], windows[unseen]
+    is_test = line // 32 % 4 == 3
+    X_train, X_test = windows[~is_test], windows[is_test]
     yield _row("photograph rows", "PCA", PCA(LATENT_DIM), X_train, X_test)
     for model in (
         DenseAutoencoder(LATENT_DIM, random_state=seed),
@@ -75,11 +75,12 @@ def _short(seed):
 def _long(seed):
     scan = luminance().reshape(2, -1)
     starts = np.arange(0, scan.shape[1] - LONG + 1, 640)
-    unseen = starts >= 0.7 * starts[-1]
-    known = starts + LONG <= starts[unseen][0]  # windows that share no pixel with the unseen ones
+    is_test = starts >= 0.7 * starts[-1]
+    # No training window shares a pixel with a test window.
+    is_training = starts + LONG <= starts[is_test][0]
     X_train, X_test = (
         np.concatenate([[picture[s : s + LONG] for s in starts[part]] for picture in scan])
-        for part in (known, unseen)
+        for part in (is_training, is_test)
     )
     for bottleneck in BOTTLENECKS:
         yield _row(

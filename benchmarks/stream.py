@@ -1,6 +1,6 @@
 """Claim: batch by batch `partial_fit` ends near `fit`, and never below `IncrementalPCA`.
 
-20 passes over the rows in batches of 500: the share of variance explained of unseen rows is within
+20 passes over the rows in batches of 500: the share of variance explained of test rows is within
 2 % of that of `fit` with the same parameters, and not below that of scikit-learn's IncrementalPCA
 on the same batches.
 
@@ -63,8 +63,8 @@ def measure(X_train, X_test, latent_dim, seed):
         order = np.random.default_rng(seed)
         for _ in range(N_PASSES):
             rows = order.permutation(len(X_train))
-            for numbers in np.array_split(rows, len(rows) // BATCH):
-                model.partial_fit(X_train[numbers])
+            for indices in np.array_split(rows, len(rows) // BATCH):
+                model.partial_fit(X_train[indices])
         return model
 
     start = time.perf_counter()
@@ -92,7 +92,7 @@ def judge(rows):
     """0 if every claim holds, else 1; a sentence for each."""
     claims = []
     for row in rows:
-        cell, share = f"{row['data']} at {row['latent_dim']} numbers", row["stream"] / row["fit"]
+        cell, share = f"{row['data']} at {row['latent_dim']} dimensions", row["stream"] / row["fit"]
         gain = row["stream"] - row["incremental_pca"]
         claims += [
             (share >= 1 - MOST_BEHIND, f"{cell}: batches explain {share:.4f} of what fit does"),

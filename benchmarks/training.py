@@ -104,9 +104,9 @@ def epochs_in_turns(autoencoder, X, n_rounds):
 
 
 def bare_epochs(module, X, autoencoder):
-    """Seconds of each epoch of a plain PyTorch loop: training, then the loss of unseen rows."""
-    n_unseen = int(autoencoder.validation_fraction * X.shape[0])
-    batch_size, n_fitted = autoencoder.batch_size, X.shape[0] - n_unseen
+    """Seconds of each epoch of a plain PyTorch loop: training, then the loss of validation rows."""
+    n_validation = int(autoencoder.validation_fraction * X.shape[0])
+    batch_size, n_fitted = autoencoder.batch_size, X.shape[0] - n_validation
     unit = module.scale.item()
     module.mean /= unit
     module.scale /= unit
@@ -118,10 +118,10 @@ def bare_epochs(module, X, autoencoder):
     )
     bfloat16 = multiplies_bfloat16(torch.device("cpu"))  # as precision="auto" has it
 
-    def batch_of(numbers):
+    def batch_of(indices):
         if dense is not None:
-            return dense[numbers]
-        return torch.from_numpy(sparse[numbers.numpy()].toarray())
+            return dense[indices]
+        return torch.from_numpy(sparse[indices.numpy()].toarray())
 
     def loss_of(x):
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
@@ -133,17 +133,17 @@ def bare_epochs(module, X, autoencoder):
         start = time.perf_counter()
         module.train()
         total = 0.0
-        for numbers in torch.randperm(n_fitted).split(batch_size):
+        for indices in torch.randperm(n_fitted).split(batch_size):
             optimizer.zero_grad()
-            loss = loss_of(batch_of(numbers))
+            loss = loss_of(batch_of(indices))
             loss.backward()
             optimizer.step()
             schedule.step()
             total += loss.detach()
         module.eval()
         with torch.no_grad():
-            for numbers in torch.arange(n_fitted, X.shape[0]).split(batch_size):
-                total += loss_of(batch_of(numbers))
+            for indices in torch.arange(n_fitted, X.shape[0]).split(batch_size):
+                total += loss_of(batch_of(indices))
         float(total)
         seconds.append(time.perf_counter() - start)
     return seconds
@@ -152,8 +152,8 @@ def bare_epochs(module, X, autoencoder):
 def fetching(X, batch_size):
     """Seconds to make every row dense once: whole batches, and skorch's Dataset row by row."""
     start = time.perf_counter()
-    for numbers in torch.randperm(X.shape[0]).split(batch_size):
-        torch.from_numpy(X[numbers.numpy()].toarray())
+    for indices in torch.randperm(X.shape[0]).split(batch_size):
+        torch.from_numpy(X[indices.numpy()].toarray())
     batches = time.perf_counter() - start
     start = time.perf_counter()
     for _ in DataLoader(Dataset(sp.csr_matrix(X)), batch_size=batch_size, shuffle=True):

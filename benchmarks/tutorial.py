@@ -1,8 +1,8 @@
 """Claim: the tutorials' convolutional network errs more than PCA of the same length; ours less.
 
-CIFAR-10 to 200 (or 1,000) numbers, 3 x 3 convolutions 16-16-32-32-64-64, ten epochs of Adam, as
-`benchmarks.lib.literature` has it: loss of every batch, of training and of unseen pictures, and
-what ten unseen pictures look like after every epoch, beside PCA and `ConvAutoencoder`.
+CIFAR-10 to 200 (or 1,000) dimensions, 3 x 3 convolutions 16-16-32-32-64-64, ten epochs of Adam, as
+`benchmarks.lib.literature` has it: loss of every batch, of training and of test pictures, and
+what ten test pictures look like after every epoch, beside PCA and `ConvAutoencoder`.
 
     python -m benchmarks.tutorial                  # fetched from openml.org
     python -m benchmarks.tutorial --data FOLDER    # the file in FOLDER/cifar10; ten minutes
@@ -28,7 +28,7 @@ from skae import ConvAutoencoder
 
 NETWORK, SHAPE = "16-16-32-32-64-64", SHAPES["cifar10"]
 
-# Unseen pictures whose loss is taken after every batch, and every how many.
+# Test pictures whose loss is taken after every batch, and every how many.
 N_JUDGES, EVERY = 64, 5
 
 
@@ -45,8 +45,8 @@ def main():
     losses, pictures, rows = [], {}, []
 
     def on_batch(epoch, loss):
-        unseen = losses[-1][1] if len(losses) % EVERY else error_of(tutorial, judges)
-        losses.append((loss / 4, unseen))  # its pixels are twice as far apart as in [0, 1]
+        test = losses[-1][1] if len(losses) % EVERY else error_of(tutorial, judges)
+        losses.append((loss / 4, test))  # its pixels are twice as far apart as in [0, 1]
 
     def on_epoch(epoch, model):
         pictures[f"epoch {epoch}"] = reconstruction(model, shown)
@@ -96,7 +96,7 @@ def _draw(losses, pictures, rows, shown, stem):
     }
     path = stem.with_name(f"{stem.name}-pictures.png")
     print(f"Losses: {losses_by_batch(losses, levels, stem.with_suffix('.png'))}")
-    print(f"Pictures: {reconstructions('CIFAR-10, unseen pictures', made, path)}")
+    print(f"Pictures: {reconstructions('CIFAR-10, test pictures', made, path)}")
 
 
 def judge(rows):

@@ -1,7 +1,7 @@
 """Data that is already there: the files of the running Python installation, or a folder of yours.
 
 A corpus is a list of chunks (4 KiB each) with a format and a group for each. Chunks of one group
-are kin and must not be split between training and testing.
+are related and must not be split between training and testing.
 """
 
 import csv
@@ -19,7 +19,7 @@ CHUNK = 4096
 
 @dataclass(frozen=True)
 class Corpus:
-    """Chunks of files, the format of each, and the group of kin that it belongs to."""
+    """Chunks of files, the format of each, and the group of related files that it belongs to."""
 
     name: str
     chunks: list
@@ -72,24 +72,28 @@ def _assemble(name, files, per_format, per_file, fewest_chunks=60, fewest_groups
     for extension, members in sorted(by_format.items()):
         # By a hash of the name: the same choice each time, but not the alphabet's.
         members.sort(key=lambda m: hashlib.sha1(f"{m[1]}/{m[0].name}".encode()).digest())
-        found, kin = [], []
+        found, group_of_piece = [], []
         for path, group in members:
             if per_format is not None and len(found) >= per_format:
                 break
             pieces = _chunks_of(path, per_file)
             found += pieces
-            kin += [group] * len(pieces)
-        if len(found) >= fewest_chunks and len(set(kin)) >= fewest_groups:
-            found, kin = found[:per_format], kin[:per_format]
+            group_of_piece += [group] * len(pieces)
+        if len(found) >= fewest_chunks and len(set(group_of_piece)) >= fewest_groups:
+            found, group_of_piece = found[:per_format], group_of_piece[:per_format]
             chunks += found
-            groups += kin
+            groups += group_of_piece
             formats += [extension] * len(found)
     return Corpus(name, chunks, np.array(formats), np.array(groups))
 
 
 def _chunks_of(path, most):
     """Whole chunks of a file, evenly spread over it if there are too many."""
-    data = path.read_bytes()
-    n_chunks = len(data) // CHUNK
+    n_chunks = path.stat().st_size // CHUNK
     kept = np.unique(np.linspace(0, n_chunks - 1, min(n_chunks, most)).astype(int))
-    return [data[i * CHUNK : (i + 1) * CHUNK] for i in kept]
+    chunks = []
+    with path.open("rb") as file:  # libraries of hundreds of megabytes are not read in full
+        for i in kept:
+            file.seek(int(i) * CHUNK)
+            chunks.append(file.read(CHUNK))
+    return chunks

@@ -1,4 +1,4 @@
-"""The data sets of the grid, by name: training rows, unseen rows and their labels."""
+"""The data sets of the grid, by name: training rows, test rows and their labels."""
 
 from dataclasses import dataclass
 
@@ -31,7 +31,8 @@ def load_split(name, data=None, *, seed=0, per_format=2000):
     ----------
     name : one of NAMES
         "files-raw" and "files-sqrt" are byte-bigram frequencies of 4 KiB chunks and their square
-        roots, whole groups of kin held out; "digits" is held out at random; images as published.
+        roots, whole groups of related files held out; rows of "digits" are held out at random;
+        images as published.
     data : path or None
         Folder with subfolders "files", "mnist", ...; None takes this Python's files, and asks
         openml.org for images.

@@ -43,7 +43,7 @@ def variance_and_accuracy(results):
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.suptitle(
-        f"{rows[0]['n_test']:,} unseen chunks of files (byte bigrams, {rows[0]['corpus']} corpus)",
+        f"{rows[0]['n_test']:,} test chunks of files (byte bigrams, {rows[0]['corpus']} corpus)",
         fontsize=10,
     )
     return _saved(figure, results.with_suffix(".png"))
@@ -76,6 +76,49 @@ def variance_by_length(results):
     figure.supylabel("variance explained", fontsize=9)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
+    return _saved(figure, results.with_suffix(".png"))
+
+
+def gain_by_seconds(results):
+    """Points of variance beyond PCA against seconds of fit, a panel for each data and length."""
+    results = Path(results)
+    rows = read(results)
+    cells = list(dict.fromkeys((row["data"], row["form"], row["latent_dim"]) for row in rows))
+    n_columns = min(3, len(cells))
+    n_lines = -(-len(cells) // n_columns)
+    figure = Figure(figsize=(3.4 * n_columns, 2.8 * n_lines), layout="constrained")
+    panels = figure.subplots(n_lines, n_columns, squeeze=False).ravel()
+    styles = {
+        "epochs": ("o-", "#d1495b"),
+        "batch": ("s", "#4e79a7"),
+        "rate": ("^", "#59a14f"),
+        "layers": ("D", "#b07aa1"),
+        "channels": ("D", "#b07aa1"),
+        "PCA": ("x", "#000000"),
+        "TruncatedSVD": ("+", "#000000"),
+    }
+    for axes, cell in zip(panels, cells, strict=False):
+        found = [row for row in rows if (row["data"], row["form"], row["latent_dim"]) == cell]
+        points = {}
+        for row in found:
+            points.setdefault(row["setting"], []).append((row["fit_seconds"], row["points"]))
+        points = {setting: np.mean(pairs, axis=0) for setting, pairs in points.items()}
+        for name, (marker, colour) in styles.items():
+            chosen = [xy for setting, xy in points.items() if setting.split()[0] == name]
+            if name == "epochs":
+                chosen = sorted([*chosen, points["default"]], key=lambda xy: xy[0])
+            if chosen:
+                axes.plot(*np.transpose(chosen), marker, color=colour, ms=5, lw=1, label=name)
+        axes.plot(*points["default"], "o", ms=10, mfc="none", mec="#d1495b", label="default")
+        axes.set_xscale("log")
+        axes.set_title(f"{cell[0]}, {cell[1]}, {cell[2]} dimensions", fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in panels[len(cells) :]:
+        axes.remove()
+    figure.supxlabel("seconds of fit", fontsize=9)
+    figure.supylabel("points of variance beyond PCA", fontsize=9)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=7, frameon=False, fontsize=8)
     return _saved(figure, results.with_suffix(".png"))
 
 
@@ -127,14 +170,14 @@ def reconstructions(title, rows, path):
 
 
 def losses_by_batch(losses, levels, path):
-    """Training and unseen loss of each batch, and the levels of other models; a PNG at ``path``.
+    """Training and test loss of each batch, and the levels of other models; a PNG at ``path``.
 
-    ``losses`` has a row (training, unseen) for each batch, ``levels`` maps names to errors.
+    ``losses`` has a row (training, test) for each batch, ``levels`` maps names to errors.
     """
     figure = Figure(figsize=(7, 3.4), layout="constrained")
     axes = figure.subplots()
     axes.plot(losses[:, 0], lw=0.4, color="#b8b8b8", label="training, each batch")
-    axes.plot(losses[:, 1], lw=1.0, color="#4e79a7", label="64 unseen pictures")
+    axes.plot(losses[:, 1], lw=1.0, color="#4e79a7", label="64 test pictures")
     for (name, level), style in zip(levels.items(), ("--", "-"), strict=False):
         axes.axhline(level, color="#d1495b", lw=1, ls=style, label=name)
     axes.set_yscale("log")
@@ -145,6 +188,68 @@ def losses_by_batch(losses, levels, path):
     return _saved(figure, Path(path))
 
 
-def _saved(figure, path):
-    figure.savefig(path, dpi=150)
+def codes_in_two_dimensions(title, codes, labels, path):
+    """A scatter plot of codes for each model, coloured by label; a PNG at ``path``.
+
+    ``codes`` maps titles of panels to arrays (n, 2).
+    """
+    figure = Figure(figsize=(4.2 * len(codes), 4.2), layout="constrained")
+    panels = figure.subplots(1, len(codes), squeeze=False)[0]
+    for axes, (name, Z) in zip(panels, codes.items(), strict=True):
+        for label in np.unique(labels):
+            rows = labels == label
+            colour = f"C{label}"
+            axes.scatter(*Z[rows].T, s=9, alpha=0.55, color=colour, linewidths=0)
+            axes.text(
+                *np.median(Z[rows], axis=0),
+                str(label),
+                color=colour,
+                fontsize=13,
+                weight="bold",
+                ha="center",
+                va="center",
+                bbox={"fc": "white", "ec": "none", "alpha": 0.7, "pad": 1},
+            )
+        axes.set_title(name, fontsize=10)
+        axes.set_xticks([])
+        axes.set_yticks([])
+    figure.suptitle(title, fontsize=10)
+    return _saved(figure, Path(path), dpi=100)
+
+
+def gain_and_cost(rows, path):
+    """Variance explained, accuracy and seconds of fit by length of the code; a PNG at ``path``."""
+    lengths = sorted({row["latent_dim"] for row in rows})
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    panels = figure.subplots(1, 3)
+    for axes, key, label in zip(
+        panels,
+        ("variance_explained", "accuracy", "fit_seconds"),
+        ("variance explained", "accuracy of a classifier", "seconds of fit"),
+        strict=True,
+    ):
+        for model in ("PCA", "TruncatedSVD", "DenseAutoencoder"):
+            found = sorted((row["latent_dim"], row[key]) for row in rows if row["model"] == model)
+            axes.plot(*zip(*found, strict=True), "o-", color=COLOURS[model], label=model)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(lengths, lengths)
+        axes.minorticks_off()
+        axes.set_xlabel("dimensions of the code")
+        axes.set_title(label, fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[2].set_yscale("log")
+    panels[2].set_yticks([2, 5, 10, 20, 50, 100], [2, 5, 10, 20, 50, 100])
+    panels[2].minorticks_off()
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    figure.suptitle(
+        f"{rows[0]['n_test']:,} test chunks of files, 65,536 columns ({rows[0]['n_cores']} cores, "
+        f"{rows[0]['processor']})",
+        fontsize=10,
+    )
+    return _saved(figure, Path(path), dpi=100)
+
+
+def _saved(figure, path, dpi=150):
+    figure.savefig(path, dpi=dpi)
     return path

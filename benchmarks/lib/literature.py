@@ -1,7 +1,7 @@
 """The networks that tutorials and papers start from, trained as their authors train them.
 
 Adam with a rate of 0.001 that never changes, batches of 64, mean squared error, weights as PyTorch
-or Xavier draws them. They know nothing of PCA, schedules or unseen rows; they are here to stand
+or Xavier draws them. They know nothing of PCA, schedules or test rows; they are here to stand
 beside `ConvAutoencoder` in `benchmarks.pictures`.
 """
 
@@ -135,8 +135,8 @@ class Literature:
         start = time.perf_counter()
         n_epochs = self.network.epochs if self.seconds == np.inf else sys.maxsize
         for epoch in range(1, n_epochs + 1):
-            for numbers in torch.randperm(len(X), generator=generator).split(BATCH):
-                x = self._pictures(X[numbers.numpy()])
+            for indices in torch.randperm(len(X), generator=generator).split(BATCH):
+                x = self._pictures(X[indices.numpy()])
                 loss = nn.functional.mse_loss(self.decoder(self.encoder(x)), x)
                 optimizer.zero_grad()
                 loss.backward()

@@ -60,20 +60,57 @@ def validate_rows(estimator, X, *, reset, in_random_order):
     return canonical_csr(X, output_dtype(X.dtype)) if sp.issparse(X) else X
 
 
-def apply_sample_weight(X, sample_weight):
-    """Return the rows with positive weight and their weights of mean one; None if all are equal."""
+def validate_groups(groups, n_rows):
+    """Return the number of the group of each row: 0 for the first group, 1 for the next; or None.
+
+    The names of groups do not matter: rows that are grouped in the same way have the same numbers.
+    """
+    if groups is None:
+        return None
+    # NumPy would make strings of a list of numbers and strings, and of NaN among strings.
+    names = list(groups) if isinstance(groups, (list, tuple)) else np.asarray(groups)
+    shape = (len(names),) if isinstance(names, list) else names.shape
+    if shape != (n_rows,):
+        raise ValueError(
+            f"groups must be an array of shape (n_samples,) = ({n_rows},), the group of each row "
+            f"of X, got the shape {shape}."
+        )
+    numbers, numbers_of_rows = {}, np.empty(n_rows, dtype=np.int64)
+    for row, name in enumerate(names if isinstance(names, list) else names.tolist()):
+        try:
+            numbers_of_rows[row] = numbers.setdefault(name, len(numbers))
+        except TypeError:
+            raise ValueError(
+                f"groups must be numbers, strings or other hashable values, got {name!r} in it."
+            ) from None
+        if _is_missing(name):
+            raise ValueError(
+                f"groups must have a group for each row of X, got {name!r} in it. Give a row that "
+                f"belongs to no other a group of its own."
+            )
+    return numbers_of_rows
+
+
+def apply_sample_weight(X, sample_weight, *others):
+    """Return the rows with positive weight and their weights of mean one; None if all are equal.
+
+    Further arguments are arrays with an entry for each row, or None. The entries of rows of weight
+    zero are left out, and what remains is returned after the weights.
+    """
     if sample_weight is None:
-        return X, None
+        return X, None, *others
     weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
     if not weights.any():
         raise ValueError("sample_weight is zero for every row: at least one must count.")
     if not weights.all():
         if isinstance(X, Blocks):
             raise ValueError("sample_weight is zero for some rows of blocks: leave them out.")
-        X, weights = X[weights > 0], weights[weights > 0]
+        counts = weights > 0
+        X, weights = X[counts], weights[counts]
+        others = [other if other is None else other[counts] for other in others]
     if (weights == weights[0]).all():
-        return X, None
-    return X, weights / weights.mean()
+        return X, None, *others
+    return X, weights / weights.mean(), *others
 
 
 def standard_deviations(codes, weights, sample_weight):
@@ -89,13 +126,13 @@ def standard_deviations(codes, weights, sample_weight):
     return np.sqrt(weights @ centred**2 / len(codes) * n_rows / (n_rows - 1))
 
 
-def whitening_divisors(stds, dtype):
-    """Return the divisors that whiten codes of a dtype: 1 where the standard deviation is rounding.
+def whitening_divisors(stds, dtype, power):
+    """Return powers of the standard deviations of codes; 1 where a standard deviation is rounding.
 
     The rounding of a row is relative to its length, the root of the sum of all variances.
     """
     rounding = _ROUNDING * np.finfo(dtype).eps * np.sqrt(np.square(stds).sum())
-    return np.where(stds > rounding, stds, 1).astype(dtype)
+    return np.where(stds > rounding, stds**power, 1).astype(dtype)
 
 
 def flat_rows(X):
@@ -107,6 +144,12 @@ def flat_rows(X):
 def dense_array(X):
     """Return a sparse matrix or array-like as a dense array: for a few rows."""
     return X.toarray() if sp.issparse(X) else np.asarray(X)
+
+
+def _is_missing(name):
+    """Whether the name of a group is None, NaN, NaT or pandas' NA."""
+    differs = name != name
+    return name is None or not isinstance(differs, (bool, np.bool_)) or bool(differs)
 
 
 def _validated_blocks(estimator, X, reset):

@@ -5,25 +5,26 @@ from numbers import Integral, Real
 
 import numpy as np
 
+from .._nn.conv import stage_extents
 from .._nn.losses import LOSSES
 from .._nn.penalties import powers_of_two
 from .._runtime.device import multiplies_bfloat16
 from .._training.trainer import TrainingOptions
 
-# How many principal directions the residual networks see and correct, beyond those of the code.
+# Principal directions that the residual networks get and correct, beyond those of the code.
 FURTHER_DIRECTIONS = 256
 
-# A stream of batches is taken for so many rows.
+# The number of rows that "auto" assumes for `partial_fit`.
 ROWS_OF_STREAM = 20_000
 
-# More rows than these are taken in larger batches; fewer than these need dropout.
+# Above the first number of rows batches are larger; up to the second one dropout is needed.
 _MANY_ROWS, _FEW_ROWS = 40_000, 5_000
 
-# Up to these lengths a code is very short or short; from the other on, one wide layer does better
-# than several.
+# Codes of up to these lengths are very short, and short. From the last length on, one wide layer
+# explains more than several layers.
 _VERY_SHORT_CODE, _SHORT_CODE, _LONG_CODE = 4, 16, 64
 
-# Widths of a layer; rows of at most so many columns want no wider one than the middle of these.
+# Widths of a layer; rows of at most _FEW_COLUMNS columns gain nothing from more than _NARROW.
 _NARROWEST, _NARROW, _WIDE, _WIDEST = 64, 512, 1024, 2048
 
 _FEW_COLUMNS = 128
@@ -32,8 +33,8 @@ _FEW_COLUMNS = 128
 def hidden_layer_sizes(n, p, k):
     """Widths of the encoder's hidden layers in the residual form.
 
-    Depth pays for short codes, most where there are many rows, width for others. Few rows do not
-    fill a wide layer.
+    Short codes gain from depth, most where there are many rows; other codes gain from width. A
+    wide layer needs many rows.
     """
     if k >= _LONG_CODE or (k > _SHORT_CODE and n < p):
         return (_WIDEST,) if k <= 256 else (_WIDE,)
@@ -52,13 +53,14 @@ def dropout(n):
 def corruption(n, p, k):
     """Share of the encoder's inputs that are masked in training, with the linear path.
 
-    Where columns outnumber rows it makes longer codes better features, for next to no variance.
+    Where columns outnumber rows it makes longer codes better features, and costs hardly any
+    variance.
     """
     return 0.1 if n < p and k > _SHORT_CODE else 0.0
 
 
 def batch_size(n, largest):
-    """The largest, less where there would be fewer than 16 batches."""
+    """The largest batch, less where there would be fewer than 16 batches."""
     return int(min(max(n // 16, 16), largest))
 
 
@@ -70,7 +72,8 @@ def max_epochs(n, batch_size, n_steps, fewest):
 def dense_schedule(n, p):
     """Steps, fewest epochs, largest batch and highest learning rate of fully connected networks.
 
-    Rows with more columns than rows are noisier, and want a lower rate; larger batches less so.
+    With more columns than rows gradients are noisier and need a lower rate; larger batches allow a
+    higher one.
     """
     rate = 0.002 if n < p else 0.0025
     return (600, 8, 256, 2 * rate) if n > _MANY_ROWS else (600, 8, 128, rate)
@@ -81,30 +84,30 @@ def conv_schedule(n, p):
     return 1200, 4, 128, 0.004
 
 
-# Stages end where at most so many positions are left along an axis.
+# The last stage leaves at most this many positions along an axis.
 _FEW_POSITIONS = 8
 
 
-def channels(extents):
+def auto_channels(extents):
     """Channels after each stage of convolutions: 64 after the last, half as many before, >= 16."""
     n_stages = max(1, ceil(log2(max(extents) / _FEW_POSITIONS)))
     return tuple(max(64 // 2**stage, 16) for stage in reversed(range(n_stages)))
 
 
 def hidden_layer_sizes_after_convolutions(k):
-    """Widths of the layers between convolutions and code: two numbers want one layer more."""
+    """Widths of the layers between convolutions and code: very short codes need two."""
     return (512, 256) if k <= _VERY_SHORT_CODE else (512,)
 
 
 def refiner_width(extents, k):
     """Channels of the network that corrects PCA's picture; 0 for none.
 
-    At short codes that picture has too little to correct, and on long signals it costs too much.
+    For short codes it gains too little, and on long signals it takes too long.
     """
     return 64 if k > _SHORT_CODE and prod(extents) <= 2**14 else 0
 
 
-# More than any count of rows, columns, units or epochs; above it torch overflows.
+# Upper bound of every count (rows, columns, units, epochs); above it torch overflows.
 LARGEST = 2**31 - 1
 
 
@@ -129,7 +132,7 @@ def as_python_number(value):
 
 
 def resolve_linear_path(estimator):
-    """Whether codes start from PCA's; "auto": where the loss is the one that PCA minimizes."""
+    """Whether codes start from PCA's. "auto" means yes for the loss that PCA minimizes."""
     if not isinstance(estimator.linear_path, str):
         return bool(estimator.linear_path)
     return (
@@ -139,17 +142,17 @@ def resolve_linear_path(estimator):
     )
 
 
-def resolve_latent_dim(wanted, linear_path, n_samples, n_features):
+def resolve_latent_dim(latent_dim, linear_path, n_samples, n_features):
     """The length of the code."""
-    if wanted is None:
+    if latent_dim is None:
         return min(32, n_samples, n_features)
-    if linear_path and wanted > min(n_samples, n_features):
+    if linear_path and latent_dim > min(n_samples, n_features):
         raise ValueError(
-            f"latent_dim={wanted} must be at most min(n_samples={n_samples}, "
+            f"latent_dim={latent_dim} must be at most min(n_samples={n_samples}, "
             f"n_features={n_features}) = {min(n_samples, n_features)}, as in PCA, from which "
             f"the code starts; with linear_path=False it may have any length."
         )
-    return int(wanted)
+    return int(latent_dim)
 
 
 def resolve_hidden_layer_sizes(sizes, auto):
@@ -160,16 +163,40 @@ def resolve_hidden_layer_sizes(sizes, auto):
     return positive_integers(sizes, "hidden_layer_sizes")
 
 
-def resolve_truncations(wanted, latent_dim):
-    """The lengths that codes may be cut to, in order."""
-    if wanted is None:
+def resolve_channels(channels, extents):
+    """Channels after each stage of convolutions, a tuple of integers."""
+    if isinstance(channels, str):  # "auto"
+        return auto_channels(extents)
+    channels = positive_integers(channels, "channels")
+    if not channels:
+        raise ValueError("channels=() must be 'auto' or at least one positive integer.")
+    return channels
+
+
+def length_of_map(latent_dim, extents, n_stages):
+    """Length of the code with ``bottleneck="map"``; ``latent_dim`` must be that or None."""
+    smallest = stage_extents(extents, n_stages)[-1]
+    length = prod(smallest)
+    if latent_dim not in (None, length):
+        raise ValueError(
+            f"latent_dim={latent_dim} must be {' x '.join(map(str, smallest))} = {length} "
+            f"with bottleneck='map': the positions that {n_stages} stages of stride 2 leave of "
+            f"{' x '.join(map(str, extents))}. Give more or fewer channels for another length."
+        )
+    return length
+
+
+def resolve_truncations(truncations, latent_dim):
+    """The lengths that codes may be truncated to, in ascending order."""
+    if truncations is None:
         return ()
-    if isinstance(wanted, str):  # "auto"
+    if isinstance(truncations, str):  # "auto"
         return powers_of_two(latent_dim)
-    lengths = tuple(sorted(set(positive_integers(wanted, "truncations"))))
+    lengths = tuple(sorted(set(positive_integers(truncations, "truncations"))))
     if lengths and lengths[-1] >= latent_dim:
         raise ValueError(
-            f"truncations={wanted!r} must be shorter than the code, which has {latent_dim} numbers."
+            f"truncations={truncations!r} must be shorter than the code, which has {latent_dim} "
+            f"dimensions."
         )
     return lengths
 

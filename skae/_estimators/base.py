@@ -1,4 +1,4 @@
-"""What every autoencoder estimator shares: validation, the public methods, the fitted state."""
+"""Base class of the autoencoder estimators: validation, public methods, fitted state."""
 
 from abc import ABC, abstractmethod
 from contextlib import suppress
@@ -13,7 +13,6 @@ from sklearn.utils.validation import _check_n_features, check_is_fitted
 
 from .._data.blocks import is_dask, lazy_result
 from .._data.validation import apply_sample_weight, validate_rows
-from .._nn.autoencoders import VariationalAutoencoder
 from .._nn.losses import LOSSES, Loss
 from .._nn.serialization import decoded, encoded
 from .._runtime.device import explain_out_of_memory, resolve_device, single_thread_after_fork
@@ -25,17 +24,17 @@ from .fitting import identity_of, learn
 from .parameters import (
     CONSTRAINTS,
     DocumentedMixin,
-    OurNamesMixin,
+    NameHintsMixin,
     check_callbacks,
     check_combinations,
     check_folders,
     python_numbers,
     random_state_of,
 )
-from .state import FittedState, Learnt
+from .state import FittedAttribute, FittedState
 
-# What `fit` and `partial_fit` leave beside scikit-learn's attributes.
-_LEARNT = ("_state", "_stream", "_shape_of_X")
+# What `fit` and `partial_fit` set beside the attributes that end in an underscore.
+_PRIVATE_FITTED = ("_state", "_stream", "_shape_of_X")
 
 
 def _is_variational(autoencoder):
@@ -44,7 +43,7 @@ def _is_variational(autoencoder):
         raise AttributeError(
             f"sample needs penalty='variational', got penalty={autoencoder.penalty!r}."
         )
-    if state is not None and not isinstance(state.module, VariationalAutoencoder):
+    if state is not None and not state.is_variational:
         raise AttributeError("sample needs penalty='variational' in fit.")
     return True
 
@@ -54,29 +53,29 @@ class BaseAutoencoder(
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     DocumentedMixin,
-    OurNamesMixin,
+    NameHintsMixin,
     BaseEstimator,
     ABC,
 ):
     """An autoencoder as an estimator of scikit-learn.
 
-    A subclass has the parameters, an architecture (`_networks`), and the training problem that its
-    networks solve on top of PCA (`_problem`, `_fields`). What is learnt is a `FittedState`.
+    A subclass defines the parameters, an architecture (`_networks`), and the training problem of
+    its networks on top of PCA (`_problem`, `_fields`). A fit learns a `FittedState`.
     """
 
     _parameter_constraints = CONSTRAINTS
 
-    latent_dim_ = Learnt("latent_dim")
-    n_components_ = Learnt("latent_dim")
-    mean_ = Learnt("mean")
-    components_ = Learnt("linear_components")
-    explained_variance_ = Learnt("explained_variance")
-    explained_variance_ratio_ = Learnt("explained_variance_ratio")
-    nonlinear_gain_ = Learnt("nonlinear_gain")
-    module_ = Learnt("module")
-    n_iter_ = Learnt("n_iter")
-    history_ = Learnt("history")
-    interrupted_ = Learnt("interrupted")
+    latent_dim_ = FittedAttribute("latent_dim")
+    n_components_ = FittedAttribute("latent_dim")
+    mean_ = FittedAttribute("mean")
+    components_ = FittedAttribute("linear_components")
+    explained_variance_ = FittedAttribute("explained_variance")
+    explained_variance_ratio_ = FittedAttribute("explained_variance_ratio")
+    nonlinear_gain_ = FittedAttribute("nonlinear_gain")
+    module_ = FittedAttribute("module")
+    n_iter_ = FittedAttribute("n_iter")
+    history_ = FittedAttribute("history")
+    interrupted_ = FittedAttribute("interrupted")
 
     @staticmethod
     @abstractmethod
@@ -85,7 +84,9 @@ class BaseAutoencoder(
 
     @abstractmethod
     def _networks(self, X, weights, options, rng, previous):
-        """The `Networks` for validated X, after all that can be refused before long work.
+        """The `Networks` for validated X.
+
+        Raises for everything that can be refused before long work.
 
         Parameters
         ----------
@@ -94,23 +95,23 @@ class BaseAutoencoder(
         options : TrainingOptions
         rng : RandomState
         previous : Module or None
-            What training starts from with ``warm_start``.
+            The module that training starts from with ``warm_start``.
         """
 
     @abstractmethod
     def _n_directions(self, networks, n_samples, n_features):
-        """How many principal directions are needed."""
+        """The number of principal directions to compute."""
 
     @abstractmethod
     def _problem(self, rows, basis, networks, build, device):
-        """The `ResidualProblem` of networks on top of PCA; None where PCA alone is wanted.
+        """The `ResidualProblem` of networks on top of PCA; None if there are no networks.
 
         ``build(*buffers, encoder=...)`` makes a new module, as `Networks.residual` does.
         """
 
     @abstractmethod
     def _fields(self, module, rows, basis, dtype, latent_dim):
-        """Fields of the `FittedState` of PCA with a module; the module is None for PCA alone."""
+        """Fields of the `FittedState` of PCA with a module, which is None for PCA alone."""
 
     def _fields_of_input(self, networks):
         """Fields of the `FittedState` about the shape of rows."""
@@ -123,72 +124,77 @@ class BaseAutoencoder(
         check_folders(self)
 
     @with_neutral_settings
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, groups: Any = None) -> Self:
         """Learn to encode and decode the rows of X.
 
         Parameters
         ----------
         X : {array-like, sparse matrix or array, RowBlocks} of shape (n_samples, n_features)
-            Training rows, at least two. Sparse data of any format is never made dense whole;
-            HDF5 datasets, zarr arrays, `RowBlocks` and dask arrays are read a piece at a time.
+            Training rows, at least two. Sparse data of any format is made dense in batches only;
+            HDF5 datasets, zarr arrays, `RowBlocks` and dask arrays are read in parts.
         y : None
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
-            How often each row counts, in the principal directions and in every loss; not
-            negative. A weight of zero leaves the row out.
+            Weight of each row in the principal directions and in every loss; not negative. A
+            row of weight zero is left out.
+        groups : array-like of shape (n_samples,), default=None
+            The group of each row, of any type: the file that it is a part of, the film, the
+            patient. Validation rows are whole groups, so that no other row of their group is
+            trained on. Without groups they are runs of adjacent rows.
 
         Returns
         -------
         self : object
-            The fitted estimator. If fitting fails it is left as it was before.
+            The fitted estimator. If fitting fails, it does not change.
 
         Raises
         ------
         KeyboardInterrupt
-            By Ctrl-C. In training, the estimator is then fitted with the best that has proved
-            itself, and ``interrupted_`` is true; else, and by a second Ctrl-C, it is left as it was
-            before.
+            By Ctrl-C. During training, the estimator is then fitted with the best validated model
+            so far, and ``interrupted_`` is true. Before training, or by a second Ctrl-C, it does
+            not change.
         """
-        self._learn_aside("_fit", X, y, sample_weight)
+        self._learn_in_copy("_fit", X, y, sample_weight, groups)
         if self.interrupted_:
-            raise KeyboardInterrupt  # for what called `fit`; the estimator is fitted
+            raise KeyboardInterrupt  # for the caller of `fit`; the estimator is fitted
         return self
 
-    def _learn_aside(self, learn, *arguments):
-        """Learn in a copy, and take what it has learnt in one step, which other threads see whole.
+    def _learn_in_copy(self, learn, *arguments):
+        """Learn in a copy, then take over its attributes in one step.
 
-        If learning fails the estimator is as it was.
+        Other threads get the old state or the new one. If learning fails, the estimator does not
+        change.
         """
         learner = copy(self)
         with explain_out_of_memory("fit", self.device), python_numbers(learner):
             getattr(learner, learn)(*arguments)
-        parameters = self.get_params(deep=False)  # which may have been set meanwhile
+        parameters = self.get_params(deep=False)  # they may have been set during the fit
         self.__dict__ = {**vars(learner), **parameters}
         return self
 
     @with_callbacks
-    def _fit(self, X, y, sample_weight):
+    def _fit(self, X, y, sample_weight, groups):
         self._validate_params()
         check_combinations(self)
         resolve_device(self.device)
-        previous = self._forget()
+        previous = self._reset()
         X = self._validate_rows(X, reset=True)
-        learn(self, X, y, sample_weight, previous)
+        learn(self, X, y, sample_weight, groups, previous)
 
-    def _forget(self):
-        """Drop what an earlier `fit` learnt; return the module that this one starts from."""
+    def _reset(self):
+        """Delete what an earlier `fit` learnt; return the module to start from, or None."""
         previous = getattr(self, "module_", None) if self.warm_start else None
-        for name in [name for name in vars(self) if name in _LEARNT or name.endswith("_")]:
+        for name in [name for name in vars(self) if name in _PRIVATE_FITTED or name.endswith("_")]:
             delattr(self, name)
         return previous
 
     @property
-    def _draws_rows(self):
-        """Whether networks are trained on the rows themselves, in random order."""
+    def _needs_random_access(self):
+        """Whether networks train on the rows themselves, in random order."""
         return not resolve_linear_path(self)
 
     def _identity(self, X, weights):
-        """What makes this call of `fit` the same as another."""
+        """What distinguishes this call of `fit` from others, for the checkpoint."""
         return identity_of(self, X, weights)
 
     @on_snapshot
@@ -202,11 +208,11 @@ class BaseAutoencoder(
         Returns
         -------
         Z : ndarray of shape (n_samples, latent_dim)
-            The codes: float32 for float32 and for integers of up to 16 bits, else float64.
+            The codes: float32 if X is float32 or of integers of up to 16 bits, else float64.
         """
         check_is_fitted(self)
         if is_dask(X):
-            return self._lazily("transform", X, self.latent_dim_)
+            return self._dask_result("transform", X, self.latent_dim_)
         X = self._validate_rows(X, reset=False)
         return self._state.encode(X, self.device).astype(output_dtype(X.dtype), copy=False)
 
@@ -222,26 +228,26 @@ class BaseAutoencoder(
         Returns
         -------
         X_hat : ndarray of shape (n_samples, n_features)
-            Reconstructions, with the dtype of X if that is float32 or float64. They are dense:
+            Reconstructions, with the dtype of X if that is float32 or float64. They are dense, so
             decode wide data a few thousand rows at a time.
         """
         check_is_fitted(self)
         if is_dask(X):
-            return self._lazily("inverse_transform", X, self.n_features_in_)
+            return self._dask_result("inverse_transform", X, self.n_features_in_)
         single_thread_after_fork()
         Z = check_array(X, dtype=[np.float64, np.float32], input_name="X")
         if Z.shape[1] != self.latent_dim_:
             raise ValueError(
-                f"X has {Z.shape[1]} columns, but this {type(self).__name__} makes codes of "
-                f"latent_dim_={self.latent_dim_} numbers."
+                f"X has {Z.shape[1]} columns, but the codes of this {type(self).__name__} have "
+                f"latent_dim_={self.latent_dim_} dimensions."
             )
         return self._state.decode(Z, self.device)
 
     @on_snapshot
     def score_samples(self, X: Any) -> np.ndarray:
-        """Return minus the reconstruction error of each row: squared, or as the loss has it.
+        """Return minus the reconstruction error of each row: squared, or that of the loss.
 
-        Rows unlike those seen in `fit` score low: an anomaly score.
+        Rows that differ from the training rows have low scores: an anomaly score.
 
         Parameters
         ----------
@@ -254,17 +260,17 @@ class BaseAutoencoder(
         """
         check_is_fitted(self)
         if is_dask(X):
-            return self._lazily("score_samples", X)
+            return self._dask_result("score_samples", X)
         return -self._state.errors(self._validate_rows(X, reset=False), self.device, "errors")[0]
 
     @on_snapshot
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the share of the variance of X that the reconstruction explains.
 
-        ``1 - |X - X_hat|^2 / |X - mean_|^2``, where ``mean_`` is the mean of the rows that were
-        fitted. Higher is better; comparable between autoencoders and with PCA. With another loss
-        it is the share of the deviance: one minus the sum of the errors over what it would be if
-        ``mean_`` were the reconstruction of every row.
+        ``1 - |X - X_hat|^2 / |X - mean_|^2``, where ``mean_`` is the mean of the training rows.
+        Higher is better; the values of autoencoders and of PCA can be compared. With another loss
+        it is the share of the deviance: one minus the sum of the errors divided by that sum with
+        ``mean_`` as the reconstruction of every row.
 
         Parameters
         ----------
@@ -272,12 +278,12 @@ class BaseAutoencoder(
         y : None
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
-            How often each row counts; not negative.
+            Weight of each row; not negative.
 
         Returns
         -------
         score : float
-            At most 1.0. If X does not vary at all, 1.0 for a perfect reconstruction, else 0.0.
+            At most 1.0. If X is constant, 1.0 for a perfect reconstruction, else 0.0.
         """
         check_is_fitted(self)
         X, weights = apply_sample_weight(self._validate_rows(X, reset=False), sample_weight)
@@ -291,8 +297,8 @@ class BaseAutoencoder(
     def truncate(self, latent_dim: int) -> Self:
         """Return a fitted autoencoder whose codes are the first dimensions of these.
 
-        Where PCA was kept, any length is possible, and gives PCA of that length; else those of
-        the parameter ``truncations``.
+        Where PCA was kept, any length is possible and gives PCA of that length; else the lengths
+        of the parameter ``truncations`` are.
 
         Parameters
         ----------
@@ -302,7 +308,7 @@ class BaseAutoencoder(
         Returns
         -------
         shorter : estimator
-            Of the same class; this one stays as it is. Its ``history_`` is that of this fit.
+            Of the same class, with the ``history_`` of this fit. This estimator does not change.
         """
         check_is_fitted(self)
         lengths = self._state.lengths
@@ -310,8 +316,8 @@ class BaseAutoencoder(
             shorter = ", ".join(map(str, lengths[:-1])) or "no shorter length"
             raise ValueError(
                 f"latent_dim={latent_dim!r} must be one of the lengths that these codes of "
-                f"{self.latent_dim_} dimensions were trained to be cut to, which are {shorter}. "
-                f"Name it in truncations and fit."
+                f"{self.latent_dim_} dimensions were trained to be truncated to: {shorter}. "
+                f"Add it to truncations and fit again."
             )
         shorter = copy(self)
         shorter.latent_dim = latent_dim
@@ -319,7 +325,7 @@ class BaseAutoencoder(
             shorter.truncations = tuple(j for j in self.truncations if j < latent_dim)
         shorter._state = self._state.truncated(latent_dim)
         if latent_dim < self.latent_dim_:
-            # `partial_fit` goes on from the shorter directions; its networks start anew.
+            # `partial_fit` continues from the shorter basis; its networks start anew.
             shorter._stream = None
         return shorter
 
@@ -328,21 +334,21 @@ class BaseAutoencoder(
     def sample(
         self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
     ) -> np.ndarray:
-        """Draw new rows: decoded codes of a standard normal distribution.
+        """Draw new rows by decoding codes from a standard normal distribution.
 
         Needs ``penalty="variational"``.
 
         Parameters
         ----------
         n_samples : int, default=1
-            How many.
+            Number of rows.
         random_state : int, RandomState instance or None, default=None
-            Of the codes; None takes fresh entropy.
+            Seeds the codes. None takes fresh entropy.
 
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
-            The mean of each row's distribution, as from `inverse_transform`.
+            The mean of each row's distribution, as `inverse_transform` returns it.
         """
         check_is_fitted(self)
         codes = random_state_of(random_state).standard_normal((n_samples, self.latent_dim_))
@@ -355,17 +361,17 @@ class BaseAutoencoder(
         return self.latent_dim_
 
     def __copy__(self):
-        """A shallow copy, with the same module: `__getstate__` would take that apart."""
+        """A shallow copy with the same module, which `__getstate__` would convert."""
         other = type(self).__new__(type(self))
         vars(other).update(vars(self))
         return other
 
     def __getstate__(self):
-        """The state as plain data, with a module of known layers: skops, too, keeps that."""
+        """The state as plain data, with a module of known layers, which skops can store too."""
         state = dict(super().__getstate__())
         if "_state" in state:
             arrays, plain = {}, state["_state"].to_plain()
-            with suppress(ValueError):  # a custom network, which remains a module
+            with suppress(ValueError):  # a custom network remains a module
                 plain["module"] = (encoded(plain["module"], "module", arrays), arrays)
             state["_state"] = plain
         return state
@@ -388,8 +394,8 @@ class BaseAutoencoder(
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
-    def _lazily(self, method, X, n_columns=None):
-        """A dask array of what a method says of each block of another."""
+    def _dask_result(self, method, X, n_columns=None):
+        """A dask array of what a method returns for each block of X."""
         if method != "inverse_transform":
             _check_n_features(self, X, reset=False)
         dtype = np.dtype(np.float64) if n_columns is None else output_dtype(X.dtype)
@@ -397,4 +403,4 @@ class BaseAutoencoder(
 
     def _validate_rows(self, X, *, reset):
         single_thread_after_fork()
-        return validate_rows(self, X, reset=reset, in_random_order=self._draws_rows)
+        return validate_rows(self, X, reset=reset, in_random_order=self._needs_random_access)

@@ -1,8 +1,7 @@
-"""ConvAutoencoder: its parameters, and how its modules are built."""
+"""ConvAutoencoder: its parameters and its networks."""
 
 import warnings
 from collections.abc import Callable, Sequence
-from math import prod
 from numbers import Integral
 from os import PathLike
 from typing import Any
@@ -15,47 +14,47 @@ from .._data.blocks import Blocks
 from .._data.validation import as_blocks
 from .._nn.autoencoders import LinearPathAutoencoder
 from .._nn.builders import ConvNetworks
-from .._nn.conv import checked_layout, layout_warning, stage_extents
+from .._nn.conv import checked_layout, layout_warning
 from .._runtime.execution import on_snapshot
 from .._training.residual import RowsProblem
 from . import auto
 from .auto import LARGEST, positive_integers, resolve_latent_dim, resolve_linear_path
 from .base import BaseAutoencoder
 from .fitting import length_of_code, network_settings
-from .parameters import CONSTRAINTS, naming_ours
-from .state import Learnt
+from .parameters import CONSTRAINTS, with_name_hints
+from .state import FittedAttribute
 
 
 class ConvAutoencoder(BaseAutoencoder):
-    """Autoencoder of convolutions, for pictures and signals, that starts from PCA.
+    """Convolutional autoencoder for pictures and signals that starts from PCA.
 
-    The code is PCA's plus what a convolutional network f adds; the reconstruction is PCA's plus
-    what g draws from the code, plus what h corrects in the picture that PCA draws from it::
+    A network f is added to the code of PCA. Two networks are added to its reconstruction: g takes
+    the code, h takes the picture that PCA reconstructs from it::
 
         z     = V'(x - mean) + f(x - mean)
         x_hat = mean + V z + g(z) + h(V z)
 
-    All three start at zero, so training starts at PCA; rows put aside decide whether they stay,
-    f apart from the others, and where they do not help the model remains PCA.
+    All three start at zero, so training starts at PCA. Validation rows decide whether they are
+    kept, f separately from the others; where they do not help, the model remains PCA.
 
-    Convolutions are for columns that have an order. Where columns have none, as in counts of
-    words or of byte pairs, `DenseAutoencoder` is the better tool.
+    Convolutions are for columns that have an order. For columns without one, such as counts of
+    words or of byte pairs, use `DenseAutoencoder`.
 
     Parameters
     ----------
     latent_dim : int or float in (0, 1), default=None
-        Length k of the code; at most ``min(n_samples, n_features)`` with the linear path. A
-        float is a share of the variance: the code is as long as PCA's that explains so much of
-        rows it has not seen. None means ``min(32, n_samples, n_features)``, or what a "map" has.
+        Length k of the code; at most ``min(n_samples, n_features)`` with the linear path. A float
+        is a share of the variance: the code has as many dimensions as PCA needs for that share of
+        validation rows. None means ``min(32, n_samples, n_features)``, or a "map"'s length.
     input_shape : tuple of int, default=None
         Shape of one picture or signal: ``(28, 28)``, ``(32, 32, 3)``, ``(65536,)``. None takes it
-        from X if that has more than two axes; if not, a row is a signal of n_features numbers.
+        from X if that has more than two axes; if not, a row is a signal of n_features values.
     channel_axis : int, default=None
-        Which axis of `input_shape` counts channels, as in scikit-image: 0 for ``(3, 32, 32)`` and
+        Axis of `input_shape` that counts channels, as in scikit-image: 0 for ``(3, 32, 32)`` and
         for a signal ``(channels, length)``. None means the last of three axes, and one channel
         otherwise.
     channels : "auto" or tuple of int, default="auto"
-        Channels after each stage of convolutions; a stage halves the extents. "auto" has stages
+        Channels after each stage of convolutions; a stage halves the extents. "auto" adds stages
         until at most 8 positions are left along an axis: 64 channels after the last, half as many
         after the one before, and so on down to 16.
     kernel_size : int, default=5
@@ -63,98 +62,103 @@ class ConvAutoencoder(BaseAutoencoder):
     n_convs_per_stage : int, default=1
         Convolutions in a stage; the first of them has stride 2.
     bottleneck : {"dense", "channels", "map"}, default="dense"
-        From the last stage to the code: fully connected layers; one convolution over all that is
-        left, to k channels; or one to a single channel, whose positions are the code.
+        Layers between the last stage and the code: fully connected layers; one convolution over
+        all positions, to k channels; or one to a single channel, whose positions are the code.
     hidden_layer_sizes : "auto", int or tuple of int, default="auto"
         Widths of the layers between the convolutions and the code, with the dense bottleneck.
-        "auto" is one of 512, followed by one of 256 up to four numbers.
+        "auto" is one of 512, followed by one of 256 for codes of up to four dimensions.
     activation : {"elu", "gelu", "relu", "sigmoid", "silu", "softplus", "tanh"}, default="gelu"
-        Activation between the layers.
-    encoder, decoder : torch.nn.Module or callable, default=None
-        One's own networks in place of ours. A module is copied for each `fit`; a callable makes
-        one from the numbers it takes and returns: ``encoder(shape, latent_dim)`` and
-        ``decoder(latent_dim, shape)``. With the linear path they are what is added to PCA,
-        from zero on; ``shape``
-        is that of a picture, channels first.
+        Activation of the hidden layers.
+    encoder : torch.nn.Module or callable, default=None
+        Custom encoder network. A module is copied for each `fit`; a callable returns one from the
+        shapes of its input and output: ``encoder(shape, latent_dim)``, where ``shape`` is that of
+        a picture, channels first. With the linear path its output, zero at first, is added to
+        PCA's code.
+    decoder : torch.nn.Module or callable, default=None
+        Custom decoder network, likewise: ``decoder(latent_dim, shape)``. With the linear path its
+        output is added to PCA's reconstruction, starting at zero.
     linear_path : bool or "auto", default="auto"
-        Whether codes and reconstructions start from PCA's. False gives the plain convolutional
-        autoencoder, which takes any ``latent_dim``. "auto" is True if the loss is
-        "mse" and neither `output_activation` nor `penalty` is set, else False.
+        Whether codes and reconstructions start from PCA's. False trains a plain autoencoder on X
+        itself, with any ``latent_dim``. "auto" is True if the loss is "mse" and neither
+        `output_activation` nor `penalty` is set, else False.
     loss : {"mse", "mae", "huber", "bce", "poisson", "multinomial", "cosine"}, default="mse"
         Reconstruction loss: squared or absolute error, Huber's mixture of both, binary
-        cross-entropy (X in [0, 1]), Poisson or multinomial deviance (counts), cosine distance.
-        All but "mse" train the plain network; docs/losses.md says more.
+        cross-entropy (X in [0, 1]), Poisson or multinomial deviance (counts), cosine distance. All
+        but "mse" train the plain network; see docs/losses.md.
     output_activation : same choice as activation, or None, default=None
         Last activation of the plain network, for example "sigmoid" for data in [0, 1].
     truncations : "auto" or tuple of int, default=None
-        Lengths that codes can be cut to after `fit`, by `truncate`: networks are trained so that
-        the first numbers of a code reconstruct as well as they can by themselves. "auto" is 1, 2,
-        4 ... below ``latent_dim``. It costs a decoding more for each length and row, and whole
-        codes some of their worth.
+        Lengths to which `truncate` can shorten codes after `fit`: networks are trained so that the
+        first dimensions of a code reconstruct as well as they can by themselves. "auto" is 1, 2, 4
+        ... below ``latent_dim``. Each length costs one more decoding per row in training, and
+        whole codes reconstruct somewhat less well.
     penalty : {"l1", "contractive", "variational"}, default=None
-        What codes are charged for in training: being far from zero, for many rows ("l1", sparse
-        codes); changing with small changes of a row; or being far from standard normal, as in the
-        variational autoencoder, whose codes are the means and whose `sample` draws new rows.
-        Trains the plain network; all epochs are then made, and the last one is kept.
+        Penalty on the codes in training: on their absolute values ("l1", sparse codes); on their
+        change with small changes of a row ("contractive"); or on their distance from a standard
+        normal distribution ("variational": codes are the means, and `sample` draws new rows). It
+        trains the plain network for all epochs and keeps the last one.
     alpha : float, default=1.0
-        Weight of the penalty against the logarithm of the loss, so that it has no unit; for
-        "variational" 1.0 is the evidence lower bound.
-    whiten : bool, default=False
-        Divide each code by its standard deviation over the training rows.
+        Weight of the penalty relative to the logarithm of the loss, so that it has no unit. With
+        "variational", 1.0 is the evidence lower bound.
+    whiten : bool or float in [0, 1], default=False
+        Divide each code by this power of its standard deviation over the training rows; True is 1.
     corruption : float or "auto", default="auto"
-        Share of the encoder's inputs that are set to their mean in training, afresh in each
-        batch: a denoising autoencoder. The rows to reconstruct stay whole; with the linear path
-        so does PCA's part of the code. "auto" is 0.
+        Share of the encoder's inputs that are set to their mean in training, drawn anew for each
+        batch: a denoising autoencoder. The rows to reconstruct are not changed, nor is PCA's part
+        of the code. "auto" is 0.
     noise : float, default=0.0
-        Standard deviation of normal noise that is added to the encoder's inputs in training,
-        likewise; in units of their typical deviation.
+        Standard deviation of normal noise that is added to the encoder's inputs in training, in
+        units of their typical standard deviation.
     max_epochs : int or "auto", default="auto"
         Most passes over the training rows. "auto" makes about 1,200 steps, in 4 to 30 passes.
     batch_size : int or "auto", default="auto"
-        Rows in a batch. "auto" is 128, and less where there would be fewer than 16 batches.
+        Rows in a batch. "auto" is 128, less where there would be fewer than 16 batches.
     learning_rate : float or "auto", default="auto"
         Highest learning rate of AdamW's one-cycle schedule. "auto" is 0.004.
     weight_decay : float, default=0.3
         Decoupled weight decay of AdamW.
     early_stopping : bool, default=True
-        Stop training when the validation loss stops improving, as in `DenseAutoencoder`.
+        Stop training when the validation loss stops improving. With the linear path, trial runs of
+        a quarter of the epochs are compared on the validation rows. Training continues from the
+        best of them with all rows, for as long as they suggest, at most for the rest of the
+        epochs. Else training stops after `n_iter_no_change` epochs without improvement.
     validation_fraction : float, default=0.1
-        Share of the rows to put aside, in runs of neighbouring rows.
+        Share of the validation rows: runs of adjacent rows, or whole groups (see `fit`).
     n_iter_no_change : int, default=10
-        Epochs to wait for an improvement on the rows put aside.
+        Epochs to wait for an improvement of the validation loss.
     tol : float, default=1e-4
         Share by which the validation loss must fall to count as an improvement.
     device : str or torch.device, default="auto"
         Where to compute; "auto" is the first CUDA device if there is one, else the CPU.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Of the convolutions in training. "auto" is bfloat16 where the hardware multiplies it
-        faster.
+        Precision of matrix products and convolutions in training. "auto" is bfloat16 where the
+        hardware computes faster with it.
     warm_start : bool, default=False
-        Start the networks from those of the previous `fit`, where their shapes agree. The
-        principal directions are found anew, and the rows put aside decide anew.
+        Start the networks from those of the previous `fit` where their shapes agree. Principal
+        directions are computed anew, and validation rows decide anew.
     checkpoint : str or path-like, default=None
-        Folder to keep the state of `fit` in, after every epoch and other long step. If it is
-        killed, the same call goes on from there, to the same codes bit for bit. Needs an integer
-        `random_state`. The folder is not removed.
+        Folder that stores the state of `fit` after every epoch and other long step. If the process
+        is killed, the same call resumes from there and returns the same codes bit for bit. Needs
+        an integer `random_state`. The folder is not removed.
     memory : str or joblib.Memory, default=None
-        Where fits on the same rows share what finding principal directions takes, such as those
-        of a search over ``latent_dim``. Codes are the same with it and without. Needs an integer
-        `random_state` to be of use; docs/scaling.md says more.
+        Cache of the principal directions, which fits on the same rows share, such as those of a
+        search over ``latent_dim``. Codes are the same with it and without. Useful only with an
+        integer `random_state`; see docs/scaling.md.
     callbacks : list of skorch callbacks, default=None
-        Told of every stage of training: the trial runs, then the training on all rows. One that
-        asks for an end, such as `skorch.callbacks.EarlyStopping`, ends that stage. Callbacks of
-        scikit-learn 1.9 go to `set_callbacks`.
+        Called in every stage of training: the trial runs, then the training on all rows. A
+        callback that stops training, such as `skorch.callbacks.EarlyStopping`, ends that stage.
+        Callbacks of scikit-learn 1.9 are set with `set_callbacks`.
     random_state : int, RandomState instance or None, default=None
-        Of the rows put aside, the first weights and the order of training. None takes fresh
+        Seeds the validation split, the initial weights and the batch order. None takes fresh
         entropy; global random states are neither used nor changed.
     verbose : int, default=0
-        1 shows one progress bar (in a file, and from each worker of ``n_jobs``, about ten lines),
-        2 prints a line an epoch; both end with what was kept and what it gained on validation rows.
+        1 shows a progress bar (about ten lines in a file or from a worker of ``n_jobs``), 2 prints
+        a line per epoch; both end with the selected model and its gain on validation rows.
 
     Attributes
     ----------
     latent_dim_ : int
-        Length of the code; PCA's name for it, ``n_components_``, is another for the same.
+        Length of the code; ``n_components_``, its name in PCA, is the same.
     input_shape_ : tuple of int
         Shape of one picture or signal.
     mean_ : ndarray of shape (n_features,)
@@ -166,22 +170,21 @@ class ConvAutoencoder(BaseAutoencoder):
     explained_variance_ratio_ : ndarray of shape (latent_dim,)
         Share of the training rows' variance along each direction. Linear path only.
     nonlinear_gain_ : float
-        Share of the variance of the rows put aside that the networks explained beyond PCA in
-        the trial run; 0.0 where PCA was kept. Linear path only.
+        Share of the variance of the validation rows that the networks explained beyond PCA in the
+        trial run; 0.0 where PCA was kept. Linear path only.
     module_ : torch.nn.Module
         The fitted networks.
     n_iter_ : int
         Epochs of the last training, on all rows; 0 where PCA was kept, or Ctrl-C came before it.
     interrupted_ : bool
-        Whether Ctrl-C came in training or after it: the model is the best that had proved itself.
+        Whether Ctrl-C came during or after training; the model is then the best validated one.
     history_ : list of dict
-        One entry for each epoch of each stage: "stage", "epoch", "train_loss" and, but for the
-        training on all rows, "valid_loss" (mean error of a row, as in `score_samples`),
-        "variance_explained" (as in `score`, of the rows put aside where there is a "valid_loss"),
-        "variance_explained_by_pca" (of the same rows, where PCA is what there is to beat) and "dur"
-        (seconds).
+        An entry for each epoch of each stage: "stage", "epoch", "train_loss", "valid_loss" (mean
+        error of a row, as in `score_samples`; not in the training on all rows),
+        "variance_explained" (as in `score`, of the validation rows where there is a "valid_loss"),
+        "variance_explained_by_pca" (of the same rows, where PCA is compared) and "dur" (seconds).
     n_features_in_ : int
-        Numbers in a picture: the columns of flat X in `fit`.
+        Number of columns of flat X in `fit`: the values in a picture.
     feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns of X in `fit`, if all were strings.
 
@@ -191,8 +194,9 @@ class ConvAutoencoder(BaseAutoencoder):
 
     Notes
     -----
-    X may hold pictures as flat rows or as an array of more axes. `inverse_transform` returns what
-    `fit` was given. Integers such as uint8 stay what they are in memory; batches become float32.
+    X may contain pictures as flat rows or as an array of more axes; `inverse_transform` returns
+    the form that `fit` was given. Integers such as uint8 are kept in memory as they are; batches
+    are converted to float32.
 
     References
     ----------
@@ -213,7 +217,7 @@ class ConvAutoencoder(BaseAutoencoder):
     """
 
     _schedule = staticmethod(auto.conv_schedule)
-    _draws_rows = True
+    _needs_random_access = True
 
     _parameter_constraints = {
         **CONSTRAINTS,
@@ -225,7 +229,7 @@ class ConvAutoencoder(BaseAutoencoder):
         "bottleneck": [StrOptions({"dense", "channels", "map"})],
     }
 
-    @naming_ours
+    @with_name_hints
     def __init__(
         self,
         latent_dim: float | None = None,
@@ -246,7 +250,7 @@ class ConvAutoencoder(BaseAutoencoder):
         truncations: Sequence[int] | str | None = None,
         penalty: str | None = None,
         alpha: float = 1.0,
-        whiten: bool = False,
+        whiten: bool | float = False,
         corruption: float | str = "auto",
         noise: float = 0.0,
         max_epochs: int | str = "auto",
@@ -303,7 +307,7 @@ class ConvAutoencoder(BaseAutoencoder):
         self.random_state = random_state
         self.verbose = verbose
 
-    input_shape_ = Learnt("shape")
+    input_shape_ = FittedAttribute("shape")
 
     @on_snapshot
     def inverse_transform(self, X: Any) -> np.ndarray:
@@ -317,8 +321,8 @@ class ConvAutoencoder(BaseAutoencoder):
         Returns
         -------
         X_hat : ndarray of shape (n_samples, n_features) or (n_samples, height, width, channels)
-            Reconstructions, flat if `fit` was given flat rows, else of the shape of its pictures,
-            with the dtype of X if that is float32 or float64.
+            Reconstructions: flat if `fit` was given flat rows, else of the shape of its pictures.
+            They have the dtype of X if that is float32 or float64.
         """
         X_hat = super().inverse_transform(X)
         return X_hat if self._state.flat else X_hat.reshape(-1, *self.input_shape_)
@@ -333,7 +337,7 @@ class ConvAutoencoder(BaseAutoencoder):
             expected = self.input_shape if reset else self.input_shape_
             if expected is not None and shape[1:] != positive_integers(expected, "input_shape"):
                 raise ValueError(
-                    f"X holds arrays of shape {shape[1:]}, but input_shape is {tuple(expected)}."
+                    f"X contains arrays of shape {shape[1:]}, but input_shape is {tuple(expected)}."
                 )
             if not isinstance(X, Blocks):
                 X = np.asarray(X).reshape(len(X), -1)
@@ -347,18 +351,18 @@ class ConvAutoencoder(BaseAutoencoder):
     def _networks(self, X, weights, options, rng, previous):
         linear_path = resolve_linear_path(self)
         layout = self._resolve_layout(X.shape[1])
-        channels = self._resolve_channels(layout)
+        channels = auto.resolve_channels(self.channels, layout.extents)
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size={self.kernel_size} must be odd.")
-        doubt = layout_warning(
+        message = layout_warning(
             layout,
             shape_given=self.input_shape is not None,
             axis_given=self.channel_axis is not None,
         )
-        if doubt is not None:
-            warnings.warn(doubt, UserWarning, stacklevel=2)
+        if message is not None:
+            warnings.warn(message, UserWarning, stacklevel=2)
         if self.bottleneck == "map":
-            length = self._length_of_map(layout, channels)
+            length = auto.length_of_map(self.latent_dim, layout.extents, len(channels))
             k = resolve_latent_dim(length, linear_path, *X.shape)
         else:
             k = length_of_code(self, X, weights, options, rng)
@@ -370,7 +374,7 @@ class ConvAutoencoder(BaseAutoencoder):
         if hidden and not is_dense:
             raise ValueError(
                 f"hidden_layer_sizes={self.hidden_layer_sizes!r} needs bottleneck='dense': with "
-                f"bottleneck={self.bottleneck!r} nothing lies between convolutions and code."
+                f"bottleneck={self.bottleneck!r} there is no layer between convolutions and code."
             )
         architecture = {
             "channels": channels,
@@ -408,22 +412,3 @@ class ConvAutoencoder(BaseAutoencoder):
         shape = self.input_shape if self.input_shape is not None else self._shape_of_X
         shape = (n_features,) if shape is None else positive_integers(shape, "input_shape")
         return checked_layout(shape, self.channel_axis, n_features)
-
-    def _resolve_channels(self, layout):
-        if isinstance(self.channels, str):  # "auto"
-            return auto.channels(layout.extents)
-        channels = positive_integers(self.channels, "channels")
-        if not channels:
-            raise ValueError("channels=() must be 'auto' or at least one positive integer.")
-        return channels
-
-    def _length_of_map(self, layout, channels):
-        smallest = stage_extents(layout.extents, len(channels))[-1]
-        length = prod(smallest)
-        if self.latent_dim not in (None, length):
-            raise ValueError(
-                f"latent_dim={self.latent_dim} must be {' x '.join(map(str, smallest))} = {length} "
-                f"with bottleneck='map': what {len(channels)} stages of stride 2 leave of "
-                f"{' x '.join(map(str, layout.extents))}. Change channels to have more or fewer."
-            )
-        return length

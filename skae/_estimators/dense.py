@@ -1,4 +1,4 @@
-"""DenseAutoencoder: its parameters, and how its modules are built."""
+"""DenseAutoencoder: its parameters and its networks."""
 
 from collections.abc import Callable, Sequence
 from os import PathLike
@@ -17,15 +17,15 @@ from . import auto
 from .auto import resolve_linear_path
 from .base import BaseAutoencoder
 from .fitting import learn_from_batch, length_of_code, network_settings
-from .parameters import check_combinations, naming_ours
-from .state import in_two_parts, pca_module
+from .parameters import check_combinations, with_name_hints
+from .state import pca_module, split_directions
 
 
 def _can_learn_from_batches(autoencoder):
     linear_path = resolve_linear_path(autoencoder)
     if not linear_path or autoencoder.whiten or autoencoder.truncations is not None:
         raise AttributeError(
-            "partial_fit needs the linear path (linear_path), whiten=False and truncations=None."
+            "partial_fit needs the linear path (linear_path), whiten=0 and truncations=None."
         )
     return True
 
@@ -33,120 +33,122 @@ def _can_learn_from_batches(autoencoder):
 class DenseAutoencoder(BaseAutoencoder):
     """Autoencoder of fully connected networks that starts from PCA and only improves on it.
 
-    The code is PCA's plus what a network f adds, the reconstruction is PCA's plus what a network
-    g adds::
+    A network f is added to the code of PCA, and a network g to its reconstruction::
 
         z     = V_k' (x - mean) + f(y)         y = V_r' (x - mean)
         x_hat = mean + V_r ([z; 0] + g(z))
 
     ``V_r`` are the leading r principal directions. Both networks start at zero, so training
-    starts at PCA; rows put aside decide whether f and g stay, and where they do not help the
-    model remains PCA. Since ``V_r`` is orthonormal the networks train on the r scores of each
-    row and never meet the columns of X: wide sparse data costs no more memory than PCA.
+    starts at PCA. Validation rows decide whether f and g are kept; where they do not help, the
+    model remains PCA. Since ``V_r`` is orthonormal, the networks train on the r scores of each
+    row and not on the columns of X: wide sparse data needs no more memory than PCA.
 
     Parameters
     ----------
     latent_dim : int or float in (0, 1), default=None
-        Length k of the code; at most ``min(n_samples, n_features)`` with the linear path. A
-        float is a share of the variance: the code is as long as PCA's that explains so much of
-        rows it has not seen. None means ``min(32, n_samples, n_features)``.
+        Length k of the code; at most ``min(n_samples, n_features)`` with the linear path. A float
+        is a share of the variance: the code has as many dimensions as PCA needs for that share of
+        validation rows. None means ``min(32, n_samples, n_features)``.
     hidden_layer_sizes : "auto", int or tuple of int, default="auto"
-        Widths of the encoder's hidden layers; the decoder mirrors them. "auto" is two
+        Widths of the encoder's hidden layers; the decoder has them in reverse order. "auto" is two
         layers for short codes (three from 40,000 rows on) and one wide layer for long ones. ``()``
-        with the linear path is PCA alone, at any size and sparsity.
+        with the linear path is PCA alone, for X of any size and sparsity.
     activation : {"elu", "gelu", "relu", "sigmoid", "silu", "softplus", "tanh"}, default="gelu"
         Activation of the hidden layers.
-    encoder, decoder : torch.nn.Module or callable, default=None
-        One's own networks in place of ours. A module is copied for each `fit`; a callable makes
-        one from the numbers it takes and returns: ``encoder(n_inputs, latent_dim)`` and
-        ``decoder(latent_dim, n_outputs)``. With the linear path they are what is added to PCA,
-        from zero on, and work on ``min(latent_dim + 256, n_samples, n_features)`` scores;
-        else they work on the columns of X.
+    encoder : torch.nn.Module or callable, default=None
+        Custom encoder network. A module is copied for each `fit`; a callable returns one from the
+        sizes of its input and output: ``encoder(n_inputs, latent_dim)``. With the linear path the
+        network takes ``min(latent_dim + 256, n_samples, n_features)`` scores, and its output is
+        added to PCA's code, starting at zero; else it takes the columns of X.
+    decoder : torch.nn.Module or callable, default=None
+        Custom decoder network, likewise: ``decoder(latent_dim, n_outputs)``. With the linear path
+        its output is added to the scores of PCA's reconstruction, starting at zero; else it is
+        the reconstruction.
     linear_path : bool or "auto", default="auto"
-        Whether codes and reconstructions start from PCA's. False gives the plain mirrored
-        perceptron on X itself, which takes any ``latent_dim``. "auto" is True if the loss is
-        "mse" and neither `output_activation` nor `penalty` is set, else False.
+        Whether codes and reconstructions start from PCA's. False trains a plain autoencoder on X
+        itself, with any ``latent_dim``. "auto" is True if the loss is "mse" and neither
+        `output_activation` nor `penalty` is set, else False.
     loss : {"mse", "mae", "huber", "bce", "poisson", "multinomial", "cosine"}, default="mse"
         Reconstruction loss: squared or absolute error, Huber's mixture of both, binary
-        cross-entropy (X in [0, 1]), Poisson or multinomial deviance (counts), cosine distance.
-        All but "mse" train the plain network; docs/losses.md says more.
+        cross-entropy (X in [0, 1]), Poisson or multinomial deviance (counts), cosine distance. All
+        but "mse" train the plain network; see docs/losses.md.
     output_activation : same choice as activation, or None, default=None
         Last activation of the plain network, for example "sigmoid" for data in [0, 1].
     truncations : "auto" or tuple of int, default=None
-        Lengths that codes can be cut to after `fit`, by `truncate`: networks are trained so that
-        the first numbers of a code reconstruct as well as they can by themselves. "auto" is 1, 2,
-        4 ... below ``latent_dim``. It costs a decoding more for each length and row, and whole
-        codes some of their worth.
+        Lengths to which `truncate` can shorten codes after `fit`: networks are trained so that the
+        first dimensions of a code reconstruct as well as they can by themselves. "auto" is 1, 2, 4
+        ... below ``latent_dim``. Each length costs one more decoding per row in training, and
+        whole codes reconstruct somewhat less well.
     penalty : {"l1", "contractive", "variational"}, default=None
-        What codes are charged for in training: being far from zero, for many rows ("l1", sparse
-        codes); changing with small changes of a row; or being far from standard normal, as in the
-        variational autoencoder, whose codes are the means and whose `sample` draws new rows.
-        Trains the plain network; all epochs are then made, and the last one is kept.
+        Penalty on the codes in training: on their absolute values ("l1", sparse codes); on their
+        change with small changes of a row ("contractive"); or on their distance from a standard
+        normal distribution ("variational": codes are the means, and `sample` draws new rows). It
+        trains the plain network for all epochs and keeps the last one.
     alpha : float, default=1.0
-        Weight of the penalty against the logarithm of the loss, so that it has no unit; for
-        "variational" 1.0 is the evidence lower bound.
-    whiten : bool, default=False
-        Divide each code by its standard deviation over the training rows.
+        Weight of the penalty relative to the logarithm of the loss, so that it has no unit. With
+        "variational", 1.0 is the evidence lower bound.
+    whiten : bool or float in [0, 1], default=False
+        Divide each code by this power of its standard deviation over the training rows; True is 1.
     corruption : float or "auto", default="auto"
-        Share of the encoder's inputs that are set to their mean in training, afresh in each
-        batch: a denoising autoencoder. The rows to reconstruct stay whole; with the linear path
-        so does PCA's part of the code. "auto" is 0.1 for codes of more than 16 numbers of rows
-        with more columns than rows, with the linear path, else 0.
+        Share of the encoder's inputs that are set to their mean in training, drawn anew for each
+        batch: a denoising autoencoder. The rows to reconstruct are not changed, nor is PCA's part
+        of the code. "auto" is 0.1 with the linear path if X has more columns than rows and codes
+        have more than 16 dimensions, else 0.
     noise : float, default=0.0
-        Standard deviation of normal noise that is added to the encoder's inputs in training,
-        likewise; in units of their typical deviation.
+        Standard deviation of normal noise that is added to the encoder's inputs in training, in
+        units of their typical standard deviation.
     max_epochs : int or "auto", default="auto"
         Most passes over the training rows. "auto" makes about 600 steps, in 8 to 30 passes.
     batch_size : int or "auto", default="auto"
         Rows in a batch. "auto" is 128, less where there would be fewer than 16 batches, and 256
         from 40,000 rows on.
     learning_rate : float or "auto", default="auto"
-        Highest learning rate of AdamW's one-cycle schedule. "auto" is 0.002, or 0.0025 if X has
-        at least as many rows as columns; twice that from 40,000 rows on.
+        Highest learning rate of AdamW's one-cycle schedule. "auto" is 0.002, or 0.0025 if X has at
+        least as many rows as columns; twice that from 40,000 rows on.
     weight_decay : float, default=0.3
         Decoupled weight decay of AdamW.
     early_stopping : bool, default=True
-        Stop training when the validation loss stops improving. With the linear path the validation
-        rows judge trial runs of a quarter of the epochs, and the winner's training goes on with
-        all rows for as long as they promise, at most for the rest of the epochs. Without it,
-        training stops when they have not improved for `n_iter_no_change` epochs.
+        Stop training when the validation loss stops improving. With the linear path, trial runs of
+        a quarter of the epochs are compared on the validation rows. Training continues from the
+        best of them with all rows, for as long as they suggest, at most for the rest of the
+        epochs. Else training stops after `n_iter_no_change` epochs without improvement.
     validation_fraction : float, default=0.1
-        Share of the rows to put aside, in runs of neighbouring rows.
+        Share of the validation rows: runs of adjacent rows, or whole groups (see `fit`).
     n_iter_no_change : int, default=10
-        Epochs to wait for an improvement on the rows put aside.
+        Epochs to wait for an improvement of the validation loss.
     tol : float, default=1e-4
         Share by which the validation loss must fall to count as an improvement.
     device : str or torch.device, default="auto"
         Where to compute; "auto" is the first CUDA device if there is one, else the CPU.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Of the matrix products in training. "auto" is bfloat16 where the hardware multiplies it
-        faster.
+        Precision of matrix products and convolutions in training. "auto" is bfloat16 where the
+        hardware computes faster with it.
     warm_start : bool, default=False
-        Start the networks from those of the previous `fit`, where their shapes agree. The
-        principal directions are found anew, and the rows put aside decide anew.
+        Start the networks from those of the previous `fit` where their shapes agree. Principal
+        directions are computed anew, and validation rows decide anew.
     checkpoint : str or path-like, default=None
-        Folder to keep the state of `fit` in, after every epoch and other long step. If it is
-        killed, the same call goes on from there, to the same codes bit for bit. Needs an integer
-        `random_state`. The folder is not removed.
+        Folder that stores the state of `fit` after every epoch and other long step. If the process
+        is killed, the same call resumes from there and returns the same codes bit for bit. Needs
+        an integer `random_state`. The folder is not removed.
     memory : str or joblib.Memory, default=None
-        Where fits on the same rows share what finding principal directions takes, such as those
-        of a search over ``latent_dim``. Codes are the same with it and without. Needs an integer
-        `random_state` to be of use; docs/scaling.md says more.
+        Cache of the principal directions, which fits on the same rows share, such as those of a
+        search over ``latent_dim``. Codes are the same with it and without. Useful only with an
+        integer `random_state`; see docs/scaling.md.
     callbacks : list of skorch callbacks, default=None
-        Told of every stage of training: the trial runs, then the training on all rows. One that
-        asks for an end, such as `skorch.callbacks.EarlyStopping`, ends that stage. Callbacks of
-        scikit-learn 1.9 go to `set_callbacks`.
+        Called in every stage of training: the trial runs, then the training on all rows. A
+        callback that stops training, such as `skorch.callbacks.EarlyStopping`, ends that stage.
+        Callbacks of scikit-learn 1.9 are set with `set_callbacks`.
     random_state : int, RandomState instance or None, default=None
-        Of the rows put aside, the first weights and the order of training. None takes fresh
+        Seeds the validation split, the initial weights and the batch order. None takes fresh
         entropy; global random states are neither used nor changed.
     verbose : int, default=0
-        1 shows one progress bar (in a file, and from each worker of ``n_jobs``, about ten lines),
-        2 prints a line an epoch; both end with what was kept and what it gained on validation rows.
+        1 shows a progress bar (about ten lines in a file or from a worker of ``n_jobs``), 2 prints
+        a line per epoch; both end with the selected model and its gain on validation rows.
 
     Attributes
     ----------
     latent_dim_ : int
-        Length of the code; PCA's name for it, ``n_components_``, is another for the same.
+        Length of the code; ``n_components_``, its name in PCA, is the same.
     mean_ : ndarray of shape (n_features,)
         Mean of the training rows.
     components_ : ndarray of shape (latent_dim, n_features)
@@ -156,20 +158,19 @@ class DenseAutoencoder(BaseAutoencoder):
     explained_variance_ratio_ : ndarray of shape (latent_dim,)
         Share of the training rows' variance along each direction. Linear path only.
     nonlinear_gain_ : float
-        Share of the variance of the rows put aside that the networks explained beyond PCA in
-        the trial run; 0.0 where PCA was kept. Linear path only.
+        Share of the variance of the validation rows that the networks explained beyond PCA in the
+        trial run; 0.0 where PCA was kept. Linear path only.
     module_ : torch.nn.Module
         The fitted networks.
     n_iter_ : int
         Epochs of the last training, on all rows; 0 where PCA was kept, or Ctrl-C came before it.
     interrupted_ : bool
-        Whether Ctrl-C came in training or after it: the model is the best that had proved itself.
+        Whether Ctrl-C came during or after training; the model is then the best validated one.
     history_ : list of dict
-        One entry for each epoch of each stage: "stage", "epoch", "train_loss" and, but for the
-        training on all rows, "valid_loss" (mean error of a row, as in `score_samples`),
-        "variance_explained" (as in `score`, of the rows put aside where there is a "valid_loss"),
-        "variance_explained_by_pca" (of the same rows, where PCA is what there is to beat) and "dur"
-        (seconds).
+        An entry for each epoch of each stage: "stage", "epoch", "train_loss", "valid_loss" (mean
+        error of a row, as in `score_samples`; not in the training on all rows),
+        "variance_explained" (as in `score`, of the validation rows where there is a "valid_loss"),
+        "variance_explained_by_pca" (of the same rows, where PCA is compared) and "dur" (seconds).
     n_features_in_ : int
         Number of columns of X in `fit`.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -203,7 +204,7 @@ class DenseAutoencoder(BaseAutoencoder):
 
     _schedule = staticmethod(auto.dense_schedule)
 
-    @naming_ours
+    @with_name_hints
     def __init__(
         self,
         latent_dim: float | None = None,
@@ -218,7 +219,7 @@ class DenseAutoencoder(BaseAutoencoder):
         truncations: Sequence[int] | str | None = None,
         penalty: str | None = None,
         alpha: float = 1.0,
-        whiten: bool = False,
+        whiten: bool | float = False,
         corruption: float | str = "auto",
         noise: float = 0.0,
         max_epochs: int | str = "auto",
@@ -272,27 +273,27 @@ class DenseAutoencoder(BaseAutoencoder):
     @available_if(_can_learn_from_batches)
     @with_neutral_settings
     def partial_fit(self, X: Any, y: Any = None) -> Self:
-        """Go on learning from a batch of rows, as `IncrementalPCA` does.
+        """Continue learning from a batch of rows, as `IncrementalPCA` does.
 
-        The principal directions are those of all rows so far; the networks take one pass over the
-        batch, and are used while they explain more of each new batch than PCA does. The components
-        are the principal directions; while networks are used, these are turned within their span
-        so that the coordinates of the networks stay where they are. Needs ``linear_path=True``,
-        ``whiten=False`` and ``truncations=None``; may follow `fit` and `truncate`.
+        The principal directions are those of all rows so far. The networks train for one pass
+        over the batch, and are used while they explain more of each new batch than PCA does. While
+        networks are used, the components are the principal directions rotated within their span,
+        so that the inputs of the networks keep their meaning. Needs ``linear_path=True``,
+        ``whiten=0`` and ``truncations=None``; may follow `fit` and `truncate`.
 
         Parameters
         ----------
         X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
-            A batch. The first must have at least ``latent_dim`` rows; some hundreds are best.
+            A batch, of some hundreds of rows at best. The first needs ``latent_dim`` rows at least.
         y : None
             Ignored.
 
         Returns
         -------
         self : object
-            The fitted estimator. If it fails it is left as it was before.
+            The fitted estimator. If learning fails, it does not change.
         """
-        return self._learn_aside("_learn_from_batch", X)
+        return self._learn_in_copy("_learn_from_batch", X)
 
     def _learn_from_batch(self, X):
         self._validate_params()
@@ -300,7 +301,7 @@ class DenseAutoencoder(BaseAutoencoder):
         resolve_device(self.device)
         state = vars(self).get("_state")
         if state is not None and state.components is None:
-            state = None  # of a plain fit, from which no directions are known
+            state = None  # a plain fit has no principal directions to continue from
         X = self._validate_rows(X, reset=state is None)
         learn_from_batch(self, X, state)
 
@@ -310,29 +311,29 @@ class DenseAutoencoder(BaseAutoencoder):
         k = length_of_code(self, X, weights, options, rng)
         widths = auto.hidden_layer_sizes(n, p, k) if linear_path else (512, 256)
         hidden = auto.resolve_hidden_layer_sizes(self.hidden_layer_sizes, widths)
-        settings = network_settings(self, k, self._share_masked(n, p, k), previous)
+        settings = network_settings(self, k, self._masked_share(n, p, k), previous)
         if not linear_path:
             networks = DenseNetworks(settings, p, hidden)
             networks.check(options.device)
             return networks
         n_scores = min(n, p, k + auto.FURTHER_DIRECTIONS)
         networks = DenseNetworks(settings, n_scores, hidden, auto.dropout(n))
-        if _are_wanted(networks):
+        if _has_networks(networks):
             networks.check(options.device, n_networks=2 if k <= LONGEST_NONLINEAR_CODE else 1)
         return networks
 
     def _n_directions(self, networks, n_samples, n_features):
-        return networks.n_inputs if _are_wanted(networks) else networks.settings.latent_dim
+        return networks.n_inputs if _has_networks(networks) else networks.settings.latent_dim
 
     def _problem(self, rows, basis, networks, build, device):
-        if not _are_wanted(networks):
+        if not _has_networks(networks):
             return None
         return ScoresProblem(rows, basis, networks.settings.latent_dim, build, device)
 
     def _fields(self, module, rows, basis, dtype, latent_dim):
         module = module or pca_module(latent_dim)
         n_used = len(module.scale)
-        components, further_components = in_two_parts(basis.directions[:, :n_used], latent_dim)
+        components, further_components = split_directions(basis.directions[:, :n_used], latent_dim)
         return {
             "module": module,
             "dtype": components.dtype,
@@ -343,13 +344,13 @@ class DenseAutoencoder(BaseAutoencoder):
             "total_variance": basis.total_variance,
         }
 
-    def _share_masked(self, n, p, latent_dim):
-        """What ``corruption`` means."""
+    def _masked_share(self, n, p, latent_dim):
+        """The share of inputs to mask, with "auto" resolved."""
         if self.corruption != "auto":
             return self.corruption
         return auto.corruption(n, p, latent_dim) if resolve_linear_path(self) else 0.0
 
 
-def _are_wanted(networks):
-    """Whether there is more to train than PCA."""
+def _has_networks(networks):
+    """Whether there are networks to train on top of PCA."""
     return bool(networks.hidden) or networks.has_custom

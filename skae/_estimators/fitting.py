@@ -9,7 +9,12 @@ import numpy as np
 import torch
 
 from .._data.rows import rows_of
-from .._data.validation import apply_sample_weight, standard_deviations, whitening_divisors
+from .._data.validation import (
+    apply_sample_weight,
+    standard_deviations,
+    validate_groups,
+    whitening_divisors,
+)
 from .._nn.builders import DenseNetworks, NetworkSettings
 from .._nn.layers import check_one_row
 from .._nn.losses import LOSSES
@@ -34,36 +39,38 @@ from .._version import __version__
 from . import auto
 from .auto import resolve_latent_dim, resolve_linear_path, resolve_truncations, training_options
 from .parameters import random_state_of
-from .state import in_two_parts, kept, pca_module
+from .state import fitted_state, pca_module, split_directions
 
-# Parameters that change nothing of what is learnt.
-_SILENT = {"verbose", "callbacks", "checkpoint", "memory"}
+# Parameters that do not affect the result.
+_WITHOUT_EFFECT = {"verbose", "callbacks", "checkpoint", "memory"}
 
 
-def learn(estimator, X, y, sample_weight, previous):
+def learn(estimator, X, y, sample_weight, groups, previous):
     """Learn from validated rows: sets ``_state``.
 
     Parameters
     ----------
     estimator : BaseAutoencoder
     X : ndarray, CSR matrix or Blocks
-    y, sample_weight
+    y, sample_weight, groups
         As in `fit`.
     previous : Module or None
-        What training starts from with ``warm_start``.
+        The module that training starts from with ``warm_start``.
     """
     device = resolve_device(estimator.device)
     LOSSES[estimator.loss]().check(X)
-    X, weights = apply_sample_weight(X, sample_weight)
+    groups = validate_groups(groups, X.shape[0])
+    X, weights, groups = apply_sample_weight(X, sample_weight, groups)
     if X.shape[0] < 2:
-        raise ValueError("sample_weight leaves one row that counts: fit needs two at least.")
+        raise ValueError("sample_weight leaves one row of positive weight: fit needs at least two.")
     options = training_options(estimator, estimator._schedule(*X.shape), X.shape[0], device)
     checkpoint = NO_CHECKPOINT
     if estimator.checkpoint is not None:
-        # The states of generators, and the last bits, are those of one kind of device.
+        # Random generators and the last bits depend on the kind of device.
         identity = {**estimator._identity(X, weights), "device": device.type}
+        identity["groups"] = "None" if groups is None else digest(groups)
         checkpoint = Checkpoint(estimator.checkpoint, identity)
-    options = replace(options, checkpoint=checkpoint)
+    options = replace(options, checkpoint=checkpoint, groups=groups)
     linear_path = resolve_linear_path(estimator)
     n_epochs = most_epochs(options) if linear_path else options.max_epochs
     context = callback_context(estimator, n_epochs)
@@ -81,15 +88,16 @@ def learn(estimator, X, y, sample_weight, previous):
         options = replace(options, report=report, interrupts=interrupts)
         rng = random_state_of(estimator.random_state)
         networks = estimator._networks(X, weights, options, rng, previous)
-        learn_form = _learn_residual if linear_path else _learn_plain
-        state = learn_form(estimator, X, weights, networks, options, rng)
+        learn_kind = _learn_residual if linear_path else _learn_plain
+        state = learn_kind(estimator, X, weights, networks, options, rng)
         if estimator.whiten:
             codes = state.encode(X, estimator.device)
             deviations = standard_deviations(codes, weights, sample_weight)
-            state = replace(state, code_scale=whitening_divisors(deviations, state.mean.dtype))
+            divisors = whitening_divisors(deviations, state.mean.dtype, float(estimator.whiten))
+            state = replace(state, code_scale=divisors)
     estimator._state = replace(state, interrupted=interrupts.n > 0)
     if context is not None:
-        # No attribute is missing: a copy of the estimator is the fitted one.
+        # All attributes are set, so callbacks need none to reconstruct the fitted estimator.
         context.call_on_fit_task_end(estimator=estimator, X=X, y=y, reconstruction_attributes={})
 
 
@@ -100,14 +108,14 @@ def _learn_residual(estimator, X, weights, networks, options, rng):
     rows, basis = _principal_basis(estimator, X, weights, n_directions, k, options, rng)
     seed = rng.randint(2**31)
 
-    def build(*fixed, encoder):
-        return networks.placed(networks.residual(seed, *fixed, encoder=encoder), options.device)
+    def build(*buffers, encoder):
+        return networks.placed(networks.residual(seed, *buffers, encoder=encoder), options.device)
 
     problem = estimator._problem(rows, basis, networks, build, options.device)
     result = SelectionResult()
     if problem is not None:
         result = select(problem, options, estimator.validation_fraction, rng)
-    return kept(
+    return fitted_state(
         mean=rows.mean,
         history=result.history,
         n_iter=result.n_epochs,
@@ -121,7 +129,7 @@ def _learn_residual(estimator, X, weights, networks, options, rng):
 
 
 def _learn_plain(estimator, X, weights, networks, options, rng):
-    """Networks on the rows themselves, from random weights."""
+    """Networks on the rows themselves, without PCA."""
     rows = rows_of(X, weights=weights, device=options.device)
     seed = rng.randint(2**31)
     module, history = fit_plain(
@@ -133,11 +141,11 @@ def _learn_plain(estimator, X, weights, networks, options, rng):
         rng,
     )
     dtype, fields = output_dtype(X.dtype), estimator._fields_of_input(networks)
-    return kept(module, rows.mean, dtype, n_iter=len(history), history=history, **fields)
+    return fitted_state(module, rows.mean, dtype, n_iter=len(history), history=history, **fields)
 
 
 def network_settings(estimator, latent_dim, masked, previous=None):
-    """What the parameters determine of the networks."""
+    """The `NetworkSettings` that the parameters determine."""
     return NetworkSettings(
         latent_dim=latent_dim,
         linear_path=resolve_linear_path(estimator),
@@ -157,13 +165,13 @@ def network_settings(estimator, latent_dim, masked, previous=None):
 
 
 def length_of_code(estimator, X, weights, options, rng):
-    """What ``latent_dim`` means for X: a length, or the length for a share of the variance."""
+    """Length of the code for X: ``latent_dim``, or the length for that share of the variance."""
     if not _is_share(estimator.latent_dim):
         return resolve_latent_dim(estimator.latent_dim, resolve_linear_path(estimator), *X.shape)
     rows, seed = rows_of(X, weights=weights, device=options.device), rng.randint(2**31)
+    share, fraction = estimator.latent_dim, estimator.validation_fraction
     return options.checkpoint.load_or_compute(
-        "length",
-        lambda: shortest_code(rows, estimator.latent_dim, estimator.validation_fraction, seed),
+        "length", lambda: shortest_code(rows, share, fraction, seed, options.groups)
     )
 
 
@@ -172,11 +180,11 @@ def _is_share(latent_dim):
 
 
 def identity_of(estimator, X, weights):
-    """What makes this call of `fit` the same as another, by name."""
+    """What two calls of `fit` must have in common to give the same result, by name."""
     parameters = estimator.get_params()
     return {
         "estimator": type(estimator).__name__,
-        **{k: stable_repr(v) for k, v in parameters.items() if k not in _SILENT},
+        **{k: stable_repr(v) for k, v in parameters.items() if k not in _WITHOUT_EFFECT},
         "linear_path": stable_repr(resolve_linear_path(estimator)),
         "X": digest(X),
         "sample_weight": "None" if weights is None else digest(weights),
@@ -187,7 +195,7 @@ def identity_of(estimator, X, weights):
 
 def _principal_basis(estimator, X, weights, n_directions, latent_dim, options, rng):
     """The rows of X and their principal directions, in the precision that codes will have."""
-    # Krylov iteration has a tolerance of its own; float64 would only make it slower.
+    # The tolerance of Krylov iteration is coarser than float32; float64 would only slow it down.
     exact = uses_full_eigenproblem(X.shape, n_directions) and has_float64(options.device)
     dtype = output_dtype(X.dtype) if exact else np.dtype("float32")
     rows = rows_of(X, weights=weights, dtype=torch_dtype(dtype), device=options.device)
@@ -204,13 +212,13 @@ def _principal_basis(estimator, X, weights, n_directions, latent_dim, options, r
         )
         return {**vars(basis), "variances": torch.from_numpy(basis.variances)}
 
-    found = options.checkpoint.load_or_compute("basis", compute)
-    directions = found["directions"].to(options.device)
-    return rows, Basis(directions, found["variances"].numpy(), found["total_variance"])
+    basis = options.checkpoint.load_or_compute("basis", compute)
+    directions = basis["directions"].to(options.device)
+    return rows, Basis(directions, basis["variances"].numpy(), basis["total_variance"])
 
 
 def _cache_of(memory, X, weights, rows, seed):
-    """What fits on the same rows share: all that their bits depend on is in the key."""
+    """The cache that fits on the same rows share. Its key has all that their bits depend on."""
     if memory is None:
         return NO_CHECKPOINT
     key = {
@@ -237,16 +245,16 @@ def learn_from_batch(estimator, X, state):
     estimator : DenseAutoencoder
     X : ndarray, CSR matrix or Blocks
     state : FittedState or None
-        What is fitted so far, on top of PCA; None for a first batch.
+        The state so far, with a linear path; None for a first batch.
     """
     start = time.perf_counter()
     device = float64_device(resolve_device(estimator.device))
     if state is None and _is_share(estimator.latent_dim):
         raise ValueError(
-            f"latent_dim={estimator.latent_dim} must be an integer for partial_fit: a first batch "
-            f"does not tell how many dimensions explain so much of the rows to come."
+            f"latent_dim={estimator.latent_dim} must be an integer for partial_fit: from a first "
+            f"batch it is unknown how many dimensions explain that share of later rows."
         )
-    # A copy, since a failure must leave no trace.
+    # A copy, so that a failure changes nothing.
     stream = deepcopy(vars(estimator).get("_stream"))
     stream = stream or _new_stream(estimator, X, state, device)
     if X.shape[0] == 1 and stream.networks is not None:
@@ -263,19 +271,19 @@ def learn_from_batch(estimator, X, state):
         "variance_explained": explained,
         "dur": time.perf_counter() - start,
     }
-    k, known = stream.latent_dim, {}
+    k, pca_fields = stream.latent_dim, {}
     if stream.gain:
         module, n_used = deepcopy(stream.networks.average), len(stream.basis.squares)
     else:
         module, n_used = pca_module(k), k
-        known = {
+        pca_fields = {
             "n_rows": stream.basis.n_seen,
             "variances": stream.explained_variance,
             "total_variance": stream.total_variance,
         }
-    components, further_components = in_two_parts(stream.directions[:, :n_used], k)
+    components, further_components = split_directions(stream.directions[:, :n_used], k)
     estimator._stream = stream
-    estimator._state = kept(
+    estimator._state = fitted_state(
         module,
         stream.basis.mean,
         components.dtype,
@@ -288,7 +296,7 @@ def learn_from_batch(estimator, X, state):
         explained_variance_ratio=stream.explained_variance_ratio,
         nonlinear_gain=stream.gain,
         of_stream=True,
-        **known,
+        **pca_fields,
     )
 
 
@@ -301,12 +309,12 @@ def _check_one_row(estimator, module):
 
 
 def _new_stream(estimator, X, state, device):
-    """A stream that starts from what is fitted, if anything is."""
+    """A stream that starts from the fitted state, if there is one."""
     if state is not None and state.of_stream:
         raise ValueError(
-            "partial_fit cannot go on from an autoencoder that was saved by skae.save in the "
-            "middle of its batches: the file holds the model and not what it remembers of "
-            "them. Pickle holds both."
+            "partial_fit cannot continue from an autoencoder that was saved by skae.save between "
+            "its batches: the file contains the model, but not the state of training. Pickle "
+            "stores both."
         )
     n, p = auto.ROWS_OF_STREAM, X.shape[1]
     if state is None:
@@ -332,7 +340,7 @@ def _new_stream(estimator, X, state, device):
         module is not None and module.decoder is not None and len(module.scale) == n_directions
     )
     if not trained:
-        settings = network_settings(estimator, k, estimator._share_masked(n, p, k))
+        settings = network_settings(estimator, k, estimator._masked_share(n, p, k))
         networks = DenseNetworks(settings, n_directions, hidden)
         scale = torch.ones(n_directions, dtype=torch.float32)
         seed, encoder = rng.randint(2**31), k <= LONGEST_NONLINEAR_CODE

@@ -1,4 +1,4 @@
-"""Parameters: what they may be, alone and together; the names that other libraries use."""
+"""Checks of parameters, alone and in combination; names that other libraries use for them."""
 
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
@@ -24,10 +24,10 @@ from .auto import LARGEST, as_python_number, resolve_linear_path
 
 
 class DocumentedMixin:
-    """Links the HTML diagram of scikit-learn to the API reference; stands before BaseEstimator."""
+    """Links scikit-learn's HTML diagram to the API reference; a base before BaseEstimator."""
 
     _doc_link_module = "skae"
-    # Without an anchor: scikit-learn appends "#:~:text=..." to link single parameters.
+    # Without an anchor, since scikit-learn appends "#:~:text=..." to link single parameters.
     _doc_link_template = (
         "https://skae.readthedocs.io/en/stable/api/{estimator_module}.{estimator_name}.html"
     )
@@ -36,14 +36,15 @@ class DocumentedMixin:
 def random_state_of(given):
     """A `RandomState`; fresh entropy for None.
 
-    scikit-learn would take None as NumPy's global generator, and so advance it.
+    For scikit-learn None is NumPy's global generator, which would be advanced.
     """
     return check_random_state(np.random.RandomState() if given is None else given)
 
 
 P = ParamSpec("P")
 
-_OURS = {
+# Names of parameters here, and of the same parameters in other libraries.
+_OTHER_NAMES = {
     "latent_dim": (
         "n_components",
         "code_size",
@@ -78,10 +79,11 @@ _OURS = {
     "input_shape": ("image_shape", "image_size"),
 }
 
+# Parameters of other libraries that have no counterpart, and why.
 _NOT_NEEDED = {
     **dict.fromkeys(
         ("svd_solver", "algorithm"),
-        "the shape of X decides how the principal directions are found",
+        "the solver for the principal directions follows from the shape of X",
     ),
     **dict.fromkeys(
         ("iterated_power", "n_oversamples", "power_iteration_normalizer"),
@@ -97,17 +99,17 @@ _NOT_NEEDED = {
     ),
     **dict.fromkeys(("optimizer", "solver"), "networks are trained by AdamW"),
     **dict.fromkeys(("dropout", "dropout_rate"), "it follows from the number of rows"),
-    "shuffle": "rows are in another order in every epoch",
-    "n_jobs": "torch.set_num_threads says how many threads are used",
+    "shuffle": "every epoch takes the rows in another random order",
+    "n_jobs": "the number of threads is set by torch.set_num_threads",
 }
 
-_MEANT = {other: ours for ours, others in _OURS.items() for other in others}
+_NAME_HERE = {other: here for here, others in _OTHER_NAMES.items() for other in others}
 
 
-def naming_ours(init: Callable[P, None]) -> Callable[P, None]:
-    """Let a constructor refuse a name that it does not have with a sentence; its signature stays.
+def with_name_hints(init: Callable[P, None]) -> Callable[P, None]:
+    """Make a constructor raise with the right name for a parameter that it does not have.
 
-    scikit-learn reads parameters from the signature, so that it must not hold ``**kwargs``.
+    The signature does not change: scikit-learn reads parameters from it, and forbids ``**kwargs``.
     """
     known = set(signature(init).parameters) - {"self"}
 
@@ -121,8 +123,8 @@ def naming_ours(init: Callable[P, None]) -> Callable[P, None]:
     return __init__
 
 
-class OurNamesMixin:
-    """`set_params` that refuses other names likewise, for estimators of scikit-learn."""
+class NameHintsMixin:
+    """`set_params` that raises likewise, for estimators of scikit-learn."""
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters.
@@ -145,7 +147,7 @@ class OurNamesMixin:
 
 
 def unknown_names(owner: str, names: Iterable[str], known: Iterable[str]) -> str:
-    """Sentences about the names that are not known; empty if all are.
+    """Sentences that explain the unknown names; empty if there are none.
 
     Examples
     --------
@@ -163,9 +165,9 @@ def unknown_names(owner: str, names: Iterable[str], known: Iterable[str]) -> str
 
 
 def _explained(name: str, known: list[str]) -> str:
-    ours: Any = _MEANT.get(name)
-    if ours in known:
-        return f": it is called {ours} here."
+    name_here: Any = _NAME_HERE.get(name)
+    if name_here in known:
+        return f": it is called {name_here} here."
     if name in _NOT_NEEDED:
         return f" and needs none: {_NOT_NEEDED[name]}."
     close = get_close_matches(name, known, n=1, cutoff=0.75)
@@ -174,10 +176,10 @@ def _explained(name: str, known: list[str]) -> str:
     return f"; its parameters are {', '.join(known)}."
 
 
-# Networks see entries of at most a few standard deviations: more noise than this hides X.
-_MOST_NOISE = 1000
+# Inputs of networks are at most a few standard deviations: more noise than this hides X.
+_LARGEST_NOISE = 1000
 
-# Beyond this float32 overflows, or training ends at once.
+# Beyond this float32 overflows, or training stops at once.
 _LARGEST_FACTOR = 1e6
 
 _COUNT = Interval(Integral, 1, LARGEST, closed="both")
@@ -204,9 +206,9 @@ CONSTRAINTS = {
     "truncations": ["array-like", StrOptions({"auto"}), None],
     "penalty": [StrOptions({*PENALTIES, "variational"}), None],
     "alpha": [_FACTOR],
-    "whiten": ["boolean"],
+    "whiten": ["boolean", Interval(Real, 0, 1, closed="both")],
     "corruption": [Interval(Real, 0, 1, closed="left"), StrOptions({"auto"})],
-    "noise": [Interval(Real, 0, _MOST_NOISE, closed="both")],
+    "noise": [Interval(Real, 0, _LARGEST_NOISE, closed="both")],
     "max_epochs": [_COUNT, StrOptions({"auto"})],
     "batch_size": [_COUNT, StrOptions({"auto"})],
     "learning_rate": [Interval(Real, 0, _LARGEST_FACTOR, closed="right"), StrOptions({"auto"})],
@@ -228,9 +230,9 @@ CONSTRAINTS = {
 
 @contextmanager
 def python_numbers(estimator):
-    """Let the parameters of an estimator be Python's own numbers in here.
+    """Convert NumPy scalars among the parameters to Python numbers for the time of the context.
 
-    A np.uint8 overflows where an int does not, and torch refuses most of NumPy's numbers.
+    A np.uint8 overflows where an int does not, and torch refuses most NumPy scalars.
     """
     given = {
         name: value
@@ -245,7 +247,7 @@ def python_numbers(estimator):
 
 
 def check_folders(estimator):
-    """Raise ValueError for an empty name: it would be the folder that the program runs in."""
+    """Raise ValueError for an empty name, which would be the working directory."""
     for name in ("checkpoint", "memory"):
         given = getattr(estimator, name)
         if isinstance(given, str) and not given:
@@ -253,7 +255,7 @@ def check_folders(estimator):
 
 
 def check_callbacks(callbacks):
-    """Raise ValueError for anything that skorch does not call."""
+    """Raise ValueError for anything but skorch callbacks."""
     for given in callbacks or ():
         callback = given
         if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str):
@@ -267,7 +269,7 @@ def check_callbacks(callbacks):
 
 
 def check_combinations(estimator):
-    """Refuse parameters that are sound alone and not together."""
+    """Raise ValueError for parameters that are valid alone and not together."""
     linear_path = resolve_linear_path(estimator)
     if estimator.output_activation is not None and linear_path:
         raise ValueError(
@@ -281,8 +283,8 @@ def check_combinations(estimator):
         )
     if estimator.penalty is not None and linear_path:
         raise ValueError(
-            f"penalty={estimator.penalty!r} needs linear_path=False: PCA's part of a code cannot "
-            f"follow it."
+            f"penalty={estimator.penalty!r} needs linear_path=False: it cannot change PCA's part "
+            f"of a code."
         )
     if estimator.penalty == "variational" and not LOSSES[estimator.loss].is_likelihood:
         likelihoods = sorted(name for name, loss in LOSSES.items() if loss.is_likelihood)
@@ -292,8 +294,8 @@ def check_combinations(estimator):
         )
     if estimator.penalty == "contractive" and estimator.batch_size == 1:
         raise ValueError(
-            "penalty='contractive' needs batch_size of at least 2, got 1: it measures each code by "
-            "its deviation in the batch."
+            "penalty='contractive' needs batch_size of at least 2, got 1: it divides codes by "
+            "their standard deviation in the batch."
         )
     if estimator.encoder is not None and linear_path:
         latent_dim = estimator.latent_dim or 0
@@ -305,17 +307,17 @@ def check_combinations(estimator):
     if estimator.output_activation is not None and LOSSES[estimator.loss].has_link():
         raise ValueError(
             f"output_activation={estimator.output_activation!r} needs another loss than "
-            f"{estimator.loss!r}, which has a range of its own."
+            f"{estimator.loss!r}, which determines the range of the output."
         )
     if estimator.checkpoint is not None and estimator.warm_start:
         raise ValueError(
-            f"checkpoint={str(estimator.checkpoint)!r} needs warm_start=False: a call that "
-            f"starts from fitted weights is not the same call again."
+            f"checkpoint={str(estimator.checkpoint)!r} needs warm_start=False: a repeated call "
+            f"would start from other weights."
         )
     if n_processes() > 1 and not isinstance(estimator.random_state, Integral):
         raise ValueError(
             f"random_state={estimator.random_state!r} must be an integer where {n_processes()} "
-            f"processes share a fit: all have to do the same."
+            f"processes share a fit: all must use the same random numbers."
         )
     if n_processes() > 1 and estimator.checkpoint is not None:
         raise ValueError(
@@ -325,5 +327,5 @@ def check_combinations(estimator):
     if estimator.checkpoint is not None and not isinstance(estimator.random_state, Integral):
         raise ValueError(
             f"checkpoint={str(estimator.checkpoint)!r} needs an integer random_state, not "
-            f"{estimator.random_state!r}: only then does the same call do the same again."
+            f"{estimator.random_state!r}: only then does the same call give the same result."
         )

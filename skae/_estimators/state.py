@@ -1,6 +1,6 @@
-"""What a fit has learnt, and what can be computed from it: codes, reconstructions, errors.
+"""What a fit has learnt, and the codes, reconstructions and errors that are computed from it.
 
-A `FittedState` does not depend on the parameters of an estimator, which may be set after `fit`.
+A `FittedState` does not depend on the parameters of an estimator, which may change after `fit`.
 """
 
 from abc import ABC, abstractmethod
@@ -16,21 +16,26 @@ from torch import nn
 
 from .._data.blocks import Blocks
 from .._data.rows import rows_of
-from .._nn.autoencoders import Autoencoder, PlainAutoencoder, ResidualAutoencoder
+from .._nn.autoencoders import (
+    Autoencoder,
+    PlainAutoencoder,
+    ResidualAutoencoder,
+    VariationalAutoencoder,
+)
 from .._runtime.device import in_float64, in_pieces, resolve_device, supported_dtype
 from .._runtime.tensors import batch_slices, tensor_of, torch_dtype
 
-# Codes, scores and reconstructions are computed for about this many bytes of rows at a time.
+# Bytes of rows for which codes, scores and reconstructions are computed at a time.
 _CHUNK_BYTES = 256 * 2**20
 
-# Rows that are made dense at a time for networks on the rows themselves.
+# Bytes of rows that are made dense at a time for networks on the rows themselves.
 _BATCH_BYTES = 8 * 2**20
 
 
-class Learnt:
-    """An attribute of an estimator that is read from an attribute of its `FittedState`.
+class FittedAttribute:
+    """An attribute of an estimator that returns an attribute of its `FittedState`.
 
-    Without a state, or where that is None, the estimator has no such attribute.
+    Without a state, or where the value is None, the estimator has no such attribute.
     """
 
     def __init__(self, name):
@@ -68,21 +73,21 @@ class FittedState:
     interrupted : bool
         Whether Ctrl-C ended the fit.
     components, further_components : ndarray of shape (k, p) and (r - k, p), or None
-        The principal directions of the scores that the module takes; None if it takes rows.
+        The principal directions for the scores that the module takes; None if it takes rows.
     explained_variance, explained_variance_ratio : ndarray of shape (k,), or None
-        None without a linear path, as the next two.
+        None without a linear path, like the gain.
     nonlinear_gain : float or None
     gains_when_cut : dict
-        Share of the variance beyond PCA for each length that codes may be truncated to.
+        Share of the variance beyond PCA for each length that codes can be truncated to.
     code_scale : ndarray of shape (k,), or None
-        Codes are divided by it.
+        Divisors of the codes.
     n_rows, variances, total_variance : int, ndarray of shape (r,), float; or None
-        The rows that the directions are of, and their variance along each and in all: what
-        `partial_fit` starts from.
+        Number of training rows, their variance along each direction, and their total variance,
+        from which `partial_fit` starts.
     of_stream : bool
-        Whether it comes from `partial_fit`, which has more to go on from than is stored here.
+        Whether it comes from `partial_fit`, which needs more than this to continue.
     shape, flat : tuple of int or None, bool
-        Shape of one picture, and whether reconstructions are flat rows all the same.
+        Shape of one picture, and whether reconstructions are flat rows.
     """
 
     module: Autoencoder
@@ -106,6 +111,7 @@ class FittedState:
 
     latent_dim = property(lambda self: self.module.latent_dim)
     has_linear_path = property(lambda self: not isinstance(self.module, PlainAutoencoder))
+    is_variational = property(lambda self: isinstance(self.module, VariationalAutoencoder))
 
     @property
     def linear_components(self):
@@ -116,7 +122,7 @@ class FittedState:
 
     @property
     def lengths(self):
-        """The lengths that codes can be cut to, this one included."""
+        """The lengths that codes can be truncated to, including their present length."""
         if self.has_linear_path and not list(self.module.parameters()):
             return range(1, self.latent_dim + 1)
         return (*self.module.lengths, self.latent_dim)
@@ -139,7 +145,7 @@ class FittedState:
             if changes["module"].decoder is None:
                 changes["module"] = pca_module(latent_dim, self.mean.dtype)
                 directions = directions[:, :latent_dim]
-            components = in_two_parts(torch.from_numpy(directions), latent_dim)
+            components = split_directions(torch.from_numpy(directions), latent_dim)
             changes["components"], changes["further_components"] = components
             if self.variances is not None:
                 changes["variances"] = self.variances[: directions.shape[1]]
@@ -156,7 +162,7 @@ class FittedState:
         ----------
         X : ndarray, CSR matrix or Blocks of shape (n, p)
         device : str or torch.device
-            The parameter of that name.
+            The parameter ``device`` of an estimator.
         """
         if isinstance(X, Blocks):
             return np.concatenate(list(X.apply(partial(self.encode, device=device))))
@@ -199,7 +205,7 @@ class FittedState:
         return errors
 
     def to_plain(self):
-        """The fields in a dict: arrays, numbers, lists, dicts and the module."""
+        """The fields as a dict: arrays, numbers, lists, dicts and the module."""
         return {entry.name: getattr(self, entry.name) for entry in fields(self)}
 
     @classmethod
@@ -209,7 +215,7 @@ class FittedState:
         Raises
         ------
         ValueError
-            If a field is missing or unknown, or they do not fit together.
+            If a field is missing or unknown, or fields are inconsistent.
         """
         names = {entry.name for entry in fields(cls)}
         if set(plain) != names:
@@ -268,11 +274,11 @@ class FittedState:
         codes = codec.encode(rows)
         shapes = (*codes.shape, *codec.decode(codes).shape, *codec.errors(rows).shape)
         if shapes != (1, k, 1, p, 1):
-            raise ValueError("the networks do not fit the rest")
+            raise ValueError("the networks do not fit the other fields")
 
 
-def kept(module, mean, dtype, **others):
-    """The `FittedState` of a trained module, in the given precision and on the CPU."""
+def fitted_state(module, mean, dtype, **others):
+    """The `FittedState` of a trained module, on the CPU and in the given precision."""
     module = module.cpu().to(torch_dtype(dtype)).eval()
     return FittedState(module=module, mean=mean.astype(dtype), **others)
 
@@ -283,15 +289,15 @@ def pca_module(latent_dim, dtype=np.float32):
     return ResidualAutoencoder(scale, latent_dim).eval()
 
 
-def in_two_parts(directions, latent_dim):
+def split_directions(directions, latent_dim):
     """Directions of shape (p, r) as the rows of two arrays: the first k, and the others."""
     parts = directions.cpu().tensor_split([latent_dim], dim=1)
-    # Transposed, each stays contiguous in the order that products with sparse rows want.
+    # Each is contiguous after transposing, as products with sparse rows need.
     return tuple(part.contiguous().numpy().T for part in parts)
 
 
 def _in_chunks(n_rows, row_bytes, compute):
-    """Call a function of slices of rows for which there is memory."""
+    """Call a function for slices of rows that fit into memory."""
     for chunk in batch_slices(n_rows, row_bytes, _CHUNK_BYTES):
         rows = range(chunk.start, chunk.stop)
         in_pieces(rows, lambda piece: compute(slice(piece.start, piece.stop)))
@@ -304,21 +310,16 @@ class Codec(ABC):
     ----------
     state : FittedState
     device : torch.device
-
-    Attributes
-    ----------
-    row_bytes : int
-        Memory that encoding takes for each row, beyond a batch of X.
     """
 
-    row_bytes: int
+    row_bytes: int  # memory for encoding one row, in addition to the row itself
 
     def __init__(self, state, device):
-        own_dtype = torch_dtype(state.mean.dtype)
+        fitted_dtype = torch_dtype(state.mean.dtype)
         self.device = device
-        self.dtype = supported_dtype(own_dtype, device)
+        self.dtype = supported_dtype(fitted_dtype, device)
         self.module: nn.Module = state.module
-        if device.type != "cpu" or self.dtype != own_dtype:
+        if device.type != "cpu" or self.dtype != fitted_dtype:
             self.module = deepcopy(state.module).to(self.dtype).to(device)
         self.mean = self.placed(state.mean)
         self._mean_of_rows = state.mean
@@ -332,7 +333,7 @@ class Codec(ABC):
         return rows_of(X, mean=self._mean_of_rows, dtype=self.dtype, device=self.device)
 
     def bytes_of_row(self, X):
-        """Memory that encoding a row of X takes, with the row itself if it is read from a file."""
+        """Memory for encoding a row of X, including the row if it is read from a file."""
         return self.row_bytes + getattr(X, "row_bytes", 0)
 
     @abstractmethod
@@ -345,15 +346,15 @@ class Codec(ABC):
 
     @abstractmethod
     def errors(self, rows):
-        """Reconstruction error of each row, by the loss: float64 Tensor of shape (n,)."""
+        """Reconstruction error of each row by the loss: float64 Tensor of shape (n,)."""
 
     @abstractmethod
     def errors_of_mean(self, rows):
-        """The same where each row is reconstructed by the mean."""
+        """The same errors with the mean as the reconstruction of each row."""
 
 
 class PrincipalCodec(Codec):
-    """Of a module that takes principal component scores: it never gets the columns of X."""
+    """The codec of a module that takes principal component scores."""
 
     def __init__(self, state, device):
         super().__init__(state, device)
@@ -396,12 +397,12 @@ class PrincipalCodec(Codec):
 
 
 class PlainCodec(Codec):
-    """Of a module that takes the rows themselves, made dense a batch at a time."""
+    """The codec of a module that takes the rows themselves, made dense in batches."""
 
     def __init__(self, state, device):
         super().__init__(state, device)
         self.row_bytes = 4 * state.latent_dim
-        # Whatever lies between the layers is several times as large as the batch itself.
+        # Activations of the layers take several times the memory of the batch.
         self._batch_size = max(1, _BATCH_BYTES // (4 * len(state.mean)))
 
     @torch.inference_mode()

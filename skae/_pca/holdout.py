@@ -7,7 +7,7 @@ import torch
 from scipy import linalg
 
 from .._data.rows import weights_of
-from .._data.splits import MIN_VALIDATION_ROWS, held_out_runs
+from .._data.splits import MIN_VALIDATION_ROWS, held_out_rows
 from .._runtime.device import in_float64
 from .._runtime.tensors import (
     batched_transposed_product,
@@ -101,7 +101,7 @@ def nearest_rotations(overlap, latent_dim):
     return torch.block_diag(*(_nearest_rotation(in_float64(overlap[b, b])) for b in blocks))
 
 
-def shortest_code(rows, share, validation_fraction, seed):
+def shortest_code(rows, share, validation_fraction, seed, groups=None):
     """Return how many principal directions explain a share of the variance of validation rows.
 
     If there are too few validation rows it is the variance of all rows.
@@ -115,10 +115,13 @@ def shortest_code(rows, share, validation_fraction, seed):
         Share of the rows to hold out.
     seed : int
         Seeds the choice of the validation rows and the start of the Krylov iteration.
+    groups : ndarray of int, default=None
+        Number of the group of each row: rows of one group are held out together.
     """
     most = min(rows.shape)
     n_directions = min(_FIRST_GUESS, most)
-    _, validation = held_out_runs(len(rows), validation_fraction, np.random.RandomState(seed))
+    rng = np.random.RandomState(seed)
+    _, validation = held_out_rows(len(rows), validation_fraction, rng, groups)
     generator = torch.Generator().manual_seed(seed)
     while True:
         basis = principal_basis(apply_weights(rows), n_directions, generator=generator)

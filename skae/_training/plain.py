@@ -9,7 +9,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from .._data.rows import Rows, weights_of
-from .._data.splits import held_out_runs
+from .._data.splits import held_out_rows
 from .._nn.autoencoders import PlainAutoencoder
 from .._nn.losses import SquaredError
 from .._runtime.device import in_pieces
@@ -70,7 +70,7 @@ def fit_plain(
     if not isinstance(loss, SquaredError):
         output = loss.output_of_mean(mean)
         error_of_mean = factor * _losses(output, loss, get_batch, len(rows))
-    fitted, validation = held_out_runs(len(rows), validation_fraction, rng)
+    fitted, validation = held_out_rows(len(rows), validation_fraction, rng, options.groups)
 
     def some_rows(indices):
         return row_set(get_batch, indices, weights, error_of_mean, factor=factor)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from .._data.splits import MIN_VALIDATION_ROWS, held_out_runs
+from .._data.splits import MIN_VALIDATION_ROWS, held_out_rows
 from .._nn.autoencoders import Autoencoder, copy_matching_weights
 from .._runtime.progress import PlannedStage
 from .residual import ResidualProblem
@@ -100,7 +100,7 @@ def select(
     rng : RandomState
         Draws the validation rows, then the seed of training.
     """
-    fitted, validation = held_out_runs(len(problem), validation_fraction, rng)
+    fitted, validation = held_out_rows(len(problem), validation_fraction, rng, options.groups)
     seed = rng.randint(2**31)
     reason = _reason_for_no_trial(problem, len(validation))
     if reason is not None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from math import inf, isnan, nan
 
+import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback, LRScheduler
@@ -45,7 +46,8 @@ class TrainingOptions:
 
     ``limited`` is whether the user set ``max_epochs``: then a warning says if training was still
     improving at its end. ``divisible`` is whether copies of the module may take parts of a batch at
-    the same time: not if it contains custom networks.
+    the same time: not if it contains custom networks. ``groups`` are the numbers of the groups of
+    all rows, of which none is split between training and validation; None without groups.
     """
 
     loss: type[torch.nn.Module]
@@ -64,6 +66,7 @@ class TrainingOptions:
     report: Report = NO_REPORT
     checkpoint: Checkpoint | NoCheckpoint = NO_CHECKPOINT
     interrupts: Interrupts = field(default_factory=Interrupts)
+    groups: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

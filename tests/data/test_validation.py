@@ -237,6 +237,8 @@ def test_other_column_names_raise(counts, quick):
 
 def test_codes_of_the_wrong_length_raise(counts, quick):
     autoencoder = quick(4).fit(counts)
-    sentence = "X has 5 columns, but this DenseAutoencoder makes codes of latent_dim_=4 numbers"
+    sentence = (
+        "X has 5 columns, but the codes of this DenseAutoencoder have latent_dim_=4 dimensions"
+    )
     with pytest.raises(ValueError, match=sentence):
         autoencoder.inverse_transform(np.ones((3, 5)))

@@ -255,7 +255,7 @@ def estimators(draw, kinds=(DenseAutoencoder, DenseAutoencoder, ConvAutoencoder)
         "activation": some("gelu", "relu", "tanh", "softplus"),
         "linear_path": linear_path,
         "truncations": some(None, None, "auto", (1,)),
-        "whiten": draw(st.booleans()),
+        "whiten": some(False, True, 0.5),
         "corruption": some("auto", 0.0, 0.5, 0.99),
         "noise": some(0.0, 0.1, 10.0),
         "max_epochs": some(1, 2, 3),

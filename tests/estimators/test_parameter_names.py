@@ -102,9 +102,9 @@ def test_a_subclass_may_have_parameters_of_its_own():
 
 
 def test_the_names_of_others_are_none_of_ours():
-    from skae._estimators.parameters import _MEANT, _NOT_NEEDED
+    from skae._estimators.parameters import _NAME_HERE, _NOT_NEEDED
 
     ours = set().union(*(kind().get_params() for kind in KINDS))
-    assert not ours & {*_MEANT, *_NOT_NEEDED}
-    assert set(_MEANT.values()) <= ours
+    assert not ours & {*_NAME_HERE, *_NOT_NEEDED}
+    assert set(_NAME_HERE.values()) <= ours
     assert skae.DenseAutoencoder is DenseAutoencoder

@@ -60,7 +60,7 @@ BAD = {
     "truncations": [*OF_TUPLES, (2,), (1, 3)],
     "penalty": OF_CHOICES,
     "alpha": OF_REALS,
-    "whiten": OF_BOOLEANS,
+    "whiten": [*OF_BOOLEANS, 1.5, float("nan")],
     "corruption": OF_SHARES,
     "noise": OF_REALS,
     "max_epochs": OF_COUNTS,

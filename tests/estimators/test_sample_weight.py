@@ -109,7 +109,7 @@ def test_equal_weights_change_no_bit(digits, quick):
     ("weights", "sentence"),
     [
         (np.zeros(100), "sample_weight is zero|one non-zero number"),
-        (np.r_[1.0, np.zeros(99)], "sample_weight leaves one row that counts"),
+        (np.r_[1.0, np.zeros(99)], "sample_weight leaves one row of positive weight"),
         (-np.ones(100), "[Nn]egative values in data"),
         (np.ones(99), "sample_weight.shape == .99,., expected .100,."),
         (np.full(100, np.nan), "sample_weight contains NaN"),

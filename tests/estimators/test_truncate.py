@@ -47,10 +47,10 @@ def test_a_truncated_model_has_the_first_dimensions_and_attributes_of_its_length
 
 def test_lengths_without_training_raise_an_error(ordered, digits):
     with pytest.raises(
-        ValueError, match=r"latent_dim=3 .* of 8 dimensions .* are 1, 2, 4\. Name it in truncations"
+        ValueError, match=r"latent_dim=3 .* of 8 dimensions .* to: 1, 2, 4\. Add it to truncations"
     ):
         ordered.truncate(3)
-    with pytest.raises(ValueError, match=r"truncations=\(8, 2\) must be shorter .* 8 numbers"):
+    with pytest.raises(ValueError, match=r"truncations=\(8, 2\) must be shorter .* 8 dimensions"):
         DenseAutoencoder(8, truncations=(8, 2)).fit(digits[0])
     with pytest.raises(ValueError, match=r"truncations=\(0,\) must be a tuple of positive"):
         DenseAutoencoder(8, truncations=(0,)).fit(digits[0])

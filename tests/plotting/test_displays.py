@@ -287,11 +287,12 @@ def test_stages_follow_each_other(trained):
     assert_legible(display, display.legend_.get_texts(), inside=display.ax_)
 
 
-def test_the_title_names_pca_without_networks(linear, trained, monkeypatch):
+def test_the_title_names_pca_without_networks(linear):
     display = LossCurveDisplay.from_estimator(linear)
     assert display.ax_.get_title(loc="left") == "Nothing was trained: the model is PCA."
-    monkeypatch.setattr(trained, "nonlinear_gain_", 0.0)
-    display = LossCurveDisplay.from_estimator(trained)
+    noise = np.random.default_rng(0).normal(size=(400, 20))
+    hopeless = DenseAutoencoder(2, hidden_layer_sizes=(8,), max_epochs=2, random_state=0)
+    display = LossCurveDisplay.from_estimator(hopeless.fit(noise))
     assert display.note == "PCA was kept: no network was clearly better."
 
 

@@ -86,6 +86,66 @@ def test_colours_come_back_from_luma_and_chroma(tmp_path):
     np.testing.assert_allclose(255 * X_train.reshape(4, -1, 3)[:, 5], colours, atol=2)
 
 
+def test_chunks_are_whole_and_spread_over_the_file(tmp_path):
+    from benchmarks.lib.corpus import CHUNK, _chunks_of
+
+    path = tmp_path / "file"
+    path.write_bytes(b"".join(bytes([i]) * CHUNK for i in range(5)) + b"rest")
+    assert _chunks_of(path, 9) == [bytes([i]) * CHUNK for i in range(5)]
+    assert _chunks_of(path, 3) == [bytes([i]) * CHUNK for i in (0, 2, 4)]
+
+
+def test_the_variance_of_sparse_rows_is_that_of_dense_rows(digits, variance_explained):
+    from benchmarks.lib import measure
+
+    X_train, X_test = digits[:2]
+    pca = PCA(5).fit(X_train)
+    Z_test = pca.transform(X_test)
+    expected = variance_explained(X_test, pca.inverse_transform(Z_test), X_train.mean(axis=0))
+    X_train, X_test = map(sp.csr_array, (X_train, X_test))
+    share = measure.variance_explained(pca, X_train, X_test, Z_test)
+    assert share == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="measures memory as Linux reports it")
+def test_a_model_that_is_measured_apart_has_a_peak_of_its_own(tmp_path, digits):
+    from benchmarks.lib.measure import accuracy_standardised, measure_apart
+
+    X_train, X_test, y_train, y_test = digits
+    sp.save_npz(tmp_path / "train.npz", sp.csr_array(X_train))
+    sp.save_npz(tmp_path / "test.npz", sp.csr_array(X_test))
+    np.savez(tmp_path / "labels.npz", train=y_train, test=y_test)
+    held = np.ones(100_000_000)
+    row = measure_apart("PCA", 8, 0, tmp_path, accuracy_standardised)
+    assert row["peak_memory_gb"] < held.nbytes / 1e9
+    assert row["accuracy"] > 0.8
+
+
+def test_the_main_job_puts_its_gain_and_its_cost_into_words():
+    from benchmarks.bigrams import _in_words
+
+    row = {"latent_dim": 16, "n_test": 50, "peak_memory_gb": 0.5}
+    pca = {"model": "PCA", "variance_explained": 0.3, "accuracy": 0.7, "fit_seconds": 1.25}
+    ours = {"variance_explained": 0.4, "accuracy": 0.75, "fit_seconds": 7.5}
+    words = _in_words([{**row, **pca}, {**row, **ours, "model": "DenseAutoencoder"}], 16)
+    for fact in ("(+10.0 points)", "(+5.0 points)", "1.2 s of fit for PCA and 7.5 s", "50 test"):
+        assert fact in words
+
+
+def test_the_first_page_fails_where_digits_are_not_separated(capsys):
+    from benchmarks.first_page import judge
+
+    def rows(accuracy, error):
+        pca = {"model": "PCA", "accuracy": 0.6, "error": 0.02}
+        ours = {"model": "DenseAutoencoder", "accuracy": accuracy, "error": error}
+        return [{**row, "latent_dim": k} for row in (pca, ours) for k in (2, 8)]
+
+    assert judge(rows(0.8, 0.01)) == 0
+    assert judge(rows(0.7, 0.01)) == 1
+    assert judge(rows(0.8, 0.015)) == 1
+    assert capsys.readouterr().out.count("FALSE") == 2
+
+
 @pytest.mark.parametrize("convert", [np.asarray, sp.csr_matrix])
 def test_the_exact_pca_of_the_grid_is_scikit_learns(digits, convert, variance_explained):
     from benchmarks.lib.exact_pca import ExactPCA

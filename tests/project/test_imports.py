@@ -106,3 +106,18 @@ def lines_of_code(function):
     """Lines of the body of a function, its docstring apart."""
     body = function.body[1:] if ast.get_docstring(function) else function.body
     return body[-1].end_lineno - body[0].lineno + 1 if body else 0
+
+
+def test_the_table_of_the_design_page_is_that_of_the_code():
+    expected = []
+    for room in ROOMS:
+        docstring = ast.get_docstring(ast.parse((SOURCE / room / "__init__.py").read_text()))
+        expected.append(f"| **`{room}/`** | **{docstring.splitlines()[0]}** |")
+        for path in sorted((SOURCE / room).glob("*.py")):
+            if path.name != "__init__.py":
+                docstring = ast.get_docstring(ast.parse(path.read_text()))
+                expected.append(f"| `{path.name}` | {docstring.splitlines()[0]} |")
+    page = (SOURCE.parent / "docs" / "design.md").read_text().splitlines()
+    assert [line for line in page if line.startswith(("| `", "| **`")) and line in expected] == (
+        expected
+    )

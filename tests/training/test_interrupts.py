@@ -239,7 +239,7 @@ def test_in_the_work_after_training_it_leaves_the_whole_fit(digits, quick, press
 def test_in_partial_fit_nothing_is_left(digits, quick, press_in):
     stream = quick(4).partial_fit(digits[0][:400])
     codes = stream.transform(digits[1])
-    press_in(fitting, "in_two_parts")
+    press_in(fitting, "split_directions")
     with pytest.raises(KeyboardInterrupt):
         stream.partial_fit(digits[0][400:800])
     np.testing.assert_array_equal(stream.transform(digits[1]), codes)

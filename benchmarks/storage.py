@@ -2,10 +2,10 @@
 
 Overlapping windows over the source files of this Python, fitted and transformed from an array in
 memory, from memory-mapped arrays, from files, from stores, and from dask arrays on threads and on
-two worker processes. Every road explains the same share of the variance to 0.001. What memory does
-is claimed by `benchmarks.out_of_core`.
+two worker processes. Every kind of storage explains the same share of the variance to 0.001. The
+memory needed is the claim of `benchmarks.out_of_core`.
 
-    python -m benchmarks.roads                # 0.5 GB of each kind
+    python -m benchmarks.storage              # 0.5 GB of each kind
 
 Linux only; needs the extra ``test``. Exits with status 1 if the claim is false.
 """
@@ -47,22 +47,22 @@ def main():
     for kind, write_X in {"dense": write_dense, "sparse": write_csr}.items():
         with tempfile.TemporaryDirectory() as folder:
             X = write_X(text, int(options.gigabytes * 1e9), Path(folder))
-            for road, opened in roads(X, Path(folder)).items():
+            for storage, opened in kinds_of_storage(X, Path(folder)).items():
                 os.sync()  # else files would still be written while they are read
-                row = {"kind": kind, "road": road, **measure(opened, X, options.latent_dim)}
+                row = {"kind": kind, "storage": storage, **measure(opened, X, options.latent_dim)}
                 print(row, flush=True)
                 rows.append({**row, **circumstances()})
-    write(rows, RESULTS / "roads.jsonl")
+    write(rows, RESULTS / "storage.jsonl")
     return judge(rows)
 
 
-def roads(X, folder):
+def kinds_of_storage(X, folder):
     """The same rows in several places: functions that open them, within an `ExitStack`."""
     blocks = np.array_split(np.arange(X.shape[0]), N_BLOCKS)
     paths = []
-    for number, block in enumerate(blocks):
+    for i, block in enumerate(blocks):
         part = X[block[0] : block[-1] + 1]
-        paths.append(folder / f"{number}.{'npz' if sp.issparse(X) else 'npy'}")
+        paths.append(folder / f"{i}.{'npz' if sp.issparse(X) else 'npy'}")
         if sp.issparse(X):
             sp.save_npz(paths[-1], sp.csr_matrix(part), compressed=False)
         else:
@@ -130,15 +130,15 @@ def judge(rows):
     """0 if the claims hold, else 1; sentences for each kind of rows."""
     claims = []
     for kind in dict.fromkeys(row["kind"] for row in rows):
-        of_kind = {row["road"]: row for row in rows if row["kind"] == kind}
+        of_kind = {row["storage"]: row for row in rows if row["kind"] == kind}
         scores = [row["variance_explained"] for row in of_kind.values()]
         claims.append(
             (
                 max(scores) - min(scores) <= CLOSE,
-                f"{kind}: {len(scores)} roads explain {min(scores):.4f} to {max(scores):.4f}",
+                f"{kind}: {len(scores)} kinds explain {min(scores):.4f} to {max(scores):.4f}",
             )
         )
-        seconds = {road: row["fit_seconds"] for road, row in of_kind.items()}
+        seconds = {storage: row["fit_seconds"] for storage, row in of_kind.items()}
         slowest = max(seconds, key=seconds.get)
         claims.append(
             (
