@@ -94,7 +94,9 @@ def specification(module):
         "attributes": attributes,
         "parameters": list(module._parameters),
         "buffers": list(module._buffers),
-        "children": {name: child and specification(child) for name, child in module._modules.items()},
+        "children": {
+            name: child and specification(child) for name, child in module._modules.items()
+        },
     }
 
 
