@@ -59,8 +59,8 @@ def save(estimator: Any, path: str | PathLike) -> None:
     Parameters
     ----------
     estimator : DenseAutoencoder, ConvAutoencoder or ByteBigrams
-        A pipeline around it needs skops, joblib or pickle, and networks of one's own must be made
-        of common layers of `torch.nn`. The parameters ``memory``, ``checkpoint`` and ``callbacks``
+        Pipelines need skops, joblib or pickle, and custom networks must consist of common layers
+        of `torch.nn`. The parameters ``memory``, ``checkpoint`` and ``callbacks``
         are left out, and so is what `partial_fit` remembers beyond the model.
     path : str or path-like
         The file; one that is there is replaced once the new one is whole.

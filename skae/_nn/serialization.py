@@ -65,8 +65,8 @@ _HOLDERS = {
 }
 
 
-def blueprint(module):
-    """What `built` makes the module again from, but for its weights.
+def specification(module):
+    """The specification from which `built` makes the module again, without its weights.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def blueprint(module):
     Examples
     --------
     >>> from torch import nn
-    >>> blueprint(nn.Sequential(nn.Flatten()))["children"]
+    >>> specification(nn.Sequential(nn.Flatten()))["children"]
     {'0': {'class': 'Flatten', 'attributes': {'end_dim': -1, 'start_dim': 1}}}
     """
     kind = type(module)
@@ -94,17 +94,19 @@ def blueprint(module):
         "attributes": attributes,
         "parameters": list(module._parameters),
         "buffers": list(module._buffers),
-        "children": {name: child and blueprint(child) for name, child in module._modules.items()},
+        "children": {
+            name: child and specification(child) for name, child in module._modules.items()
+        },
     }
 
 
 def built(plan, state, prefix=""):
-    """The module of a `blueprint`, in evaluation, with the tensors of a state dict.
+    """The module of a `specification`, in evaluation mode, with the tensors of a state dict.
 
     Raises
     ------
     ValueError, KeyError, TypeError, RuntimeError
-        If the blueprint is none, or the tensors do not fit it.
+        If the specification is invalid, or the tensors do not fit it.
     """
     with torch.device("meta"):  # where nothing is drawn, and no size is too large
         module = _skeleton(plan, state, prefix)
@@ -196,7 +198,7 @@ def encoded(value, name, arrays):
             key: _stored(tensor.detach().cpu().numpy(), f"{name}.{key}", arrays)
             for key, tensor in value.state_dict().items()
         }
-        plan = _blueprint(value, name)
+        plan = _checked_specification(value, name)
         return {"module": {"tensors": tensors, "plan": encoded(plan, name, arrays)}}
     if isinstance(value, Layout):
         return {"layout": encoded((value.shape, value.channel_axis), name, arrays)}
@@ -254,9 +256,9 @@ def decoded(value, arrays):
     raise ValueError(f"{kind!r} is no kind of value")
 
 
-def _blueprint(module, name):
+def _checked_specification(module, name):
     try:
-        return blueprint(module)
+        return specification(module)
     except ValueError as error:
         raise ValueError(f"{name} cannot be written: {error}. Use pickle.") from None
 

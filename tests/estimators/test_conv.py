@@ -38,7 +38,7 @@ def images(digits):
 
 
 @pytest.mark.parametrize("latent_dim", [2, 8, 32])
-def test_never_below_pca_on_unseen_digits(digits, latent_dim, variance_explained):
+def test_never_below_pca_on_test_digits(digits, latent_dim, variance_explained):
     X_train, X_test, _, _ = digits
     pca = PCA(latent_dim).fit(X_train)
     of_pca = variance_explained(X_test, pca.inverse_transform(pca.transform(X_test)), pca.mean_)

@@ -19,7 +19,7 @@ from skae import DenseAutoencoder
 
 
 @pytest.mark.parametrize("latent_dim", [2, 8, 16, 64])
-def test_never_below_pca_on_unseen_digits(digits, latent_dim, variance_explained):
+def test_never_below_pca_on_test_digits(digits, latent_dim, variance_explained):
     X_train, X_test, _, _ = digits
     pca = PCA(latent_dim).fit(X_train)
     of_pca = variance_explained(X_test, pca.inverse_transform(pca.transform(X_test)), pca.mean_)
@@ -30,7 +30,7 @@ def test_never_below_pca_on_unseen_digits(digits, latent_dim, variance_explained
 
 
 @pytest.mark.parametrize("latent_dim", [2, 8, 16, 64])
-def test_never_below_pca_on_unseen_files(bigrams, latent_dim):
+def test_never_below_pca_on_test_files(bigrams, latent_dim):
     X_train, X_test, _, _ = bigrams
     pca = DenseAutoencoder(latent_dim, hidden_layer_sizes=()).fit(X_train)
     autoencoder = DenseAutoencoder(
@@ -48,7 +48,7 @@ def test_noise_leaves_pca():
     np.testing.assert_allclose(autoencoder.transform(X), pca.transform(X), atol=1e-8)
 
 
-def test_the_gain_reported_is_found_on_unseen_rows(digits):
+def test_the_gain_reported_is_found_on_test_rows(digits):
     X_train, X_test, _, _ = digits
     autoencoder = DenseAutoencoder(8, max_epochs=15, random_state=0).fit(X_train)
     pca = DenseAutoencoder(8, hidden_layer_sizes=()).fit(X_train)

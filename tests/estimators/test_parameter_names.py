@@ -24,7 +24,7 @@ SENTENCES = {
     "lr": "it is called learning_rate here",
     "learning_rate_init": "it is called learning_rate here",
     "seed": "it is called random_state here",
-    "svd_solver": "needs none: the shape of X decides",
+    "svd_solver": "needs none: the solver for the principal directions follows",
     "iterated_power": "needs none: the principal directions are found to a tolerance",
     "n_iter": "the number of epochs is called max_epochs",
     "copy": "needs none: X is never changed",

@@ -20,7 +20,7 @@ def linear(storage, **parameters):
     if kind is DenseAutoencoder:
         parameters["hidden_layer_sizes"] = ()
     else:
-        # So few rows are put aside that no network takes part.
+        # So few are validation rows that no network takes part.
         parameters |= {"validation_fraction": 0.01, "input_shape": (8, 8)}
     return kind(6, random_state=0, **parameters)
 

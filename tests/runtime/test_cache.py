@@ -28,7 +28,7 @@ LENGTHS = (2, 8, 4)
 
 @pytest.fixture(params=["eigenproblem", "Krylov"])
 def solver(request, monkeypatch):
-    """Both roads to the principal directions, on rows that are quick to fit."""
+    """Both solvers of the principal directions, on rows that are quick to fit."""
     if request.param == "Krylov":
         monkeypatch.setattr(solvers_module, "_EXACT_SIDE", 16)
         monkeypatch.setattr(solvers_module, "_BLOCK_SIZE", 8)

@@ -78,7 +78,7 @@ AROUND = {
 
 
 class Own(nn.Module):
-    """An encoder of one's own."""
+    """A custom encoder."""
 
     def __init__(self):
         super().__init__()
@@ -308,7 +308,7 @@ def test_four_threads_may_fit_one_object(digits):
 
 
 class Decoder(nn.Module):
-    """A decoder of one's own, in whose middle another thread may leave autocast."""
+    """A custom decoder, during which another thread may leave autocast."""
 
     def __init__(self, interrupted):
         super().__init__()
