@@ -99,6 +99,10 @@ class ConvAutoencoder(BaseAutoencoder):
     alpha : float, default=1.0
         Weight of the penalty against the logarithm of the loss, so that it has no unit; for
         "variational" 1.0 is the evidence lower bound.
+    supervision : float, default=0.0
+        Weight of the labels y in training: of a linear classifier's cross-entropy, or a linear
+        regressor's squared error of a standardised target, on the code, against the logarithm
+        of the loss. 0 ignores y; 1.0 is recommended. docs/codes.md says more.
     whiten : bool, default=False
         Divide each code by its standard deviation over the training rows.
     corruption : float or "auto", default="auto"
@@ -246,6 +250,7 @@ class ConvAutoencoder(BaseAutoencoder):
         truncations: Sequence[int] | str | None = None,
         penalty: str | None = None,
         alpha: float = 1.0,
+        supervision: float = 0.0,
         whiten: bool = False,
         corruption: float | str = "auto",
         noise: float = 0.0,
@@ -283,6 +288,7 @@ class ConvAutoencoder(BaseAutoencoder):
         self.truncations = truncations
         self.penalty = penalty
         self.alpha = alpha
+        self.supervision = supervision
         self.whiten = whiten
         self.corruption = corruption
         self.noise = noise

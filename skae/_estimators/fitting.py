@@ -9,7 +9,12 @@ import numpy as np
 import torch
 
 from .._data.rows import rows_of
-from .._data.validation import apply_sample_weight, standard_deviations, whitening_divisors
+from .._data.validation import (
+    apply_sample_weight,
+    standard_deviations,
+    validate_labels,
+    whitening_divisors,
+)
 from .._nn.builders import DenseNetworks, NetworkSettings
 from .._nn.layers import check_one_row
 from .._nn.losses import LOSSES
@@ -54,7 +59,11 @@ def learn(estimator, X, y, sample_weight, previous):
     """
     device = resolve_device(estimator.device)
     LOSSES[estimator.loss]().check(X)
+    labels, n_rows = None, X.shape[0]
     X, weights = apply_sample_weight(X, sample_weight)
+    if estimator.supervision:
+        counted = slice(None) if X.shape[0] == n_rows else np.asarray(sample_weight) > 0
+        labels = validate_labels(y, n_rows, estimator.supervision, counted)
     if X.shape[0] < 2:
         raise ValueError("sample_weight leaves one row that counts: fit needs two at least.")
     options = training_options(estimator, estimator._schedule(*X.shape), X.shape[0], device)
@@ -62,6 +71,8 @@ def learn(estimator, X, y, sample_weight, previous):
     if estimator.checkpoint is not None:
         # The states of generators, and the last bits, are those of one kind of device.
         identity = {**estimator._identity(X, weights), "device": device.type}
+        if labels is not None:
+            identity["y"] = digest(labels.values)
         checkpoint = Checkpoint(estimator.checkpoint, identity)
     options = replace(options, checkpoint=checkpoint)
     linear_path = resolve_linear_path(estimator)
@@ -82,7 +93,7 @@ def learn(estimator, X, y, sample_weight, previous):
         rng = random_state_of(estimator.random_state)
         networks = estimator._networks(X, weights, options, rng, previous)
         learn_form = _learn_residual if linear_path else _learn_plain
-        state = learn_form(estimator, X, weights, networks, options, rng)
+        state = learn_form(estimator, X, weights, networks, options, rng, labels)
         if estimator.whiten:
             codes = state.encode(X, estimator.device)
             deviations = standard_deviations(codes, weights, sample_weight)
@@ -93,7 +104,7 @@ def learn(estimator, X, y, sample_weight, previous):
         context.call_on_fit_task_end(estimator=estimator, X=X, y=y, reconstruction_attributes={})
 
 
-def _learn_residual(estimator, X, weights, networks, options, rng):
+def _learn_residual(estimator, X, weights, networks, options, rng, labels):
     """PCA, and networks on top of it where they help."""
     k = networks.settings.latent_dim
     n_directions = estimator._n_directions(networks, *X.shape)
@@ -106,7 +117,7 @@ def _learn_residual(estimator, X, weights, networks, options, rng):
     problem = estimator._problem(rows, basis, networks, build, options.device)
     result = SelectionResult()
     if problem is not None:
-        result = select(problem, options, estimator.validation_fraction, rng)
+        result = select(problem, options, estimator.validation_fraction, rng, labels)
     return kept(
         mean=rows.mean,
         history=result.history,
@@ -120,7 +131,7 @@ def _learn_residual(estimator, X, weights, networks, options, rng):
     )
 
 
-def _learn_plain(estimator, X, weights, networks, options, rng):
+def _learn_plain(estimator, X, weights, networks, options, rng, labels):
     """Networks on the rows themselves, from random weights."""
     rows = rows_of(X, weights=weights, device=options.device)
     seed = rng.randint(2**31)
@@ -131,6 +142,7 @@ def _learn_plain(estimator, X, weights, networks, options, rng):
         options,
         estimator.validation_fraction,
         rng,
+        labels,
     )
     dtype, fields = output_dtype(X.dtype), estimator._fields_of_input(networks)
     return kept(module, rows.mean, dtype, n_iter=len(history), history=history, **fields)
@@ -240,6 +252,11 @@ def learn_from_batch(estimator, X, state):
         What is fitted so far, on top of PCA; None for a first batch.
     """
     start = time.perf_counter()
+    if estimator.supervision:
+        raise ValueError(
+            f"supervision={estimator.supervision:g} must be 0 for partial_fit: labels take part in "
+            f"fit alone."
+        )
     device = float64_device(resolve_device(estimator.device))
     if state is None and _is_share(estimator.latent_dim):
         raise ValueError(

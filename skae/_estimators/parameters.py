@@ -204,6 +204,7 @@ CONSTRAINTS = {
     "truncations": ["array-like", StrOptions({"auto"}), None],
     "penalty": [StrOptions({*PENALTIES, "variational"}), None],
     "alpha": [_FACTOR],
+    "supervision": [_FACTOR],
     "whiten": ["boolean"],
     "corruption": [Interval(Real, 0, 1, closed="left"), StrOptions({"auto"})],
     "noise": [Interval(Real, 0, _MOST_NOISE, closed="both")],

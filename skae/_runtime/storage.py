@@ -52,7 +52,7 @@ def stable_repr(value):
 _DIGEST_SIZE = 16
 
 # Entries of an identity that messages name without values: the values are checksums.
-_CHECKSUMS = {"X": "other rows of X", "sample_weight": "another sample_weight"}
+_CHECKSUMS = {"X": "other rows of X", "y": "another y", "sample_weight": "another sample_weight"}
 
 _ONE_FIT = (
     "a folder holds one fit. Use another folder for this fit{or_else}. The fits of a search share "

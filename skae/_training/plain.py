@@ -9,12 +9,14 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from .._data.rows import Rows, weights_of
-from .._data.splits import held_out_runs
+from .._data.splits import held_out_runs, row_set
+from .._data.validation import Labels
 from .._nn.autoencoders import PlainAutoencoder
 from .._nn.losses import SquaredError
+from .._nn.penalties import LabelHead
 from .._runtime.device import in_pieces
 from .._runtime.progress import PlannedStage
-from .residual import row_set, scaled_batch, typical_entry
+from .residual import scaled_batch, typical_entry
 from .trainer import Interrupted, TrainingOptions, train, warn_if_cut_short
 
 # Number of rows whose losses are computed at a time, and from which inputs are standardized.
@@ -28,6 +30,7 @@ def fit_plain(
     options: TrainingOptions,
     validation_fraction: float,
     rng: np.random.RandomState,
+    labels: Labels | None = None,
 ):
     """Train a plain autoencoder.
 
@@ -43,6 +46,8 @@ def fit_plain(
         Share of the rows that are validation rows.
     rng : RandomState
         Draws the validation rows, then the seed of training.
+    labels : Labels, default=None
+        Labels of the rows, if they take part in training.
 
     Returns
     -------
@@ -67,8 +72,12 @@ def fit_plain(
     fitted, validation = held_out_runs(len(rows), validation_fraction, rng)
 
     def some_rows(indices):
-        return row_set(get_batch, indices, weights, error_of_mean, factor=factor)
+        return row_set(get_batch, indices, weights, error_of_mean, factor=factor, labels=labels)
 
+    if labels is not None:
+        labels = labels.standardised(weights)
+        head = LabelHead(module.latent_dim, labels.n_classes, options.supervision)
+        module.head = head.to(options.device)
     history = _train(
         module,
         some_rows(fitted),
@@ -76,6 +85,8 @@ def fit_plain(
         options,
         seed=rng.randint(2**31),
     )
+    if labels is not None:
+        del module.head
     if loss.degree:
         for name in ("centre", "unit", "mean", "scale"):
             setattr(module, name, getattr(module, name) * unit)

@@ -9,10 +9,10 @@ from skorch.callbacks import Callback
 from torch import nn
 from torch.utils.data import DataLoader
 
+from skae._data.splits import RowSet
 from skae._nn.layers import initialised, perceptron
 from skae._nn.losses import SquaredError
 from skae._training.early_stopping import Interrupts
-from skae._training.residual import RowSet
 from skae._training.trainer import Interrupted, TrainingOptions, train
 
 OPTIONS = TrainingOptions(
