@@ -73,13 +73,12 @@ class ConvAutoencoder(BaseAutoencoder):
     encoder, decoder : torch.nn.Module or callable, default=None
         One's own networks in place of ours. A module is copied for each `fit`; a callable makes
         one from the numbers it takes and returns: ``encoder(shape, latent_dim)`` and
-        ``decoder(latent_dim, shape)``. With the linear path they are what is added to PCA,
-        from zero on; ``shape``
-        is that of a picture, channels first.
+        ``decoder(latent_dim, shape)``, with the shape of a picture, channels first. With the
+        linear path they are what is added to PCA, from zero on.
     linear_path : bool or "auto", default="auto"
         Whether codes and reconstructions start from PCA's. False gives the plain convolutional
-        autoencoder, which takes any ``latent_dim``. "auto" is True if the loss is
-        "mse" and neither `output_activation` nor `penalty` is set, else False.
+        autoencoder, which takes any ``latent_dim``. "auto" is True if the loss is "mse" and
+        neither `output_activation` nor `penalty` is set, else False.
     loss : {"mse", "mae", "huber", "bce", "poisson", "multinomial", "cosine"}, default="mse"
         Reconstruction loss: squared or absolute error, Huber's mixture of both, binary
         cross-entropy (X in [0, 1]), Poisson or multinomial deviance (counts), cosine distance.
@@ -100,9 +99,7 @@ class ConvAutoencoder(BaseAutoencoder):
         Weight of the penalty against the logarithm of the loss, so that it has no unit; for
         "variational" 1.0 is the evidence lower bound.
     supervision : float, default=0.0
-        Weight of the labels y in training: of a linear classifier's cross-entropy, or a linear
-        regressor's squared error of a standardised target, on the code, against the logarithm
-        of the loss. 0 ignores y; 1.0 is recommended. docs/codes.md says more.
+        Weight of the labels y in training, as in `DenseAutoencoder`; 0 ignores y.
     whiten : bool, default=False
         Divide each code by its standard deviation over the training rows.
     corruption : float or "auto", default="auto"
@@ -145,9 +142,7 @@ class ConvAutoencoder(BaseAutoencoder):
         of a search over ``latent_dim``. Codes are the same with it and without. Needs an integer
         `random_state` to be of use; docs/scaling.md says more.
     callbacks : list of skorch callbacks, default=None
-        Told of every stage of training: the trial runs, then the training on all rows. One that
-        asks for an end, such as `skorch.callbacks.EarlyStopping`, ends that stage. Callbacks of
-        scikit-learn 1.9 go to `set_callbacks`.
+        Called at every stage of training, as in `DenseAutoencoder`.
     random_state : int, RandomState instance or None, default=None
         Of the rows put aside, the first weights and the order of training. None takes fresh
         entropy; global random states are neither used nor changed.

@@ -323,6 +323,11 @@ class DenseAutoencoder(BaseAutoencoder):
             return networks
         n_scores = min(n, p, k + auto.FURTHER_DIRECTIONS)
         networks = DenseNetworks(settings, n_scores, hidden, auto.dropout(n))
+        if self.supervision and not _are_wanted(networks):
+            raise ValueError(
+                f"supervision={self.supervision:g} needs networks, which hidden_layer_sizes="
+                f"{self.hidden_layer_sizes!r} with the linear path has none of."
+            )
         if _are_wanted(networks):
             networks.check(options.device, n_networks=2 if k <= LONGEST_NONLINEAR_CODE else 1)
         return networks

@@ -104,6 +104,13 @@ class LabelHead(nn.Module):
         return weight * (prediction[:, 0] - target).square()
 
 
+def with_head(autoencoder, n_classes, supervision):
+    """The autoencoder with a new `LabelHead` on its device."""
+    head = LabelHead(autoencoder.latent_dim, n_classes, supervision)
+    autoencoder.head = head.to(next(autoencoder.parameters()).device)
+    return autoencoder
+
+
 @torch.enable_grad()
 def fitted_head(z: Tensor, labels: Tensor, n_classes: int) -> LabelHead:
     """A `LabelHead` fitted to codes by full batches, with the usual ridge of a logistic regression.

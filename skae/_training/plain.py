@@ -13,7 +13,7 @@ from .._data.splits import held_out_runs, row_set
 from .._data.validation import Labels
 from .._nn.autoencoders import PlainAutoencoder
 from .._nn.losses import SquaredError
-from .._nn.penalties import LabelHead
+from .._nn.penalties import with_head
 from .._runtime.device import in_pieces
 from .._runtime.progress import PlannedStage
 from .residual import scaled_batch, typical_entry
@@ -76,8 +76,7 @@ def fit_plain(
 
     if labels is not None:
         labels = labels.standardised(weights)
-        head = LabelHead(module.latent_dim, labels.n_classes, options.supervision)
-        module.head = head.to(options.device)
+        module = with_head(module, labels.n_classes, options.supervision)
     history = _train(
         module,
         some_rows(fitted),

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from .._data.rows import Rows, weights_of
-from .._data.splits import row_set
+from .._data.splits import MIN_VALIDATION_ROWS, row_set
 from .._nn.autoencoders import LinearPathAutoencoder, ResidualAutoencoder
 from .._nn.penalties import fitted_head
 from .._pca.holdout import directions_without_validation, scores_without_validation
@@ -22,6 +22,10 @@ _CLIPPING_FACTOR = 2.0
 
 # Standard deviations and clipping bounds are estimated from about this number of rows.
 _SAMPLE_SIZE = 10_000
+
+# Networks are not trained where PCA leaves a smaller share of the variance: they would have to
+# explain half of it to be selected.
+_MIN_PCA_ERROR = 0.002
 
 # Number of rows whose errors are computed at a time.
 _BATCH_SIZE = 1024
@@ -129,6 +133,17 @@ class ResidualProblem(ABC):
             outside_subspace=self.outside_subspace,
             labels=labels,
         )
+
+    def reason_for_pca(self, n_validation_rows):
+        """Why no network can be judged or is worth training; None if one may be."""
+        if n_validation_rows < MIN_VALIDATION_ROWS:
+            return (
+                f"there are {n_validation_rows} validation rows, and networks need "
+                f"{MIN_VALIDATION_ROWS}"
+            )
+        if self.basis.share_beyond(self.latent_dim) < _MIN_PCA_ERROR:
+            return f"it leaves less than {100 * _MIN_PCA_ERROR:g} % of the variance"
+        return None
 
     def variance(self, indices):
         """Weighted sum of the squared distances of some rows from the mean; 1.0 if it is 0."""

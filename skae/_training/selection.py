@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from .._data.splits import MIN_VALIDATION_ROWS, held_out_runs
+from .._data.splits import held_out_runs
 from .._data.validation import Labels
 from .._nn.autoencoders import Autoencoder, copy_matching_weights
-from .._nn.penalties import LabelHead
+from .._nn.penalties import with_head
 from .._runtime.progress import PlannedStage
 from .early_stopping import best_epoch
 from .residual import ResidualProblem
@@ -33,10 +33,6 @@ _MIN_GAIN = 0.001
 # Minimum gain for training to be longer than the trial run, as a share of PCA's error: longer
 # training could lose a smaller one.
 _SAFE_GAIN = 0.04
-
-# Networks are not trained where PCA leaves a smaller share of the variance: they would have to
-# explain half of it.
-_MIN_PCA_ERROR = 2 * _MIN_GAIN
 
 # Minimum gain of a non-linear encoder over a non-linear decoder alone, as a share of the variance:
 # it moves the codes away from PCA's, which makes classifiers worse (docs/design.md).
@@ -114,7 +110,7 @@ def select(
     """
     fitted, validation = held_out_runs(len(problem), validation_fraction, rng)
     seed = rng.randint(2**31)
-    reason = _reason_for_no_trial(problem, len(validation))
+    reason = problem.reason_for_pca(len(validation))
     if reason is not None:
         options.report.conclude(f"PCA kept: {reason}")
         return SelectionResult()
@@ -124,18 +120,6 @@ def select(
     return _Selection(
         trial_problem, final_problem, fitted, validation, options, seed, labels
     ).result()
-
-
-def _reason_for_no_trial(problem, n_validation_rows):
-    """Why no network can be judged or is worth training; None if one may be."""
-    if n_validation_rows < MIN_VALIDATION_ROWS:
-        return (
-            f"there are {n_validation_rows} validation rows, and networks need "
-            f"{MIN_VALIDATION_ROWS}"
-        )
-    if problem.basis.share_beyond(problem.latent_dim) < _MIN_PCA_ERROR:
-        return f"it leaves less than {100 * _MIN_PCA_ERROR:g} % of the variance"
-    return None
 
 
 def most_epochs(options):
@@ -294,8 +278,10 @@ class _Selection:
         self.started_trials.append(kind)
         self._report_plan(bool(self.started_trials[0]), self.max_final_epochs, may_end_early=True)
         problem, validation = self.trial_problem, self.validation
-        module = self._new_module(problem, bool(kind), kind == _LABELS)
-        labels = self.labels if kind == _LABELS else None
+        module, labels = problem.new_module(bool(kind)), None
+        if kind == _LABELS:
+            labels = self.labels
+            module = with_head(module, labels.n_classes, self.options.supervision)
         history = self._train(
             module,
             problem.row_set(self.fitted, labels),
@@ -312,13 +298,6 @@ class _Selection:
             of_variance = row_gains = 0 * row_gains
         gain = float(of_variance.sum() / variance)
         return _Trial(bool(kind), module, gain, row_gains, variance, when_cut, history)
-
-    def _new_module(self, problem, has_encoder, has_head):
-        module = problem.new_module(has_encoder)
-        if has_head:
-            head = LabelHead(self.latent_dim, self.labels.n_classes, self.options.supervision)
-            module.head = head.to(self.options.device)
-        return module
 
     def _row_gains(self, problem, module):
         """Weighted squared error of PCA minus that of a module, on each validation row.
@@ -351,9 +330,11 @@ class _Selection:
         Returns the module and its history, which is empty if the user has ended the fit.
         """
         problem = self.final_problem
-        module = self._new_module(problem, trial.has_encoder, trial.has_head)
+        module, labels = problem.new_module(trial.has_encoder), None
+        if trial.has_head:
+            labels = self.labels
+            module = with_head(module, labels.n_classes, self.options.supervision)
         module = copy_matching_weights(trial.module, module)
-        labels = self.labels if trial.has_head else None
         if self._interrupted:
             return module, []
         self._report_plan(trial.has_encoder, n_epochs, may_end_early=False)
