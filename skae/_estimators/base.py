@@ -131,8 +131,9 @@ class BaseAutoencoder(
         X : {array-like, sparse matrix or array, RowBlocks} of shape (n_samples, n_features)
             Training rows, at least two. Sparse data of any format is never made dense whole;
             HDF5 datasets, zarr arrays, `RowBlocks` and dask arrays are read a piece at a time.
-        y : None
-            Ignored.
+        y : array-like of shape (n_samples,), default=None
+            Classes, or a regression target if they are floats that are not all whole numbers.
+            Rows without a label have -1, or NaN among targets. Ignored with ``supervision=0``.
         sample_weight : array-like of shape (n_samples,), default=None
             How often each row counts, in the principal directions and in every loss; not
             negative. A weight of zero leaves the row out.

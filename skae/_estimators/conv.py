@@ -99,7 +99,7 @@ class ConvAutoencoder(BaseAutoencoder):
         Weight of the penalty against the logarithm of the loss, so that it has no unit; for
         "variational" 1.0 is the evidence lower bound.
     supervision : float, default=0.0
-        Weight of the labels y in training, as in `DenseAutoencoder`; 0 ignores y.
+        Weight of the labels y in training, as in `DenseAutoencoder`. 0 ignores y.
     whiten : bool, default=False
         Divide each code by its standard deviation over the training rows.
     corruption : float or "auto", default="auto"
@@ -178,7 +178,7 @@ class ConvAutoencoder(BaseAutoencoder):
         training on all rows, "valid_loss" (mean error of a row, as in `score_samples`),
         "variance_explained" (as in `score`, of the rows put aside where there is a "valid_loss"),
         "variance_explained_by_pca" (of the same rows, where PCA is what there is to beat) and "dur"
-        (seconds).
+        (seconds); with labels also "train_label_loss" and "valid_label_loss".
     n_features_in_ : int
         Numbers in a picture: the columns of flat X in `fit`.
     feature_names_in_ : ndarray of shape (n_features,)

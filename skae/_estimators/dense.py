@@ -86,9 +86,10 @@ class DenseAutoencoder(BaseAutoencoder):
         Weight of the penalty against the logarithm of the loss, so that it has no unit; for
         "variational" 1.0 is the evidence lower bound.
     supervision : float, default=0.0
-        Weight of the labels y in training: of a linear classifier's cross-entropy, or a linear
-        regressor's squared error of a standardised target, on the code, against the logarithm
-        of the loss. 0 ignores y; 1.0 is recommended. docs/codes.md says more.
+        Weight of the labels y in training: of the cross-entropy of a linear classifier of the
+        codes, or the squared error of a linear regressor of a standardised target, against the
+        logarithm of the loss. 0 ignores y. 1.0 is recommended, and 0.3 costs hardly any variance.
+        The classifier is removed after training; docs/codes.md has more.
     whiten : bool, default=False
         Divide each code by its standard deviation over the training rows.
     corruption : float or "auto", default="auto"
@@ -173,7 +174,7 @@ class DenseAutoencoder(BaseAutoencoder):
         training on all rows, "valid_loss" (mean error of a row, as in `score_samples`),
         "variance_explained" (as in `score`, of the rows put aside where there is a "valid_loss"),
         "variance_explained_by_pca" (of the same rows, where PCA is what there is to beat) and "dur"
-        (seconds).
+        (seconds). Where labels take part, also "train_label_loss" and "valid_label_loss".
     n_features_in_ : int
         Number of columns of X in `fit`.
     feature_names_in_ : ndarray of shape (n_features,)
