@@ -35,8 +35,7 @@ def n_batches(n_rows, batch_size):
 class _Batches:
     """Iterates over whole batches of a `RowSet`, shuffled if there is a generator.
 
-    Yields pairs of an input and a target, which is the input and, or None, the weights of its rows
-    and their labels.
+    Yields pairs of an input and a target: the input, and weights and labels of its rows or None.
     """
 
     def __init__(self, rows, batch_size, device, generator=None):
@@ -200,7 +199,7 @@ class ReconstructionNet(NeuralNet):
 
     def _step_in_parts(self, batch, step, **fit_params):
         """A step on a batch, in as many parts as the memory of the device requires."""
-        training = torch.is_grad_enabled()
+        training, n_before = torch.is_grad_enabled(), len(self._label_losses)
         while True:
             try:
                 if self.n_parts == 1 and batch[0].device.type == torch.device(self.device).type:
@@ -214,6 +213,7 @@ class ReconstructionNet(NeuralNet):
                     raise
             # Outside of the except clause, whose traceback would keep the tensors alive.
             self.n_parts *= 2
+            self._label_losses = self._label_losses[:n_before]
             if training:
                 self._zero_grad_optimizer()
             empty_cache(torch.device(self.device))
