@@ -241,6 +241,7 @@ def test_a_fit_without_networks_refuses_labels(make, digits):
         make(supervision=1.0, hidden_layer_sizes=()).fit(digits[0], digits[2])
 
 
+@pytest.mark.slow
 def test_pipelines_and_searches_pass_labels(make, digits):
     X, y = digits[0][:600], digits[2][:600]
     pipeline = make_pipeline(make(4, max_epochs=8), StandardScaler(), LogisticRegression())
