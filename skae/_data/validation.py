@@ -1,8 +1,13 @@
-"""Validation of X and `sample_weight`, and their conversion to the forms used for computing."""
+"""Validation of X, y and `sample_weight`, and their conversion to the forms used for computing."""
+
+from dataclasses import dataclass
+from numbers import Number
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 from sklearn.utils import check_array
+from sklearn.utils._missing import is_pandas_na
 from sklearn.utils.validation import _check_n_features, _check_sample_weight, validate_data
 
 from .._runtime.tensors import output_dtype
@@ -111,6 +116,113 @@ def apply_sample_weight(X, sample_weight, *others):
     if (weights == weights[0]).all():
         return X, None, *others
     return X, weights / weights.mean(), *others
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Classes or regression targets of rows.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n,)
+        Index of the class, or target; NaN for a row without a label.
+    n_classes : int
+        0 for a regression.
+    """
+
+    values: np.ndarray
+    n_classes: int
+
+    @property
+    def are_known(self):
+        """Whether each row has a label."""
+        return ~np.isnan(self.values)
+
+    def weighted(self, weights, indices):
+        """Labels and their weights, of mean one over the rows with given indices: shape (n, 2)."""
+        weights = np.where(self.are_known, weights, 0.0)
+        mean = weights[indices].mean()
+        labels = np.column_stack([np.nan_to_num(self.values), weights / mean if mean else weights])
+        return torch.from_numpy(labels).float()
+
+    def standardised(self, weights):
+        """The same with regression targets of weighted mean 0 and variance 1."""
+        if self.n_classes:
+            return self
+        known, weights = self.are_known, weights[self.are_known]
+        values = self.values - np.average(self.values[known], weights=weights)
+        values /= np.sqrt(np.average(values[known] ** 2, weights=weights))
+        return Labels(values, 0)
+
+
+def validate_labels(y, n_rows, supervision, counted=slice(None)):
+    """Return the targets y of the rows that count as `Labels`.
+
+    Classes are of any type; a float y that is not all whole numbers is a regression target. A row
+    without a label has -1 among classes that are integers, and NaN among regression targets.
+    """
+    wanted = f"supervision={supervision:g} needs y, one class or one target for each row"
+    if y is None or sp.issparse(y):
+        raise ValueError(f"{wanted}, got {'None' if y is None else 'a sparse matrix'}.")
+    # NumPy would make a string of a number in a list.
+    y = np.asarray(y, dtype=object if isinstance(y, (list, tuple)) else None)
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    if y.ndim != 1:
+        raise ValueError(f"{wanted}, got an array of shape {y.shape}.")
+    if len(y) != n_rows:
+        raise ValueError(f"{wanted}, got {len(y)} for {n_rows} rows.")
+    y = y[counted]
+    if y.dtype.kind == "O":
+        y = _array_of_one_type(y)
+    if y.dtype.kind not in "biufUSO":
+        raise ValueError(f"{wanted}, got values of type {y.dtype}.")
+    is_float = y.dtype.kind == "f"
+    if is_float and np.isinf(y).any():
+        raise ValueError("y has infinite values, which are neither classes nor targets.")
+    known = y[~np.isnan(y)] if is_float else y
+    is_regression = is_float and (known != np.floor(known)).any()
+    if is_float and not is_regression and 0 < len(known) < len(y):
+        raise ValueError(
+            "y has NaN among its classes: a class is an integer, a string or another object, and "
+            "-1 marks rows without a label. NaN does so among targets that are not all whole "
+            "numbers."
+        )
+    is_labelled = ~np.isnan(y) if is_float else np.ones(len(y), dtype=bool)
+    if not is_regression and y.dtype.kind in "if":
+        is_labelled &= y != -1
+    values, indices = np.unique(y[is_labelled], return_inverse=True)
+    if len(values) < 2:
+        kind = "different targets" if is_regression else "classes"
+        got = f"{values[0]!s} for every row with one" if len(values) else "no row with one"
+        raise ValueError(f"y must have labels of two {kind} at least, got {got}.")
+    labels = np.full(len(y), np.nan, dtype=np.float64)
+    labels[is_labelled] = y[is_labelled] if is_regression else indices
+    return Labels(labels, 0 if is_regression else len(values))
+
+
+def _array_of_one_type(y):
+    """Objects as an array of numbers, or unchanged; raises ValueError if they are no classes."""
+    missing = sum(is_pandas_na(value) or value is None or value != value for value in y)
+    kinds = {_kind(value) for value in y if not is_pandas_na(value) and value is not None}
+    if kinds == {"numbers"} and not any(is_pandas_na(v) or v is None for v in y):
+        return np.array(y.tolist())
+    if missing:
+        raise ValueError(
+            f"y has {missing} missing value(s) among its classes: number the classes, and mark "
+            f"rows without a label by -1."
+        )
+    if len(kinds) > 1 or kinds & {"list", "tuple", "set", "ndarray", "dict"}:
+        raise ValueError(
+            f"y has {' and '.join(sorted(kinds))}: classes must be of one type, one for each row. "
+            f"Number them to mark rows without a label by -1."
+        )
+    return y.astype(str) if kinds == {"strings"} else y
+
+
+def _kind(value):
+    if isinstance(value, (Number, np.bool_)):
+        return "numbers"
+    return "strings" if isinstance(value, str) else type(value).__name__
 
 
 def standard_deviations(codes, weights, sample_weight):

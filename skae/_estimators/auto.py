@@ -244,5 +244,6 @@ def training_options(estimator, schedule, n_samples, device):
         device=device,
         callbacks=tuple(estimator.callbacks or ()),
         limited=estimator.max_epochs != "auto",
+        supervision=estimator.supervision,
         divisible=estimator.encoder is None and estimator.decoder is None,
     )

@@ -132,8 +132,9 @@ class BaseAutoencoder(
         X : {array-like, sparse matrix or array, RowBlocks} of shape (n_samples, n_features)
             Training rows, at least two. Sparse data of any format is made dense in batches only;
             HDF5 datasets, zarr arrays, `RowBlocks` and dask arrays are read in parts.
-        y : None
-            Ignored.
+        y : array-like of shape (n_samples,), default=None
+            Classes, or a regression target if they are floats that are not all whole numbers.
+            Rows without a label have -1, or NaN among targets. Ignored with ``supervision=0``.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each row in the principal directions and in every loss; not negative. A
             row of weight zero is left out.

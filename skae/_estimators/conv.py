@@ -100,6 +100,8 @@ class ConvAutoencoder(BaseAutoencoder):
     alpha : float, default=1.0
         Weight of the penalty relative to the logarithm of the loss, so that it has no unit. With
         "variational", 1.0 is the evidence lower bound.
+    supervision : float, default=0.0
+        Weight of the labels y in training, as in `DenseAutoencoder`. 0 ignores y.
     whiten : bool or float in [0, 1], default=False
         Divide each code by this power of its standard deviation over the training rows; True is 1.
     corruption : float or "auto", default="auto"
@@ -182,7 +184,8 @@ class ConvAutoencoder(BaseAutoencoder):
         An entry for each epoch of each stage: "stage", "epoch", "train_loss", "valid_loss" (mean
         error of a row, as in `score_samples`; not in the training on all rows),
         "variance_explained" (as in `score`, of the validation rows where there is a "valid_loss"),
-        "variance_explained_by_pca" (of the same rows, where PCA is compared) and "dur" (seconds).
+        "variance_explained_by_pca" (of the same rows, where PCA is compared) and "dur" (seconds);
+        with labels also "train_label_loss" and "valid_label_loss".
     n_features_in_ : int
         Number of columns of flat X in `fit`: the values in a picture.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -250,6 +253,7 @@ class ConvAutoencoder(BaseAutoencoder):
         truncations: Sequence[int] | str | None = None,
         penalty: str | None = None,
         alpha: float = 1.0,
+        supervision: float = 0.0,
         whiten: bool | float = False,
         corruption: float | str = "auto",
         noise: float = 0.0,
@@ -287,6 +291,7 @@ class ConvAutoencoder(BaseAutoencoder):
         self.truncations = truncations
         self.penalty = penalty
         self.alpha = alpha
+        self.supervision = supervision
         self.whiten = whiten
         self.corruption = corruption
         self.noise = noise

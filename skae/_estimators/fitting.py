@@ -13,6 +13,7 @@ from .._data.validation import (
     apply_sample_weight,
     standard_deviations,
     validate_groups,
+    validate_labels,
     whitening_divisors,
 )
 from .._nn.builders import DenseNetworks, NetworkSettings
@@ -60,7 +61,11 @@ def learn(estimator, X, y, sample_weight, groups, previous):
     device = resolve_device(estimator.device)
     LOSSES[estimator.loss]().check(X)
     groups = validate_groups(groups, X.shape[0])
+    labels, n_rows = None, X.shape[0]
     X, weights, groups = apply_sample_weight(X, sample_weight, groups)
+    if estimator.supervision:
+        counted = slice(None) if X.shape[0] == n_rows else np.asarray(sample_weight) > 0
+        labels = validate_labels(y, n_rows, estimator.supervision, counted)
     if X.shape[0] < 2:
         raise ValueError("sample_weight leaves one row of positive weight: fit needs at least two.")
     options = training_options(estimator, estimator._schedule(*X.shape), X.shape[0], device)
@@ -69,6 +74,8 @@ def learn(estimator, X, y, sample_weight, groups, previous):
         # Random generators and the last bits depend on the kind of device.
         identity = {**estimator._identity(X, weights), "device": device.type}
         identity["groups"] = "None" if groups is None else digest(groups)
+        if labels is not None:
+            identity["y"] = digest(labels.values)
         checkpoint = Checkpoint(estimator.checkpoint, identity)
     options = replace(options, checkpoint=checkpoint, groups=groups)
     linear_path = resolve_linear_path(estimator)
@@ -89,7 +96,7 @@ def learn(estimator, X, y, sample_weight, groups, previous):
         rng = random_state_of(estimator.random_state)
         networks = estimator._networks(X, weights, options, rng, previous)
         learn_kind = _learn_residual if linear_path else _learn_plain
-        state = learn_kind(estimator, X, weights, networks, options, rng)
+        state = learn_kind(estimator, X, weights, networks, options, rng, labels)
         if estimator.whiten:
             codes = state.encode(X, estimator.device)
             deviations = standard_deviations(codes, weights, sample_weight)
@@ -101,7 +108,7 @@ def learn(estimator, X, y, sample_weight, groups, previous):
         context.call_on_fit_task_end(estimator=estimator, X=X, y=y, reconstruction_attributes={})
 
 
-def _learn_residual(estimator, X, weights, networks, options, rng):
+def _learn_residual(estimator, X, weights, networks, options, rng, labels):
     """PCA, and networks on top of it where they help."""
     k = networks.settings.latent_dim
     n_directions = estimator._n_directions(networks, *X.shape)
@@ -114,7 +121,7 @@ def _learn_residual(estimator, X, weights, networks, options, rng):
     problem = estimator._problem(rows, basis, networks, build, options.device)
     result = SelectionResult()
     if problem is not None:
-        result = select(problem, options, estimator.validation_fraction, rng)
+        result = select(problem, options, estimator.validation_fraction, rng, labels)
     return fitted_state(
         mean=rows.mean,
         history=result.history,
@@ -128,7 +135,7 @@ def _learn_residual(estimator, X, weights, networks, options, rng):
     )
 
 
-def _learn_plain(estimator, X, weights, networks, options, rng):
+def _learn_plain(estimator, X, weights, networks, options, rng, labels):
     """Networks on the rows themselves, without PCA."""
     rows = rows_of(X, weights=weights, device=options.device)
     seed = rng.randint(2**31)
@@ -139,6 +146,7 @@ def _learn_plain(estimator, X, weights, networks, options, rng):
         options,
         estimator.validation_fraction,
         rng,
+        labels,
     )
     dtype, fields = output_dtype(X.dtype), estimator._fields_of_input(networks)
     return fitted_state(module, rows.mean, dtype, n_iter=len(history), history=history, **fields)
@@ -248,6 +256,11 @@ def learn_from_batch(estimator, X, state):
         The state so far, with a linear path; None for a first batch.
     """
     start = time.perf_counter()
+    if estimator.supervision:
+        raise ValueError(
+            f"supervision={estimator.supervision:g} must be 0 for partial_fit: labels take part in "
+            f"fit alone."
+        )
     device = float64_device(resolve_device(estimator.device))
     if state is None and _is_share(estimator.latent_dim):
         raise ValueError(

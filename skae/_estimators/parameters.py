@@ -206,6 +206,7 @@ CONSTRAINTS = {
     "truncations": ["array-like", StrOptions({"auto"}), None],
     "penalty": [StrOptions({*PENALTIES, "variational"}), None],
     "alpha": [_FACTOR],
+    "supervision": [_FACTOR],
     "whiten": ["boolean", Interval(Real, 0, 1, closed="both")],
     "corruption": [Interval(Real, 0, 1, closed="left"), StrOptions({"auto"})],
     "noise": [Interval(Real, 0, _LARGEST_NOISE, closed="both")],

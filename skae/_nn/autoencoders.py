@@ -26,6 +26,8 @@ class Autoencoder(nn.Module, ABC):
     penalties : ModuleList
         Terms added to the logarithm of the loss in training. Each is called with the autoencoder,
         x, z and the output that the loss takes, and returns a term for each row.
+    head : LabelHead
+        Predicts labels from standardised codes. Exists only while labels take part in training.
     """
 
     def __init__(self, latent_dim):
@@ -51,13 +53,27 @@ class Autoencoder(nn.Module, ABC):
         """The output that the loss takes, for the codes z."""
         return self.decode(z)
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """The output that the loss takes, for the rows x; in training also their penalties."""
+    def standardised(self, z: Tensor) -> Tensor:
+        """Codes in a unit in which the variances of their dimensions are more alike."""
+        return z
+
+    def forward(self, x: Tensor) -> Tensor | tuple:
+        """The output that the loss takes, for the rows x.
+
+        In training also their penalties, and with a head its predictions in any case.
+        """
         z = self.encode(x)
         output = self.output(z)
         if not self.training or not self.penalties:
-            return output
-        return output, sum(penalty(self, x, z, output) for penalty in self.penalties)
+            return self.with_prediction(output, None, z)
+        penalties = sum(penalty(self, x, z, output) for penalty in self.penalties)
+        return self.with_prediction(output, penalties, z)
+
+    def with_prediction(self, output, penalties, z):
+        """What `forward` returns, from its parts and the codes for the head."""
+        if hasattr(self, "head"):
+            return output, penalties, self.head(self.standardised(z))
+        return output if penalties is None else (output, penalties)
 
     def truncated(self, latent_dim):
         """A copy whose codes are the first ``latent_dim`` dimensions of these."""
@@ -131,6 +147,9 @@ class ResidualAutoencoder(Autoencoder):
             y_hat = y_hat + self.scale * self.decoder(self._network_input(z))
         return y_hat
 
+    def standardised(self, z: Tensor) -> Tensor:
+        return z / self.scale[: z.shape[1]]
+
     def _network_input(self, y: Tensor) -> Tensor:
         """Scaled and clipped scores or codes."""
         j = y.shape[1]
@@ -194,6 +213,9 @@ class LinearPathAutoencoder(Autoencoder):
         if self.refiner is not None:
             x_hat = x_hat + self.unit * self.refiner(linear / self.unit)
         return x_hat
+
+    def standardised(self, z: Tensor) -> Tensor:
+        return z / self.scale[: z.shape[1]]
 
     def truncated(self, latent_dim):
         short = super().truncated(latent_dim)
@@ -303,7 +325,7 @@ class VariationalAutoencoder(PlainAutoencoder):
         self.alpha = alpha
         self.noise = RandomLayer()
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> Tensor | tuple:
         if not self.training:
             return super().forward(x)
         mu, log_variance = self.encoder_output(x).float().chunk(2, dim=1)
@@ -315,7 +337,7 @@ class VariationalAutoencoder(PlainAutoencoder):
         else:
             rate = 2 / self.loss.deviances(output, x).detach().mean().clamp_min(_TINY)
         penalties = sum(penalty(self, x, z, output) for penalty in self.penalties)
-        return output, self.alpha * rate * divergence + penalties
+        return self.with_prediction(output, self.alpha * rate * divergence + penalties, z)
 
 
 def copy_matching_weights(previous, module):

@@ -1,7 +1,8 @@
-"""Penalties on codes, one formula each, and ordered codes."""
+"""Penalties on codes, one formula each, ordered codes, and the head for labels."""
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, linear
 
 from .layers import RandomLayer
 
@@ -13,6 +14,9 @@ _ROUNDING = 1e-10
 
 # Standard deviation of the initial values of missing dimensions: unlike the codes of most rows.
 _FAR = 3.0
+
+# Maximum number of steps in which a head is fitted to given codes.
+_STEPS_OF_HEAD = 100
 
 
 class SparsityPenalty(nn.Module):
@@ -59,6 +63,73 @@ class ContractivePenalty(RandomLayer):
 
 # The one list of penalties by a class; parameters, builders and files read it.
 PENALTIES = {"l1": SparsityPenalty, "contractive": ContractivePenalty}
+
+
+class LabelHead(nn.Module):
+    """A linear classifier or regressor of codes: ``A z + b``, which trains with an autoencoder.
+
+    Its loss is the cross-entropy of the softmax, or the squared error of a standardised target
+    (Le, Patterson and White, 2018). All weights start at zero.
+
+    **Shape**: from (n, k) to (n, n_classes), or (n, 1) for a regression. Labels have shape (n, 2):
+    the index of a class or a target, and the weight of the row, zero for a row without a label.
+
+    Parameters
+    ----------
+    latent_dim : int
+        k.
+    n_classes : int
+        0 for a regression.
+    supervision : float
+        Weight of the loss against the logarithm of the reconstruction loss.
+    """
+
+    def __init__(self, latent_dim, n_classes, supervision=1.0):
+        super().__init__()
+        self.n_classes = n_classes
+        self.supervision = supervision
+        n_outputs = n_classes or 1
+        self.weight = nn.Parameter(torch.zeros(n_outputs, latent_dim, dtype=torch.float32))
+        self.bias = nn.Parameter(torch.zeros(n_outputs, dtype=torch.float32))
+
+    def forward(self, z: Tensor) -> Tensor:
+        with torch.autocast(z.device.type, enabled=False):
+            return linear(z.float(), self.weight, self.bias)
+
+    def losses(self, prediction: Tensor, labels: Tensor) -> Tensor:
+        """Weighted loss of each row: shape (n,)."""
+        target, weight = labels.unbind(dim=1)
+        if self.n_classes:
+            return weight * cross_entropy(prediction, target.long(), reduction="none")
+        return weight * (prediction[:, 0] - target).square()
+
+
+def with_head(autoencoder, n_classes, supervision):
+    """The autoencoder with a new `LabelHead` on its device."""
+    head = LabelHead(autoencoder.latent_dim, n_classes, supervision)
+    autoencoder.head = head.to(next(autoencoder.parameters()).device)
+    return autoencoder
+
+
+@torch.enable_grad()
+def fitted_head(z: Tensor, labels: Tensor, n_classes: int) -> LabelHead:
+    """A `LabelHead` fitted to codes by full batches, with the usual ridge of a logistic regression.
+
+    Codes should be standardised.
+    """
+    head = LabelHead(z.shape[1], n_classes).to(z.device)
+    optimizer = torch.optim.LBFGS(
+        head.parameters(), max_iter=_STEPS_OF_HEAD, line_search_fn="strong_wolfe"
+    )
+
+    def closure():
+        optimizer.zero_grad()
+        loss = head.losses(head(z), labels).mean() + head.weight.square().sum() / (2 * len(z))
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return head.requires_grad_(False)
 
 
 class Completion(nn.Module):

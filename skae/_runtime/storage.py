@@ -54,6 +54,7 @@ _DIGEST_SIZE = 16
 # Entries of an identity that messages name without values: the values are checksums.
 _CHECKSUMS = {
     "X": "other rows of X",
+    "y": "another y",
     "sample_weight": "another sample_weight",
     "groups": "other groups",
 }

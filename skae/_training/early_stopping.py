@@ -3,9 +3,10 @@
 import signal
 import threading
 from contextlib import contextmanager
-from math import inf
+from math import exp, inf
 from tempfile import TemporaryFile
 
+import numpy as np
 import torch
 
 # A loss has exploded if it exceeds this multiple of the lowest by more than this amount.
@@ -13,6 +14,33 @@ _EXPLOSION_FACTOR, _NEGLIGIBLE_LOSS = 100.0, 1e-6
 
 # Larger best weights, in bytes, are stored in a file.
 _MAX_BYTES_IN_MEMORY = 256 * 2**20
+
+
+# The exponential of more is too large for a float.
+_LARGEST_EXPONENT = 700.0
+
+
+def criterion(loss, label_loss, supervision):
+    """Weighted geometric mean of a loss and of the exponential of a loss of labels.
+
+    Its logarithm is a multiple of what training minimises. Without labels it is the loss.
+    """
+    if label_loss is None:
+        return loss
+    share = supervision / (1 + supervision)
+    return loss ** (1 - share) * exp(min(share * label_loss, _LARGEST_EXPONENT))
+
+
+def best_epoch(history, measure, supervision):
+    """Number of the epoch that is best on the validation rows, whose `Measure` is given."""
+    losses = []
+    for epoch in history:
+        loss = epoch["valid_loss"]
+        if "valid_label_loss" in epoch:
+            loss = (loss - measure.outside_subspace) / measure.factor
+            loss = criterion(loss, epoch["valid_label_loss"], supervision)
+        losses.append(loss)
+    return 1 + int(np.argmin(np.where(np.isnan(losses), np.inf, losses)))
 
 
 class BestSoFar:

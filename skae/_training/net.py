@@ -2,6 +2,7 @@
 
 import warnings
 from copy import deepcopy
+from math import fsum
 
 import torch
 from skorch import NeuralNet
@@ -34,7 +35,7 @@ def n_batches(n_rows, batch_size):
 class _Batches:
     """Iterates over whole batches of a `RowSet`, shuffled if there is a generator.
 
-    Yields pairs of an input and a target, which is the input and the weights of its rows or None.
+    Yields pairs of an input and a target: the input, and weights and labels of its rows or None.
     """
 
     def __init__(self, rows, batch_size, device, generator=None):
@@ -59,7 +60,11 @@ class _Batches:
             weights = None if weights is None else weights[selected].to(batch.device)
             if factor != 1.0:
                 weights = factor * (torch.ones_like(batch[:, 0]) if weights is None else weights)
-            yield batch, (batch, weights)
+            labels = self.rows.labels
+            if labels is not None:
+                labels = labels[selected].to(batch.device)
+                labels[:, 1] *= factor
+            yield batch, (batch, weights, labels)
 
     def _get_batch(self, indices):
         """The batch on the device, or on the CPU if the device has no room for all of it."""
@@ -117,6 +122,7 @@ class ReconstructionNet(NeuralNet):
     ending = None
     n_parts = 1
     _in_parallel = None
+    _label_losses = ()
 
     def __init__(
         self,
@@ -193,7 +199,7 @@ class ReconstructionNet(NeuralNet):
 
     def _step_in_parts(self, batch, step, **fit_params):
         """A step on a batch, in as many parts as the memory of the device requires."""
-        training = torch.is_grad_enabled()
+        training, n_before = torch.is_grad_enabled(), len(self._label_losses)
         while True:
             try:
                 if self.n_parts == 1 and batch[0].device.type == torch.device(self.device).type:
@@ -207,6 +213,7 @@ class ReconstructionNet(NeuralNet):
                     raise
             # Outside of the except clause, whose traceback would keep the tensors alive.
             self.n_parts *= 2
+            self._label_losses = self._label_losses[:n_before]
             if training:
                 self._zero_grad_optimizer()
             empty_cache(torch.device(self.device))
@@ -221,8 +228,8 @@ class ReconstructionNet(NeuralNet):
         """The loss of a batch, and its gradients, as sums over its parts."""
         self._set_training(training)
         total = 0.0
-        for x, weights in _parts(batch, self.n_parts):
-            part = x.to(self.device), None if weights is None else weights.to(self.device)
+        for part in _parts(batch, self.n_parts):
+            part = [None if tensor is None else tensor.to(self.device) for tensor in part]
             loss = self._loss_of_part(self._callable_module(), part, len(batch[0]))
             if training:
                 loss.backward()
@@ -245,18 +252,26 @@ class ReconstructionNet(NeuralNet):
 
     def _loss_of_part(self, module, part, n_rows):
         """What a part of a batch of n rows adds to its loss."""
-        x, _ = part
+        x = part[0]
         return self.get_loss(self._output(module, x), part) * (len(x) / n_rows)
 
     def get_loss(self, y_pred, y_true, *args, **kwargs):
-        """The loss; penalties on its logarithm change its gradient and not its value."""
-        x, weights = y_true
-        output, penalties = y_pred if isinstance(y_pred, tuple) else (y_pred, None)
+        """The loss; terms added to its logarithm change its gradient and not its value."""
+        x, weights, labels = y_true
+        output, penalties, prediction = _in_three(y_pred)
         loss = self.criterion_(output, x, weights)
-        if penalties is None:
+        terms = []
+        if penalties is not None:
+            terms.append((penalties if weights is None else weights * penalties).mean())
+        if labels is not None:
+            head = self.module_.head
+            label_loss = head.losses(prediction, labels).mean()
+            self._label_losses.append(label_loss.detach() * len(x))
+            terms.append(head.supervision * label_loss)
+        if not terms:
             return loss
-        penalty = (penalties if weights is None else weights * penalties).mean()
-        return loss + loss.detach() * (penalty - penalty.detach())
+        term = sum(terms)
+        return loss + loss.detach() * (term - term.detach())
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         if iterator is None:
@@ -264,6 +279,7 @@ class ReconstructionNet(NeuralNet):
         if not training:
             self._zero_grad_optimizer()  # gradients take as much memory as the weights
         total, n_rows = 0.0, 0
+        self._label_losses = []
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **fit_params)
@@ -275,6 +291,11 @@ class ReconstructionNet(NeuralNet):
         # The name that skorch's callbacks expect.
         losses = self.history[:, key]
         self.history.record(f"{key}_best", losses[-1] <= min(losses))
+        if self._label_losses:
+            # An exact sum: threads add their parts in any order.
+            label_loss = fsum(torch.stack(self._label_losses).tolist()) / n_rows
+            label_loss = mean_over_processes(label_loss, self.device)
+            self.history.record(f"{prefix}_label_loss", label_loss)
 
     def notify(self, method_name, **cb_kwargs):
         try:
@@ -288,12 +309,17 @@ class ReconstructionNet(NeuralNet):
             raise self.ending
 
 
+def _in_three(y_pred):
+    """Output, penalties and predictions of labels from what a module returns, or None."""
+    y_pred = y_pred if isinstance(y_pred, tuple) else (y_pred,)
+    return (*y_pred, None, None)[:3]
+
+
 def _parts(batch, n):
-    """A batch in n non-empty parts of similar size, or fewer: pairs of rows and their weights."""
-    x, (_, weights) = batch
-    n = min(n, len(x))
-    parts_of_weights = [None] * n if weights is None else weights.tensor_split(n)
-    return list(zip(x.tensor_split(n), parts_of_weights, strict=True))
+    """A batch in n non-empty parts of similar size, or fewer: targets as `_Batches` yields them."""
+    n = min(n, len(batch[0]))
+    split = ([None] * n if values is None else values.tensor_split(n) for values in batch[1])
+    return list(zip(*split, strict=True))
 
 
 class Shards:

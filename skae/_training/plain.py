@@ -9,12 +9,14 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from .._data.rows import Rows, weights_of
-from .._data.splits import held_out_rows
+from .._data.splits import held_out_rows, row_set
+from .._data.validation import Labels
 from .._nn.autoencoders import PlainAutoencoder
 from .._nn.losses import SquaredError
+from .._nn.penalties import with_head
 from .._runtime.device import in_pieces
 from .._runtime.progress import PlannedStage
-from .residual import row_set, scaled_batch, typical_entry
+from .residual import scaled_batch, typical_entry
 from .trainer import (
     Interrupted,
     TrainingOptions,
@@ -34,6 +36,7 @@ def fit_plain(
     options: TrainingOptions,
     validation_fraction: float,
     rng: np.random.RandomState,
+    labels: Labels | None = None,
 ):
     """Train a plain autoencoder.
 
@@ -49,6 +52,8 @@ def fit_plain(
         Share of the rows that are validation rows.
     rng : RandomState
         Draws the validation rows, then the seed of training.
+    labels : Labels, default=None
+        Labels of the rows, if they take part in training.
 
     Returns
     -------
@@ -73,8 +78,11 @@ def fit_plain(
     fitted, validation = held_out_rows(len(rows), validation_fraction, rng, options.groups)
 
     def some_rows(indices):
-        return row_set(get_batch, indices, weights, error_of_mean, factor=factor)
+        return row_set(get_batch, indices, weights, error_of_mean, factor=factor, labels=labels)
 
+    if labels is not None:
+        labels = labels.standardised(weights)
+        module = with_head(module, labels.n_classes, options.supervision)
     history = _train(
         module,
         some_rows(fitted),
@@ -82,6 +90,8 @@ def fit_plain(
         options,
         seed=rng.randint(2**31),
     )
+    if labels is not None:
+        del module.head
     if loss.degree:
         for name in ("centre", "unit", "mean", "scale"):
             setattr(module, name, getattr(module, name) * unit)

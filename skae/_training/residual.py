@@ -3,16 +3,15 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass
 from functools import cached_property
-from math import nan
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
 from .._data.rows import Rows, weights_of
+from .._data.splits import MIN_VALIDATION_ROWS, row_set
 from .._nn.autoencoders import LinearPathAutoencoder, ResidualAutoencoder
+from .._nn.penalties import fitted_head
 from .._pca.holdout import directions_without_validation, scores_without_validation
 from .._pca.solvers import Basis
 from .._runtime.device import in_float64, in_pieces
@@ -24,77 +23,12 @@ _CLIPPING_FACTOR = 2.0
 # Standard deviations and clipping bounds are estimated from about this number of rows.
 _SAMPLE_SIZE = 10_000
 
+# Networks are not trained where PCA leaves a smaller share of the variance: they would have to
+# explain half of it to be selected.
+_MIN_PCA_ERROR = 0.002
+
 # Number of rows whose errors are computed at a time.
 _BATCH_SIZE = 1024
-
-
-@dataclass(frozen=True)
-class Measure:
-    """Converts the mean loss of a set of rows to the unit of X.
-
-    Attributes
-    ----------
-    factor : float
-        Loss in the unit of X where the loss of the batches is 1.
-    outside_subspace : float
-        Mean residual outside the subspace of the batches, which no network reconstructs.
-    error_of_mean : float
-        Mean error if each row is reconstructed by the mean; for squared errors, the variance.
-    """
-
-    factor: float = 1.0
-    outside_subspace: float = 0.0
-    error_of_mean: float = nan
-
-    def error(self, loss):
-        """Mean reconstruction error of a row."""
-        return self.factor * loss + self.outside_subspace
-
-    def explained(self, loss):
-        """Share of the variance, or deviance, that the reconstructions explain."""
-        return 1 - self.error(loss) / self.error_of_mean if self.error_of_mean else 1.0
-
-
-@dataclass(frozen=True)
-class RowSet(Dataset):
-    """Some rows of a source that returns whole batches.
-
-    Attributes
-    ----------
-    get_batch : callable
-        Returns the rows with given indices as a dense tensor.
-    indices : ndarray of int
-        Indices of the rows that belong to the set.
-    measure : Measure
-        Converts the loss on these rows.
-    weights : Tensor, default=None
-        Weight of each row of the source, of mean one over the set.
-    """
-
-    get_batch: Callable[[np.ndarray], torch.Tensor]
-    indices: np.ndarray
-    measure: Measure = Measure()
-    weights: torch.Tensor | None = None
-
-    def __len__(self):
-        return len(self.indices)
-
-    def __getitem__(self, i):
-        """Input and target of one row. Callbacks may need it; training gets whole batches."""
-        row = self.get_batch(self.indices[[i]])[0]
-        return row, row
-
-
-def row_set(get_batch, indices, weights, error_of_mean, *, factor=1.0, outside_subspace=None):
-    """A `RowSet` and its `Measure`, from arrays with an entry for each row of the source."""
-    w = weights[indices]
-    outside = 0.0
-    if outside_subspace is not None:
-        outside = float(np.average(outside_subspace[indices], weights=w))
-    measure = Measure(factor, outside, float(np.average(error_of_mean[indices], weights=w)))
-    if (w == w[0]).all():
-        return RowSet(get_batch, indices, measure)
-    return RowSet(get_batch, indices, measure, torch.from_numpy(weights / w.mean()).float())
 
 
 class ResidualProblem(ABC):
@@ -188,8 +122,8 @@ class ResidualProblem(ABC):
     def finished(self, module):
         """The trained module, changed in place to take and return rows in the unit of X."""
 
-    def row_set(self, indices):
-        """Some of the rows, for training or validation."""
+    def row_set(self, indices, labels=None):
+        """Some of the rows, for training or validation, with their `Labels` if given."""
         return row_set(
             self.get_batch,
             indices,
@@ -197,7 +131,19 @@ class ResidualProblem(ABC):
             self.squared_norms,
             factor=self.unit**2,
             outside_subspace=self.outside_subspace,
+            labels=labels,
         )
+
+    def reason_for_pca(self, n_validation_rows):
+        """Why no network can be judged or is worth training; None if one may be."""
+        if n_validation_rows < MIN_VALIDATION_ROWS:
+            return (
+                f"there are {n_validation_rows} validation rows, and networks need "
+                f"{MIN_VALIDATION_ROWS}"
+            )
+        if self.basis.share_beyond(self.latent_dim) < _MIN_PCA_ERROR:
+            return f"it leaves less than {100 * _MIN_PCA_ERROR:g} % of the variance"
+        return None
 
     def variance(self, indices):
         """Weighted sum of the squared distances of some rows from the mean; 1.0 if it is 0."""
@@ -223,6 +169,44 @@ class ResidualProblem(ABC):
         for batch in np.array_split(indices, -(-len(indices) // _BATCH_SIZE)):
             errors += in_pieces(batch, compute)
         return self.unit**2 * torch.cat(errors).cpu().numpy() + self.outside_subspace[indices]
+
+    @torch.inference_mode()
+    def _codes(self, module, indices):
+        """Codes of some rows as a head takes them."""
+        module.eval()
+
+        def compute(indices):
+            return module.standardised(module.encode(self.get_batch(indices))).float()
+
+        batches = np.array_split(indices, -(-len(indices) // _BATCH_SIZE))
+        return torch.cat([codes for batch in batches for codes in in_pieces(batch, compute)])
+
+    def label_losses(self, module, labels, fitted, validation):
+        """Loss of a classifier, or regressor, of codes on each validation row, times its weight.
+
+        It is fitted to about `_SAMPLE_SIZE` of the other rows.
+        """
+        fitted = fitted[:: 1 + len(fitted) // _SAMPLE_SIZE]
+        codes, targets = [], []
+        for indices in (fitted, validation):
+            codes.append(self._codes(module, indices))
+            targets.append(labels.weighted(self.weights, indices)[indices].to(codes[0].device))
+        std, mean = torch.std_mean(codes[0], dim=0)
+        codes = [(z - mean) / torch.where(std > 0, std, 1.0) for z in codes]
+        head = fitted_head(codes[0], targets[0], labels.n_classes)
+        return head.losses(head(codes[1]), targets[1]).double().cpu().numpy()
+
+    def label_gains(self, module, labels, fitted, validation):
+        """`label_losses` of PCA minus those of a module, and their unit in squared units of X.
+
+        The unit is PCA's error in the subspace of the batches: the product is what labels add to
+        the logarithm of the loss, to first order.
+        """
+        pca = self.new_module(False)
+        gains = self.label_losses(pca, labels, fitted, validation)
+        gains -= self.label_losses(module, labels, fitted, validation)
+        errors = self.linear_errors[validation] - self.outside_subspace[validation]
+        return gains, float(np.average(errors, weights=self.weights[validation]))
 
     def gains(self, module, indices):
         """Squared error of PCA minus that of a module, on each of some rows."""

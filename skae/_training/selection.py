@@ -12,9 +12,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from .._data.splits import MIN_VALIDATION_ROWS, held_out_rows
+from .._data.splits import held_out_rows
+from .._data.validation import Labels
 from .._nn.autoencoders import Autoencoder, copy_matching_weights
+from .._nn.penalties import with_head
 from .._runtime.progress import PlannedStage
+from .early_stopping import best_epoch
 from .residual import ResidualProblem
 from .trainer import Interrupted, Stage, TrainingOptions, train, warn_if_cut_short
 
@@ -31,10 +34,6 @@ _MIN_GAIN = 0.001
 # training could lose a smaller one.
 _SAFE_GAIN = 0.04
 
-# Networks are not trained where PCA leaves a smaller share of the variance: they would have to
-# explain half of it.
-_MIN_PCA_ERROR = 2 * _MIN_GAIN
-
 # Minimum gain of a non-linear encoder over a non-linear decoder alone, as a share of the variance:
 # it moves the codes away from PCA's, which makes classifiers worse (docs/design.md).
 _MIN_ENCODER_GAIN = 0.003
@@ -49,8 +48,14 @@ _SHORT_CODE, _SLIGHT_GAIN = 16, 0.02
 # Longer codes have never gained from a non-linear encoder: it is not tried.
 LONGEST_NONLINEAR_CODE = 256
 
-# Stages as in `history_`; those of trial runs by whether the encoder is non-linear.
-_TRIAL_STAGES = {False: "trial run of the decoder", True: "trial run of both networks"}
+# Stages as in `history_`; those of trial runs by whether the encoder is non-linear, or by
+# `_LABELS` if it is and labels take part.
+_LABELS = "labels"
+_TRIAL_STAGES = {
+    False: "trial run of the decoder",
+    True: "trial run of both networks",
+    _LABELS: "trial run with labels",
+}
 _FINAL_STAGE = "training on all rows"
 
 # Relative cost of an epoch without and with a non-linear encoder, to estimate the time left.
@@ -88,6 +93,7 @@ def select(
     options: TrainingOptions,
     validation_fraction: float,
     rng: np.random.RandomState,
+    labels: Labels | None = None,
 ) -> SelectionResult:
     """Train residual networks on top of PCA, if they are worth it.
 
@@ -99,33 +105,28 @@ def select(
         Share of the rows that are validation rows.
     rng : RandomState
         Draws the validation rows, then the seed of training.
+    labels : Labels, default=None
+        Labels of the rows, if they take part in training.
     """
     fitted, validation = held_out_rows(len(problem), validation_fraction, rng, options.groups)
     seed = rng.randint(2**31)
-    reason = _reason_for_no_trial(problem, len(validation))
+    reason = problem.reason_for_pca(len(validation))
     if reason is not None:
         options.report.conclude(f"PCA kept: {reason}")
         return SelectionResult()
     trial_problem, final_problem = problem.in_both_bases(fitted, validation)
-    return _Selection(trial_problem, final_problem, fitted, validation, options, seed).result()
-
-
-def _reason_for_no_trial(problem, n_validation_rows):
-    """Why no network can be judged or is worth training; None if one may be."""
-    if n_validation_rows < MIN_VALIDATION_ROWS:
-        return (
-            f"there are {n_validation_rows} validation rows, and networks need "
-            f"{MIN_VALIDATION_ROWS}"
-        )
-    if problem.basis.share_beyond(problem.latent_dim) < _MIN_PCA_ERROR:
-        return f"it leaves less than {100 * _MIN_PCA_ERROR:g} % of the variance"
-    return None
+    if labels is not None:
+        labels = labels.standardised(problem.weights)
+    return _Selection(
+        trial_problem, final_problem, fitted, validation, options, seed, labels
+    ).result()
 
 
 def most_epochs(options):
     """Maximum number of epochs of all stages of `select` together."""
     n_epochs = _epochs_of_trial(0, options)
-    return n_epochs + max(n_epochs + 1, options.max_epochs)
+    with_labels = n_epochs if options.supervision else 0
+    return with_labels + n_epochs + max(n_epochs + 1, options.max_epochs)
 
 
 def _epochs_of_trial(n_rows, options):
@@ -142,8 +143,11 @@ class _Trial:
     has_encoder : bool
         Whether the encoder is non-linear.
     module : Autoencoder
+    gain : float
+        Share of the variance of the validation rows explained beyond PCA.
     row_gains : ndarray
-        Weighted squared error of PCA minus that of the module on each validation row.
+        Weighted squared error of PCA minus that of the module on each validation row; with labels
+        also what they add to the criterion.
     variance : float
         Weighted sum of their squared distances from the mean.
     gains_when_cut : dict
@@ -152,26 +156,31 @@ class _Trial:
 
     has_encoder: bool
     module: Autoencoder
+    gain: float
     row_gains: np.ndarray
     variance: float
     gains_when_cut: dict
     history: list
 
     @property
-    def gain(self):
-        """Share of the variance of the validation rows explained beyond PCA."""
+    def has_head(self):
+        """Whether labels take part in training."""
+        return hasattr(self.module, "head")
+
+    @property
+    def total_gain(self):
+        """The gain, with labels that of the criterion, as a share of the variance."""
         return float(self.row_gains.sum() / self.variance)
 
     @property
     def beats_pca(self):
         """Whether the gain is large enough, and more than two standard errors above zero."""
-        standard_error = self.row_gains.std() / np.sqrt(len(self.row_gains))
-        return self.gain >= _MIN_GAIN and self.row_gains.mean() > 2 * standard_error
+        return self.total_gain >= _MIN_GAIN and _is_clear(self.row_gains, 2)
 
     @property
     def is_slight(self):
         """Whether a decoder alone might gain as much."""
-        return self.beats_pca and self.gain <= _SLIGHT_GAIN
+        return self.beats_pca and self.total_gain <= _SLIGHT_GAIN
 
 
 class _Selection:
@@ -185,9 +194,11 @@ class _Selection:
         Indices of the rows for trial runs, and of the validation rows.
     options : TrainingOptions
     seed : int
+    labels : Labels or None
     """
 
-    def __init__(self, trial_problem, final_problem, fitted, validation, options, seed):
+    def __init__(self, trial_problem, final_problem, fitted, validation, options, seed, labels):
+        self.labels = labels
         self.trial_problem, self.final_problem = trial_problem, final_problem
         self.fitted, self.validation = fitted, validation
         self.options = options
@@ -197,13 +208,17 @@ class _Selection:
         self.n_trial_epochs = _epochs_of_trial(len(fitted), options)
         self.max_final_epochs = max(1, options.max_epochs - self.n_trial_epochs)
         self.history = []
-        self.started_trials = []  # of each trial run whether it has an encoder
+        self.started_trials = []  # keys of `_TRIAL_STAGES`
         self.last_stage = None  # name, number of epochs so far, planned number
         self.cut_short = False  # whether the user ended the last stage
 
     def result(self):
         """Run all stages: a `SelectionResult`."""
-        trial = self._best_trial()
+        trial = None
+        if self.labels is not None and self.latent_dim <= LONGEST_NONLINEAR_CODE:
+            trial = self._run_trial(_LABELS)
+        if trial is None or not (trial.beats_pca or self._interrupted):
+            trial = self._best_trial()
         if not trial.beats_pca:
             return self._keep_pca(_reason_for_pca(trial))
         n_epochs, is_limited = self._final_epochs(trial)
@@ -226,6 +241,8 @@ class _Selection:
             f"trial run (PCA {self.explained_by_pca:.3f})",
             interrupted=self._interrupted,
         )
+        if trial.has_head:
+            del module.head
         module = self.final_problem.finished(module)
         return SelectionResult(module, trial.gain, len(history), trial.gains_when_cut, self.history)
 
@@ -253,36 +270,55 @@ class _Selection:
         is_possible = _MAX_SHARE_OF_ERROR * (1 - self.explained_by_pca) >= _MIN_ENCODER_GAIN
         return self.latent_dim <= LONGEST_NONLINEAR_CODE and is_possible
 
-    def _run_trial(self, has_encoder):
+    def _run_trial(self, kind):
         """Train new networks on the rows that are not validation rows.
 
         A trial run that the user interrupts counts with the best weights so far.
         """
-        self.started_trials.append(has_encoder)
-        self._report_plan(self.started_trials[0], self.max_final_epochs, may_end_early=True)
+        self.started_trials.append(kind)
+        self._report_plan(bool(self.started_trials[0]), self.max_final_epochs, may_end_early=True)
         problem, validation = self.trial_problem, self.validation
-        module = problem.new_module(has_encoder)
+        module, labels = problem.new_module(bool(kind)), None
+        if kind == _LABELS:
+            labels = self.labels
+            module = with_head(module, labels.n_classes, self.options.supervision)
         history = self._train(
             module,
-            problem.row_set(self.fitted),
+            problem.row_set(self.fitted, labels),
             self.n_trial_epochs,
-            validation=problem.row_set(validation),
+            validation=problem.row_set(validation, labels),
             seed=self.seed,
-            stage=Stage(_TRIAL_STAGES[has_encoder], self.explained_by_pca),
+            stage=Stage(_TRIAL_STAGES[kind], self.explained_by_pca),
         )
-        row_gains = problem.weights[validation] * problem.gains(module, validation)
-        when_cut = problem.gains_when_cut(module, validation)
-        if not history or min(when_cut.values(), default=0) < 0:
-            row_gains = 0 * row_gains  # codes that may be cut have to beat PCA at every length
+        of_variance, row_gains, is_better = self._row_gains(problem, module)
         variance = problem.variance(validation)
-        return _Trial(has_encoder, module, row_gains, variance, when_cut, history)
+        when_cut = problem.gains_when_cut(module, validation)
+        if not (history and is_better) or min(when_cut.values(), default=0) < 0:
+            # Codes that may be cut have to beat PCA at every length.
+            of_variance = row_gains = 0 * row_gains
+        gain = float(of_variance.sum() / variance)
+        return _Trial(bool(kind), module, gain, row_gains, variance, when_cut, history)
+
+    def _row_gains(self, problem, module):
+        """Weighted squared error of PCA minus that of a module, on each validation row.
+
+        With a head, also what labels add to the criterion, and whether they are predicted better.
+        """
+        validation = self.validation
+        row_gains = problem.weights[validation] * problem.gains(module, validation)
+        if not hasattr(module, "head"):
+            return row_gains, row_gains, True
+        gains, unit = problem.label_gains(module, self.labels, self.fitted, validation)
+        is_better = _is_clear(gains[self.labels.are_known[validation]], 1)
+        return row_gains, row_gains + self.options.supervision * unit * gains, is_better
 
     def _final_epochs(self, trial):
         """Number of epochs of the training on all rows, and whether `max_epochs` limits it."""
         if not self.options.early_stopping:
             return self.max_final_epochs, True
-        best = _best_epoch(trial.history)
-        is_safe = trial.gain > _SAFE_GAIN * (1 - self.explained_by_pca)
+        measure = self.trial_problem.row_set(self.validation).measure
+        best = best_epoch(trial.history, measure, self.options.supervision)
+        is_safe = trial.total_gain > _SAFE_GAIN * (1 - self.explained_by_pca)
         if not is_safe:
             return min(best, self.max_final_epochs), best > self.max_final_epochs
         n_epochs = max(1, round(best * self.max_final_epochs / self.n_trial_epochs))
@@ -294,14 +330,18 @@ class _Selection:
         Returns the module and its history, which is empty if the user has ended the fit.
         """
         problem = self.final_problem
-        module = copy_matching_weights(trial.module, problem.new_module(trial.has_encoder))
+        module, labels = problem.new_module(trial.has_encoder), None
+        if trial.has_head:
+            labels = self.labels
+            module = with_head(module, labels.n_classes, self.options.supervision)
+        module = copy_matching_weights(trial.module, module)
         if self._interrupted:
             return module, []
         self._report_plan(trial.has_encoder, n_epochs, may_end_early=False)
         all_rows = np.arange(len(problem))
         history = self._train(
             module,
-            problem.row_set(all_rows),
+            problem.row_set(all_rows, labels),
             n_epochs,
             seed=self.seed + 1,
             stage=Stage(_FINAL_STAGE, problem.explained_by_pca(all_rows)),
@@ -311,7 +351,7 @@ class _Selection:
     def _still_beats_pca(self, module):
         """Whether a module beats PCA on the validation rows, in the basis of all rows."""
         problem, validation = self.final_problem, self.validation
-        gain = problem.weights[validation] @ problem.gains(module, validation)
+        gain = self._row_gains(problem, module)[1].sum()
         when_cut = problem.gains_when_cut(module, validation).values()
         return gain > 0 and min(when_cut, default=0) >= 0
 
@@ -349,14 +389,16 @@ class _Selection:
         With ``may_end_early``, ``has_encoder`` and ``n_epochs`` give the maximum cost of it.
         """
         trials, n_trials = list(self.started_trials), len(self.started_trials)
-        if may_end_early and trials == [True]:
+        if may_end_early and trials[-1] == _LABELS:
+            trials.append(self._may_have_encoder)
+        elif may_end_early and trials[-1]:
             trials.append(False)  # possible with short codes, certain with longer ones
             n_trials += self.latent_dim > _SHORT_CODE
         stages = []
-        for number, trial_has_encoder in enumerate(trials, 1):
+        for number, kind in enumerate(trials, 1):
             label = f"trial run {number} of {n_trials}" if n_trials > 1 else "trial run"
-            name = _TRIAL_STAGES[trial_has_encoder]
-            cost = _EPOCH_COSTS[trial_has_encoder] * len(self.fitted)
+            name = _TRIAL_STAGES[kind]
+            cost = _EPOCH_COSTS[bool(kind)] * len(self.fitted)
             stages.append(PlannedStage(name, label, self.n_trial_epochs, cost))
         cost = _EPOCH_COSTS[has_encoder] * len(self.final_problem)
         stages.append(PlannedStage(_FINAL_STAGE, _FINAL_STAGE, n_epochs, cost))
@@ -373,6 +415,11 @@ def _reason_for_pca(trial):
     return f"PCA kept: the networks gained {gained}, {reason}"
 
 
+def _is_clear(gains, n_standard_errors):
+    """Whether the mean of gains is so many standard errors above zero."""
+    return len(gains) > 0 and gains.mean() > n_standard_errors * gains.std() / np.sqrt(len(gains))
+
+
 def _percent(gain):
     digits = 1 if abs(gain) >= 0.001 else 2
     return f"{100 * gain:+.{digits}f} %"
@@ -380,8 +427,3 @@ def _percent(gain):
 
 def _warn(sentence):
     warnings.warn(sentence, ConvergenceWarning, stacklevel=2)
-
-
-def _best_epoch(history):
-    losses = np.array([epoch["valid_loss"] for epoch in history])
-    return 1 + int(np.argmin(np.where(np.isnan(losses), np.inf, losses)))

@@ -18,7 +18,7 @@ from .._runtime.device import n_processes, rank
 from .._runtime.execution import multithreaded_operations
 from .._runtime.reports import NO_REPORT, Report
 from .._runtime.storage import NO_CHECKPOINT, Checkpoint, NoCheckpoint
-from .early_stopping import BestSoFar, Interrupts
+from .early_stopping import BestSoFar, Interrupts, criterion
 from .net import AdamWInParts, EndOfTraining, ReconstructionNet, Shards, n_batches
 
 # After the loss has exploded, training continues at this share of its learning rate; it ends after
@@ -63,6 +63,7 @@ class TrainingOptions:
     callbacks: tuple = ()
     limited: bool = False
     divisible: bool = True
+    supervision: float = 0.0
     report: Report = NO_REPORT
     checkpoint: Checkpoint | NoCheckpoint = NO_CHECKPOINT
     interrupts: Interrupts = field(default_factory=Interrupts)
@@ -361,9 +362,10 @@ class _Supervisor(Callback):
     def on_epoch_end(self, net, **kwargs):
         epoch = net.history[-1]
         self._report(net, epoch)
-        is_best = self.best.update(
-            epoch["train_loss" if self.validation is None else "valid_loss"], net.module_
-        )
+        kind = "train" if self.validation is None else "valid"
+        loss, label_loss = epoch[f"{kind}_loss"], epoch.get(f"{kind}_label_loss")
+        value = criterion(loss, label_loss, self.options.supervision)
+        is_best = self.best.update(value, net.module_)
         if self.best.stalled or self.best.exploded:
             net.end_after_epoch(exploded=self.best.exploded)
         if net.ending is None:
@@ -379,6 +381,8 @@ class _Supervisor(Callback):
             if row_set is not None:
                 entry[key] = row_set.measure.error(epoch[key])
                 entry["variance_explained"] = row_set.measure.explained(epoch[key])
+        names = ("train_label_loss", "valid_label_loss")
+        entry |= {name: epoch[name] for name in names if name in epoch}
         if not isnan(self.stage.explained_by_pca):
             entry["variance_explained_by_pca"] = self.stage.explained_by_pca
         entry["dur"] = epoch["dur"]

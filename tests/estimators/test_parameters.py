@@ -60,6 +60,7 @@ BAD = {
     "truncations": [*OF_TUPLES, (2,), (1, 3)],
     "penalty": OF_CHOICES,
     "alpha": OF_REALS,
+    "supervision": OF_REALS,
     "whiten": [*OF_BOOLEANS, 1.5, float("nan")],
     "corruption": OF_SHARES,
     "noise": OF_REALS,
@@ -128,6 +129,7 @@ COUNTS = {
 }
 REALS = {
     "alpha": 0.5,
+    "supervision": 0.5,
     "corruption": 0.25,
     "noise": 0.125,
     "learning_rate": 0.0078125,
@@ -163,10 +165,11 @@ def test_numbers_of_every_kind_are_numbers(kind, of_counts, of_reals, of_boolean
     }
     expected = kind(**counts, **REALS, **BOOLEANS, **({"channels": (2, 3)} if shape else {}))
     X = is_of(expected)
+    y = np.arange(len(X)) % 2
     estimator = kind(**given)
-    codes = clone(estimator).fit(X).transform(X)
-    np.testing.assert_array_equal(codes, expected.fit(X).transform(X))
-    estimator.fit(X)
+    codes = clone(estimator).fit(X, y).transform(X)
+    np.testing.assert_array_equal(codes, expected.fit(X, y).transform(X))
+    estimator.fit(X, y)
     assert all(estimator.get_params()[name] is value for name, value in given.items())
 
 

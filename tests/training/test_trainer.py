@@ -9,11 +9,11 @@ from skorch.callbacks import Callback
 from torch import nn
 from torch.utils.data import DataLoader
 
+from skae._data.splits import Measure, RowSet
 from skae._nn.layers import initialised, perceptron
 from skae._nn.losses import SquaredError
 from skae._runtime.reports import Report
 from skae._training.early_stopping import Interrupts
-from skae._training.residual import Measure, RowSet
 from skae._training.trainer import Interrupted, TrainingOptions, train
 
 OPTIONS = TrainingOptions(

@@ -1,0 +1,357 @@
+"""`supervision`: labels take part in training, and only where they help."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from sklearn.base import clone
+from sklearn.datasets import load_diabetes
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback
+
+import skae
+from skae import ConvAutoencoder, DenseAutoencoder, RowBlocks
+from skae._nn.penalties import LabelHead
+
+LABEL_STAGE = "trial run with labels"
+
+
+class Grade:
+    """An object that can be compared."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __eq__(self, other):
+        return self.value == other.value
+
+    def __lt__(self, other):
+        return self.value < other.value
+
+
+def accuracy(codes_of, digits, labelled=slice(None)):
+    X_train, X_test, y_train, y_test = digits
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    classifier.fit(codes_of.transform(X_train[labelled]), y_train[labelled])
+    return classifier.score(codes_of.transform(X_test), y_test)
+
+
+def stages(autoencoder):
+    return list(dict.fromkeys(epoch["stage"] for epoch in autoencoder.history_))
+
+
+@pytest.fixture(scope="module")
+def make():
+    def make(latent_dim=8, kind=DenseAutoencoder, **parameters):
+        settings = {"random_state": 0}
+        if kind is DenseAutoencoder:
+            settings["hidden_layer_sizes"] = (128, 64)
+        else:
+            settings |= {"input_shape": (8, 8), "channels": (16,), "hidden_layer_sizes": (64,)}
+        return kind(latent_dim, **{**settings, **parameters})
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def without_labels(make, digits):
+    return make().fit(digits[0])
+
+
+@pytest.fixture(scope="module")
+def with_labels(make, digits):
+    return make(supervision=1.0).fit(digits[0], digits[2])
+
+
+def test_codes_classify_new_rows_better_and_still_explain_more_than_pca(
+    with_labels, without_labels, digits
+):
+    assert accuracy(with_labels, digits) > accuracy(without_labels, digits) + 0.02
+    pca = DenseAutoencoder(8, hidden_layer_sizes=()).fit(digits[0])
+    assert with_labels.score(digits[1]) > pca.score(digits[1]) + 0.03
+    assert stages(with_labels) == [LABEL_STAGE, "training on all rows"]
+    assert with_labels.nonlinear_gain_ > 0.05
+
+
+@pytest.mark.parametrize("linear_path", [True, False])
+@pytest.mark.parametrize("kind", [DenseAutoencoder, ConvAutoencoder])
+def test_both_estimators_take_labels_on_both_paths(make, digits, kind, linear_path):
+    X_train, _, y_train, _ = digits
+    n_epochs = 24 if kind is DenseAutoencoder else 8
+    parameters = {"kind": kind, "linear_path": linear_path, "max_epochs": n_epochs}
+    plain = make(4, **parameters).fit(X_train[:900], y_train[:900])
+    supervised = make(4, supervision=1.0, **parameters).fit(X_train[:900], y_train[:900])
+    assert accuracy(supervised, digits) > accuracy(plain, digits) + 0.01
+
+
+def test_zero_ignores_y(make, digits, without_labels):
+    X_train, X_test, y_train, _ = digits
+    given = make(supervision=0.0).fit(X_train, y_train)
+    np.testing.assert_array_equal(given.transform(X_test), without_labels.transform(X_test))
+    given = make(supervision=0).fit(X_train, ["any", "thing"])
+    np.testing.assert_array_equal(given.transform(X_test), without_labels.transform(X_test))
+
+
+def test_labels_without_information_change_no_bit(make, digits, without_labels):
+    X_train, X_test, y_train, _ = digits
+    shuffled = np.random.default_rng(0).permutation(y_train)
+    autoencoder = make(supervision=1.0).fit(X_train, shuffled)
+    assert stages(autoencoder)[0] == LABEL_STAGE
+    assert stages(autoencoder)[1:] == stages(without_labels)
+    np.testing.assert_array_equal(autoencoder.transform(X_test), without_labels.transform(X_test))
+    assert autoencoder.nonlinear_gain_ == without_labels.nonlinear_gain_
+
+
+def test_scores_of_new_rows_are_not_inflated(make, digits):
+    """Cross-validation of the pipeline finds no skill in labels that are noise."""
+    X, y = digits[0], np.random.default_rng(0).integers(0, 2, size=len(digits[0]))
+    pipeline = make_pipeline(
+        make(supervision=3.0, linear_path=False, max_epochs=5), LogisticRegression()
+    )
+    pipeline.fit(X[:900], y[:900])
+    assert abs(pipeline.score(X[900:], y[900:]) - 0.5) < 0.08
+
+
+@pytest.mark.parametrize("share", [0.5, 0.1])
+def test_rows_without_a_label_are_marked_by_minus_one(make, digits, without_labels, share):
+    X_train, X_test, y_train, _ = digits
+    labelled = np.random.default_rng(0).random(len(y_train)) < share
+    y = np.where(labelled, y_train, -1)
+    autoencoder = make(supervision=0.3).fit(X_train, y)
+    # A classifier that also has only these labels; PCA's codes are what it must not fall behind.
+    pca = DenseAutoencoder(8, hidden_layer_sizes=()).fit(X_train)
+    margin = 0.02 if share == 0.5 else 0.0
+    assert accuracy(autoencoder, digits, labelled) > accuracy(pca, digits, labelled) + margin
+    assert autoencoder.score(X_test) > pca.score(X_test) + 0.03
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda y: np.array(["b", "d", "a", "c"])[y].tolist(),
+        lambda y: np.array(["b", "d", "a", "c"], dtype=object)[y],
+        lambda y: y.astype(np.uint8),
+        lambda y: y.astype(float),
+        lambda y: 7 + 10 * y[:, None],
+        lambda y: np.array([Grade(i) for i in y], dtype=object),
+    ],
+    ids=["strings", "objects", "uint8", "floats", "column", "custom"],
+)
+def test_classes_may_be_of_any_type(make, digits, convert):
+    X, y = digits[0][:400], digits[2][:400] % 4
+    expected = make(4, supervision=1.0, max_epochs=2).fit(X, y)
+    found = make(4, supervision=1.0, max_epochs=2).fit(X, convert(y))
+    assert stages(found)[0] == LABEL_STAGE
+    # The order of the classes is another, and so the last bits.
+    np.testing.assert_allclose(found.transform(X), expected.transform(X), rtol=0.01, atol=0.1)
+
+
+def test_booleans_are_classes(make, digits):
+    X, y = digits[0][:400], digits[2][:400] > 4
+    history = make(4, supervision=1.0, max_epochs=2).fit(X, y).history_
+    assert history[0]["valid_label_loss"] < 1.2 * np.log(2)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.3])
+def test_regression_targets(make, digits, share):
+    X_train, X_test = digits[:2]
+    # What the leading directions do not contain.
+    targets = [np.sqrt(1 + X[:, 20:23].sum(axis=1)) for X in (X_train, X_test)]
+    labelled = np.random.default_rng(0).random(len(X_train)) <= share
+    y = np.where(labelled, targets[0], np.nan)
+
+    def r2(autoencoder):
+        regressor = make_pipeline(StandardScaler(), Ridge())
+        regressor.fit(autoencoder.transform(X_train), targets[0])
+        return regressor.score(autoencoder.transform(X_test), targets[1])
+
+    supervised = make(4, supervision=1.0).fit(X_train, y)
+    assert stages(supervised) == [LABEL_STAGE, "training on all rows"]
+    assert supervised.history_[0]["valid_label_loss"] < 1.2  # of standardised targets
+    assert r2(supervised) > r2(make(4).fit(X_train)) + 0.05
+
+
+def test_diabetes(make):
+    X, y = load_diabetes(return_X_y=True)
+    autoencoder = make(2, supervision=1.0).fit(X[:300], y[:300] / 10)
+    pca = DenseAutoencoder(2, hidden_layer_sizes=()).fit(X[:300])
+    scores = [
+        Ridge(1e-6).fit(model.transform(X[:300]), y[:300]).score(model.transform(X[300:]), y[300:])
+        for model in (autoencoder, pca)
+    ]
+    assert scores[0] > scores[1] - 0.02
+
+
+def test_sample_weight_counts_in_the_labels(make, digits):
+    X, y = digits[0][:400], digits[2][:400]
+    weights = np.where(y < 5, 1.0, 0.0)
+    whole = make(4, supervision=1.0, max_epochs=4).fit(X, y, sample_weight=weights)
+    part = make(4, supervision=1.0, max_epochs=4).fit(X[y < 5], y[y < 5])
+    np.testing.assert_array_equal(whole.transform(X), part.transform(X))
+    with pytest.raises(ValueError, match="two classes"):
+        make(supervision=1.0).fit(X, y, sample_weight=(y == 3).astype(float))
+    uneven = make(4, supervision=1.0, max_epochs=4).fit(X, y, sample_weight=1 + (y == 3))
+    assert uneven.history_[0]["train_label_loss"] != whole.history_[0]["train_label_loss"]
+
+
+@pytest.mark.parametrize(
+    ("y", "sentence"),
+    [
+        (None, r"supervision=1 needs y.*got None"),
+        (np.arange(9) % 2, r"one class or one target for each row, got 9 for 40 rows"),
+        (np.full(40, -1), "two classes at least, got no row with one"),
+        (np.full(40, np.nan), "two classes at least, got no row with one"),
+        (np.ones(40), "two classes at least, got 1.0 for every row"),
+        (["a"] * 40, "two classes at least, got a for every row"),
+        (np.where(np.arange(40) > 30, np.nan, np.arange(40) % 3), "y has NaN among its classes"),
+        (np.where(np.arange(40) > 30, np.nan, 0.5), "two different targets at least, got 0.5"),
+        (np.r_[np.inf, np.arange(39) / 3], "y has infinite values"),
+        (["a", 1] * 20, "y has numbers and strings: classes must be of one type"),
+        (np.array(["a", 1] * 20, dtype=object), "y has numbers and strings"),
+        (["a", None] * 20, "y has 20 missing value"),
+        (["a", np.nan] * 20, "y has 20 missing value"),
+        ([1, None] * 20, "y has 20 missing value"),
+        ([["a"], ["b", "c"]] * 20, "y has list: classes must be of one type"),
+        (np.zeros((40, 2)), r"one target for each row, got an array of shape \(40, 2\)"),
+        (sp.csr_matrix(np.eye(40)), "got a sparse matrix"),
+        (np.ones(40, dtype=complex), "got values of type complex128"),
+        (np.full(40, "2020-01-01", dtype="datetime64[D]"), "got values of type datetime64"),
+    ],
+)
+def test_bad_labels_are_refused_before_any_work(make, digits, y, sentence, monkeypatch):
+    from skae._estimators import fitting
+
+    monkeypatch.setattr(fitting, "_principal_basis", None)  # nothing long has begun
+    with pytest.raises(ValueError, match=sentence):
+        make(4, supervision=1.0).fit(digits[0][:40], y)
+
+
+def test_partial_fit_refuses_labels(make, digits):
+    with pytest.raises(ValueError, match=r"supervision=0.3 must be 0 for partial_fit"):
+        make(supervision=0.3).partial_fit(digits[0], digits[2])
+
+
+def test_a_fit_without_networks_refuses_labels(make, digits):
+    with pytest.raises(ValueError, match=r"supervision=1 needs networks"):
+        make(supervision=1.0, hidden_layer_sizes=()).fit(digits[0], digits[2])
+
+
+@pytest.mark.slow
+def test_pipelines_and_searches_pass_labels(make, digits):
+    X, y = digits[0][:600], digits[2][:600]
+    pipeline = make_pipeline(make(4, max_epochs=8), StandardScaler(), LogisticRegression())
+    search = GridSearchCV(pipeline, {"denseautoencoder__supervision": [0.0, 3.0]}, cv=3)
+    search.fit(X, y)
+    plain, supervised = search.cv_results_["mean_test_score"]
+    assert supervised > plain
+    assert search.best_params_ == {"denseautoencoder__supervision": 3.0}
+
+
+def test_what_is_fitted_holds_no_head(with_labels, digits, tmp_path):
+    assert not any(isinstance(part, LabelHead) for part in with_labels.module_.modules())
+    skae.save(with_labels, tmp_path / "model.skae")
+    for copy in (skae.load(tmp_path / "model.skae"), pickle.loads(pickle.dumps(with_labels))):
+        assert copy.supervision == 1.0
+        assert not any("head" in name for name, _ in copy.module_.named_modules())
+        np.testing.assert_array_equal(copy.transform(digits[1]), with_labels.transform(digits[1]))
+
+
+def test_the_same_random_state_gives_the_same_bits(make, with_labels, digits):
+    X_train, X_test, y_train, _ = digits
+    again = clone(with_labels).fit(X_train, y_train)
+    np.testing.assert_array_equal(again.transform(X_test), with_labels.transform(X_test))
+    blocks = RowBlocks([X_train[:500], X_train[500:]])
+    of_blocks = make(supervision=1.0).fit(blocks, y_train)
+    np.testing.assert_allclose(
+        of_blocks.score(X_test), with_labels.score(X_test), rtol=0, atol=0.01
+    )
+
+
+def test_history_has_the_label_loss(with_labels, without_labels):
+    trial, final = with_labels.history_[0], with_labels.history_[-1]
+    assert 0 < final["train_label_loss"] < trial["train_label_loss"] < 1.2 * np.log(10)
+    assert trial["valid_label_loss"] > 0
+    assert "valid_label_loss" not in final
+    assert not any("label_loss" in key for epoch in without_labels.history_ for key in epoch)
+    json.dumps(with_labels.history_)
+
+
+class Killer(Callback):
+    """Ends a fit at a given epoch of all."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.epoch -= 1
+        if self.epoch < 0:
+            raise RuntimeError("killed")
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"linear_path": False},
+        {"truncations": (2,)},
+        {"linear_path": False, "penalty": "variational"},
+    ],
+)
+def test_a_killed_fit_goes_on_to_the_same_codes(make, digits, tmp_path, parameters):
+    X, y = digits[0][:500], digits[2][:500]
+    parameters = {"supervision": 1.0, "max_epochs": 8, **parameters}
+    expected = make(4, **parameters).fit(X, y)
+    killed = make(4, checkpoint=tmp_path, callbacks=[Killer(3)], **parameters)
+    with pytest.raises(RuntimeError, match="killed"):
+        killed.fit(X, y)
+    with pytest.raises(ValueError, match="another y"):
+        make(4, checkpoint=tmp_path, **parameters).fit(X, y[::-1])
+    resumed = make(4, checkpoint=tmp_path, **parameters).fit(X, y)
+    np.testing.assert_array_equal(resumed.transform(X), expected.transform(X))
+
+
+def test_warm_start_begins_with_a_new_head(make, with_labels, digits):
+    X_train, _, y_train, _ = digits
+    again = clone(with_labels).set_params(warm_start=True, max_epochs=4)
+    again.fit(X_train, y_train).fit(X_train, y_train)
+    first = again.history_[0]
+    assert first["train_label_loss"] < with_labels.history_[0]["train_label_loss"]
+
+
+def test_codes_longer_than_any_nonlinear_encoder_ignore_labels(digits, monkeypatch):
+    from skae._training import selection
+
+    monkeypatch.setattr(selection, "LONGEST_NONLINEAR_CODE", 16)
+    X, y = digits[0][:400], digits[2][:400]
+    parameters = {"hidden_layer_sizes": (32,), "max_epochs": 2, "random_state": 0}
+    supervised = DenseAutoencoder(20, supervision=1.0, **parameters).fit(X, y)
+    assert LABEL_STAGE not in stages(supervised)
+    np.testing.assert_array_equal(
+        supervised.transform(X), DenseAutoencoder(20, **parameters).fit(X).transform(X)
+    )
+
+
+def test_an_encoder_of_a_longer_code_is_tried_with_labels(make, digits):
+    X, y = digits[0], digits[2]
+    assert stages(make(24, supervision=1.0, max_epochs=4).fit(X, y))[0] == LABEL_STAGE
+
+
+def test_shards_and_parts_add_up(digits):
+    """Each part of a batch counts with its rows, whatever labels they have."""
+    import torch
+
+    from skae._training.net import _parts
+
+    x = torch.arange(10.0)[:, None]
+    labels = torch.stack([torch.arange(10) % 3.0, torch.arange(10) % 2.0], dim=1)
+    head = LabelHead(1, 3)
+    torch.nn.init.ones_(head.weight[:1])
+    whole = head.losses(head(x), labels).mean()
+    parts = _parts((x, (x, None, labels)), 3)
+    total = sum(head.losses(head(z), part).mean() * len(z) / 10 for z, _, part in parts)
+    torch.testing.assert_close(total, whole)
