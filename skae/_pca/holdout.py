@@ -170,6 +170,7 @@ def _scaled_training_scores(scores, weights, unit):
         squares = squares + (weighted * y).sum(dim=0)
         fitted[part] = weighted
     factors = torch.where(squares > 1e-12 * squares.max(), 1 / squares / unit, 0.0)
+    factors.clamp_(max=torch.finfo(factors.dtype).max / 2)  # of rows near the smallest float32
     return fitted.mul_(factors.to(fitted.device))
 
 

@@ -305,3 +305,18 @@ def test_whitened_codes_of_pictures_with_few_training_rows(n_rows, linear_path, 
     codes = autoencoder.transform(pictures)
     assert np.isfinite(autoencoder.inverse_transform(codes)).all()
     assert np.isfinite(autoencoder.score(pictures))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-27])
+def test_rows_that_hardly_vary_have_a_length_for_a_share_of_the_variance(scale):
+    # Deviations of a thousandth, of low rank; float32 cannot hold the inverse of their squares.
+    rng = np.random.default_rng(0)
+    X = (
+        1
+        + 1e-3 * rng.normal(size=(10, 2)) @ rng.normal(size=(2, 5))
+        + 1e-9 * rng.normal(size=(10, 5))
+    )
+    plain = DenseAutoencoder(
+        0.5, linear_path=False, validation_fraction=0.9, max_epochs=1, random_state=0
+    )
+    assert plain.fit(scale * X).latent_dim_ == 1
