@@ -291,7 +291,7 @@ def test_a_fit_that_fails_leaves_the_estimator_as_it_was(images, small):
         ({"bottleneck": "wide"}, r"'bottleneck' parameter .* Got 'wide'"),
         (
             {"bottleneck": "map", "input_shape": (8, 8)},
-            r"latent_dim=4 must be 4 x 4 = 16 with bottleneck='map': the positions that 1 stages .* 8 x 8",
+            r"latent_dim=4 must be 4 x 4 = 16 with bottleneck='map': the positions .* 8 x 8",
         ),
         (
             {"bottleneck": "channels", "hidden_layer_sizes": (5,)},
