@@ -309,7 +309,8 @@ def test_whitened_codes_of_pictures_with_few_training_rows(n_rows, linear_path, 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-27])
 def test_rows_that_hardly_vary_have_a_length_for_a_share_of_the_variance(scale):
-    # Standard deviations of a thousandth, of low rank; float32 cannot hold the inverse of their squares.
+    # Standard deviations of a thousandth, of low rank: the inverse of their squares is too large
+    # for float32.
     rng = np.random.default_rng(0)
     X = (
         1
