@@ -1,4 +1,4 @@
-"""Rooms: what imports what, who needs torch alone, and how large files are."""
+"""Imports between packages and files, what needs torch alone, and how large files are."""
 
 import ast
 import sys
@@ -12,8 +12,8 @@ import skae
 
 SOURCE = Path(skae.__file__).parent
 
-# A room imports only rooms above it.
-ROOMS = [
+# A package imports only packages above it.
+PACKAGES = [
     "_runtime",
     "_data",
     "_pca",
@@ -41,18 +41,18 @@ def path_of(module):
 def imports_of(module):
     """Modules of skae, and packages beside it, that a module imports anywhere in its code."""
     ours, others = set(), set()
-    room = module.split(".")[:-1]
+    parents = module.split(".")[:-1]
     for node in ast.walk(ast.parse(path_of(module).read_text())):
         if isinstance(node, ast.Import):
             others |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
             others.add(node.module.split(".")[0])
         elif isinstance(node, ast.ImportFrom):
-            where = [*room[: len(room) + 1 - node.level], *(node.module or "").split(".")]
+            where = [*parents[: len(parents) + 1 - node.level], *(node.module or "").split(".")]
             where = ".".join(filter(None, where))
             named = {f"{where}.{alias.name}" for alias in node.names}
             ours |= named & set(modules()) or {where}
-    for package in ours & set(ROOMS):  # stands for what it imports
+    for package in ours & set(PACKAGES):  # stands for what it imports
         ours = (ours - {package}) | imports_of(f"{package}.__init__")[0]
     return ours, others
 
@@ -66,11 +66,11 @@ def all_imports_of(module):
     return ours, others
 
 
-def test_a_room_imports_only_rooms_above_it():
+def test_a_package_imports_only_packages_above_it():
     for module in modules():
         if module == "_version":
             continue
-        allowed = ROOMS[: ROOMS.index(module.split(".")[0]) + 1]
+        allowed = PACKAGES[: PACKAGES.index(module.split(".")[0]) + 1]
         for name in imports_of(module)[0] - {"_version"}:
             assert name in modules(), f"{module} imports {name}"
             assert name.split(".")[0] in allowed, f"{module} imports {name}"
@@ -110,10 +110,10 @@ def lines_of_code(function):
 
 def test_the_table_of_the_design_page_is_that_of_the_code():
     expected = []
-    for room in ROOMS:
-        docstring = ast.get_docstring(ast.parse((SOURCE / room / "__init__.py").read_text()))
-        expected.append(f"| **`{room}/`** | **{docstring.splitlines()[0]}** |")
-        for path in sorted((SOURCE / room).glob("*.py")):
+    for package in PACKAGES:
+        docstring = ast.get_docstring(ast.parse((SOURCE / package / "__init__.py").read_text()))
+        expected.append(f"| **`{package}/`** | **{docstring.splitlines()[0]}** |")
+        for path in sorted((SOURCE / package).glob("*.py")):
             if path.name != "__init__.py":
                 docstring = ast.get_docstring(ast.parse(path.read_text()))
                 expected.append(f"| `{path.name}` | {docstring.splitlines()[0]} |")
