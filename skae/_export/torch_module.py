@@ -7,7 +7,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from .._estimators.base import BaseAutoencoder
-from .._estimators.state import PrincipalCodec
+from .._estimators.codec import PrincipalCodec
 from .._runtime.execution import with_neutral_settings
 from .._runtime.tensors import tensor_of
 

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from skae import ConvAutoencoder, DenseAutoencoder, RowBlocks
 from skae._data import rows as rows_module
-from skae._estimators.state import PrincipalCodec
+from skae._estimators.codec import PrincipalCodec
 from skae._pca import solvers as solvers_module
 from skae._runtime import device as device_module
 from skae._runtime import execution as execution_module
