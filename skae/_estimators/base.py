@@ -20,6 +20,7 @@ from .._runtime.execution import on_snapshot, with_neutral_settings
 from .._runtime.reports import CallbackSupportMixin, with_callbacks
 from .._runtime.tensors import output_dtype
 from .auto import resolve_linear_path
+from .column_errors import ColumnErrorsMixin
 from .fitting import identity_of, learn
 from .parameters import (
     CONSTRAINTS,
@@ -50,6 +51,7 @@ def _is_variational(autoencoder):
 
 class BaseAutoencoder(
     CallbackSupportMixin,
+    ColumnErrorsMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     DocumentedMixin,

@@ -166,7 +166,7 @@ class FittedState:
         def encode(rows):
             codes[rows] = codec.encode(codec.rows(X[rows])).cpu()
 
-        _in_chunks(X.shape[0], codec.bytes_of_row(X), encode)
+        in_chunks(X.shape[0], codec.bytes_of_row(X), encode)
         return codes if self.code_scale is None else codes / self.code_scale
 
     def decode(self, Z, device):
@@ -180,7 +180,7 @@ class FittedState:
         def decode(rows):
             X_hat[rows] = codec.decode(codec.placed(codes[rows])).cpu()
 
-        _in_chunks(len(Z), self.mean.nbytes, decode)
+        in_chunks(len(Z), self.mean.nbytes, decode)
         return X_hat
 
     def errors(self, X, device, *methods):
@@ -195,7 +195,7 @@ class FittedState:
             for results, method in zip(errors, methods, strict=True):
                 results[chunk] = getattr(codec, method)(rows).cpu()
 
-        _in_chunks(X.shape[0], codec.bytes_of_row(X), compare)
+        in_chunks(X.shape[0], codec.bytes_of_row(X), compare)
         return errors
 
     def to_plain(self):
@@ -290,7 +290,7 @@ def split_directions(directions, latent_dim):
     return tuple(part.contiguous().numpy().T for part in parts)
 
 
-def _in_chunks(n_rows, row_bytes, compute):
+def in_chunks(n_rows, row_bytes, compute):
     """Call a function for slices of rows that fit into memory."""
     for chunk in batch_slices(n_rows, row_bytes, _CHUNK_BYTES):
         rows = range(chunk.start, chunk.stop)
