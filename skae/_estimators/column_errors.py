@@ -62,8 +62,8 @@ class ColumnErrorsMixin:
         state: Any = self._state
         if is_dask(X) and top is None and not mean and state.flat:
             _check_n_features(self, X, reset=False)
-            dtype = np.dtype(np.float64)
-            return lazy_result(self, "reconstruction_errors", X, self.n_features_in_, dtype)
+            method = "reconstruction_errors"
+            return lazy_result(self, method, X, self.n_features_in_, np.float64)
         X = self._validate_rows(X, reset=False)
         if top is not None:
             return _largest(X, state, self.device, int(top))

@@ -19,7 +19,7 @@ from .._nn.autoencoders import (
     VariationalAutoencoder,
 )
 from .._runtime.device import in_pieces, resolve_device
-from .._runtime.tensors import batch_slices, torch_dtype
+from .._runtime.tensors import batch_slices, output_dtype, torch_dtype
 from .codec import PlainCodec, PrincipalCodec
 
 # Bytes of rows for which codes, scores and reconstructions are computed at a time.
@@ -77,7 +77,8 @@ class FittedState:
         Divisors of the codes.
     n_rows, variances, total_variance : int, ndarray of shape (r,), float; or None
         Number of training rows, their variance along each direction, and their total variance,
-        from which `partial_fit` starts.
+        from which `partial_fit` starts. Without principal component scores the variances are None;
+        without a linear path the total is, too.
     of_stream : bool
         Whether it comes from `partial_fit`, which needs more than this to continue.
     shape, flat : tuple of int or None, bool
@@ -115,6 +116,22 @@ class FittedState:
         return self.components
 
     @property
+    def singular_values(self):
+        """Singular values of the centred training rows, as PCA defines them; or None."""
+        if self.n_rows is None or self.explained_variance is None:
+            return None
+        return np.sqrt((self.n_rows - 1) * np.maximum(self.explained_variance, 0))
+
+    @property
+    def noise_variance(self):
+        """Mean variance along the directions beyond the code, as PCA defines it; or None."""
+        if self.n_rows is None or self.total_variance is None:
+            return None
+        n_beyond = min(self.n_rows, len(self.mean)) - self.latent_dim
+        variance = float(self.total_variance - self.explained_variance.sum())
+        return max(variance, 0.0) / n_beyond if n_beyond > 0 else 0.0
+
+    @property
     def lengths(self):
         """The lengths that codes can be truncated to, including their present length."""
         if self.has_linear_path and not list(self.module.parameters()):
@@ -150,7 +167,7 @@ class FittedState:
         return (PlainCodec if self.components is None else PrincipalCodec)(self, device)
 
     def encode(self, X, device):
-        """Codes of rows: ndarray of shape (n, k) in the precision of the mean.
+        """Codes of rows: ndarray of shape (n, k), of the `output_dtype` of X.
 
         Parameters
         ----------
@@ -158,8 +175,12 @@ class FittedState:
         device : str or torch.device
             The parameter ``device`` of an estimator.
         """
+        return self._codes(X, device).astype(output_dtype(X.dtype), copy=False)
+
+    def _codes(self, X, device):
+        """The same in the precision of the mean."""
         if isinstance(X, Blocks):
-            return np.concatenate(list(X.apply(partial(self.encode, device=device))))
+            return np.concatenate(list(X.apply(partial(self._codes, device=device))))
         codec = self.on(resolve_device(device))
         codes = np.empty((X.shape[0], self.latent_dim), dtype=self.mean.dtype)
 
@@ -238,7 +259,7 @@ class FittedState:
             kinds.append((Real, "nonlinear_gain"))
         if self.components is not None:
             kinds.append((array, "further_components"))
-        if self.n_rows is not None:
+        if self.n_rows is not None and self.components is not None and not self.of_stream:
             kinds += [(array, "variances"), (Real, "total_variance")]
         for kind, *names in kinds:
             for name in names:
