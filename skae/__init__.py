@@ -7,6 +7,7 @@ from ._estimators.dense import DenseAutoencoder
 from ._export.onnx import register_onnx, to_onnx
 from ._export.saving import load, save
 from ._export.torch_module import to_torch
+from ._plotting.column_errors import ColumnErrorsDisplay
 from ._plotting.latent import LatentDisplay
 from ._plotting.loss_curve import LossCurveDisplay
 from ._plotting.reconstruction import ReconstructionDisplay
@@ -15,6 +16,7 @@ from ._version import __version__
 
 __all__ = [
     "ByteBigrams",
+    "ColumnErrorsDisplay",
     "ConvAutoencoder",
     "DenseAutoencoder",
     "LatentDisplay",

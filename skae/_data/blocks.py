@@ -332,9 +332,13 @@ def is_dask(X):
 
 
 def lazy_result(estimator, method, X, n_columns=None, dtype=None):
-    """Return a dask array of the results of a fitted estimator's method on the blocks of X."""
+    """Return a dask array of the results of a fitted estimator's method on the blocks of X.
+
+    Results of None columns are of one axis. The dtype None is the `output_dtype` of X.
+    """
     import dask
 
+    dtype = output_dtype(X.dtype) if dtype is None else np.dtype(dtype)
     X = _with_whole_rows(X)
     chunks = (X.chunks[0],) if n_columns is None else (X.chunks[0], (n_columns,))
     return X.map_blocks(

@@ -12,6 +12,7 @@ from sklearn.utils.validation import _check_n_features, _check_sample_weight, va
 
 from .._runtime.tensors import output_dtype
 from .blocks import Blocks, DaskBlocks, RowBlocks, is_chunked, is_dask, row_batches
+from .frames import check_frame
 from .sparse import canonical_csr
 
 # Kinds of storage beside arrays and sparse matrices: a test of X, and its conversion to `Blocks`.
@@ -41,7 +42,8 @@ def validate_rows(estimator, X, *, reset, in_random_order):
     Parameters
     ----------
     estimator : BaseEstimator
-    X : array-like, sparse matrix or array, HDF5 dataset, zarr array, RowBlocks or dask array
+    X : array-like, data frame, sparse matrix or array, HDF5 dataset, zarr array, RowBlocks or dask
+        array
     reset : bool
         Whether the estimator is fitted to X; otherwise X must match what it was fitted to.
     in_random_order : bool
@@ -52,6 +54,7 @@ def validate_rows(estimator, X, *, reset, in_random_order):
         if reset and in_random_order:
             X.check_random_access()
         return _validated_blocks(estimator, X, reset)
+    check_frame(X)
     with np.errstate(invalid="ignore"):  # scikit-learn finds NaN by a sum of X
         X = validate_data(
             estimator,

@@ -18,8 +18,8 @@ from .._nn.serialization import decoded, encoded
 from .._runtime.device import explain_out_of_memory, resolve_device, single_thread_after_fork
 from .._runtime.execution import on_snapshot, with_neutral_settings
 from .._runtime.reports import CallbackSupportMixin, with_callbacks
-from .._runtime.tensors import output_dtype
 from .auto import resolve_linear_path
+from .column_errors import ColumnErrorsMixin
 from .fitting import identity_of, learn
 from .parameters import (
     CONSTRAINTS,
@@ -50,6 +50,7 @@ def _is_variational(autoencoder):
 
 class BaseAutoencoder(
     CallbackSupportMixin,
+    ColumnErrorsMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     DocumentedMixin,
@@ -71,6 +72,9 @@ class BaseAutoencoder(
     components_ = FittedAttribute("linear_components")
     explained_variance_ = FittedAttribute("explained_variance")
     explained_variance_ratio_ = FittedAttribute("explained_variance_ratio")
+    singular_values_ = FittedAttribute("singular_values")
+    noise_variance_ = FittedAttribute("noise_variance")
+    n_samples_ = FittedAttribute("n_rows")
     nonlinear_gain_ = FittedAttribute("nonlinear_gain")
     module_ = FittedAttribute("module")
     n_iter_ = FittedAttribute("n_iter")
@@ -215,7 +219,7 @@ class BaseAutoencoder(
         if is_dask(X):
             return self._dask_result("transform", X, self.latent_dim_)
         X = self._validate_rows(X, reset=False)
-        return self._state.encode(X, self.device).astype(output_dtype(X.dtype), copy=False)
+        return self._state.encode(X, self.device)
 
     @on_snapshot
     def inverse_transform(self, X: Any) -> np.ndarray:
@@ -399,7 +403,7 @@ class BaseAutoencoder(
         """A dask array of what a method returns for each block of X."""
         if method != "inverse_transform":
             _check_n_features(self, X, reset=False)
-        dtype = np.dtype(np.float64) if n_columns is None else output_dtype(X.dtype)
+        dtype = np.float64 if n_columns is None else None
         return lazy_result(self, method, X, n_columns, dtype)
 
     def _validate_rows(self, X, *, reset):

@@ -60,8 +60,12 @@ class Codec(ABC):
         """Reconstruction error of each row by the loss: float64 Tensor of shape (n,)."""
 
     @abstractmethod
+    def errors_by_column(self, rows):
+        """The part of each entry in the error of its row: float64 Tensor of shape (n, p)."""
+
+    @abstractmethod
     def errors_of_mean(self, rows):
-        """The same errors with the mean as the reconstruction of each row."""
+        """Errors of the rows with the mean as the reconstruction of each."""
 
 
 class PrincipalCodec(Codec):
@@ -87,9 +91,13 @@ class PrincipalCodec(Codec):
 
     @torch.inference_mode()
     def decode(self, codes):
+        return self._decoded(codes, self.mean)
+
+    def _decoded(self, codes, origin):
+        """Reconstructions of codes, for directions that start at an origin."""
         scores = self.module.decode(codes)
         k = len(self.components)
-        x_hat = torch.addmm(self.mean, scores[:, :k], self.components)
+        x_hat = torch.addmm(origin, scores[:, :k], self.components)
         if self.module.decoder is not None:
             x_hat.addmm_(scores[:, k:], self.further_components)
         return x_hat
@@ -102,6 +110,12 @@ class PrincipalCodec(Codec):
         changes = (in_float64(y - y_hat).square() - in_float64(y).square()).sum(dim=1)
         norms = torch.from_numpy(rows.squared_norms()).to(changes.device)
         return (norms + changes).clamp_min_(0.0)
+
+    @torch.inference_mode()
+    def errors_by_column(self, rows):
+        # Around the mean: the difference of two large numbers would lose digits.
+        centred = self._decoded(self.encode(rows), torch.zeros_like(self.mean))
+        return in_float64(rows.centred(slice(None)) - centred).square()
 
     def errors_of_mean(self, rows):
         return torch.from_numpy(rows.squared_norms())
@@ -128,6 +142,12 @@ class PlainCodec(Codec):
     def errors(self, rows):
         batches = self._batches(rows)
         return torch.cat([self.module.deviances(self.module(x), x) for x in batches])
+
+    @torch.inference_mode()
+    def errors_by_column(self, rows):
+        batches = self._batches(rows)
+        errors = [self.module.deviances_by_column(self.module(x), x) for x in batches]
+        return in_float64(torch.cat(errors))
 
     @torch.inference_mode()
     def errors_of_mean(self, rows):

@@ -171,6 +171,13 @@ class ConvAutoencoder(BaseAutoencoder):
         Variance of the training rows along each direction. Linear path only.
     explained_variance_ratio_ : ndarray of shape (latent_dim,)
         Share of the training rows' variance along each direction. Linear path only.
+    singular_values_ : ndarray of shape (latent_dim,)
+        Singular values of the centred training rows, one for each direction. Linear path only.
+    noise_variance_ : float
+        Mean variance of the training rows along a direction beyond those of the code, as in
+        probabilistic PCA; of the linear part. Linear path only.
+    n_samples_ : int
+        Number of training rows with a positive weight.
     nonlinear_gain_ : float
         Share of the variance of the validation rows that the networks explained beyond PCA in the
         trial run; 0.0 where PCA was kept. Linear path only.
@@ -407,7 +414,8 @@ class ConvAutoencoder(BaseAutoencoder):
         if module is None:
             scale = torch.ones(latent_dim, dtype=torch.float32)
             module = LinearPathAutoencoder(torch.from_numpy(rows.mean), basis.directions, scale)
-        return {"module": module, "dtype": dtype}
+        known = {"n_rows": len(rows), "total_variance": basis.total_variance}
+        return {"module": module, "dtype": dtype, **known}
 
     def _fields_of_input(self, networks):
         shape_of_X = vars(self).pop("_shape_of_X")  # no longer needed

@@ -148,8 +148,15 @@ def _learn_plain(estimator, X, weights, networks, options, rng, labels):
         rng,
         labels,
     )
-    dtype, fields = output_dtype(X.dtype), estimator._fields_of_input(networks)
-    return fitted_state(module, rows.mean, dtype, n_iter=len(history), history=history, **fields)
+    return fitted_state(
+        module,
+        rows.mean,
+        output_dtype(X.dtype),
+        n_rows=len(rows),
+        n_iter=len(history),
+        history=history,
+        **estimator._fields_of_input(networks),
+    )
 
 
 def network_settings(estimator, latent_dim, masked, previous=None):
@@ -284,16 +291,11 @@ def learn_from_batch(estimator, X, state):
         "variance_explained": explained,
         "dur": time.perf_counter() - start,
     }
-    k, pca_fields = stream.latent_dim, {}
+    k, variances = stream.latent_dim, None
     if stream.gain:
         module, n_used = deepcopy(stream.networks.average), len(stream.basis.squares)
     else:
-        module, n_used = pca_module(k), k
-        pca_fields = {
-            "n_rows": stream.basis.n_seen,
-            "variances": stream.explained_variance,
-            "total_variance": stream.total_variance,
-        }
+        module, n_used, variances = pca_module(k), k, stream.explained_variance
     components, further_components = split_directions(stream.directions[:, :n_used], k)
     estimator._stream = stream
     estimator._state = fitted_state(
@@ -309,7 +311,9 @@ def learn_from_batch(estimator, X, state):
         explained_variance_ratio=stream.explained_variance_ratio,
         nonlinear_gain=stream.gain,
         of_stream=True,
-        **pca_fields,
+        n_rows=stream.basis.n_seen,
+        variances=variances,
+        total_variance=stream.total_variance,
     )
 
 

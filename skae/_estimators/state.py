@@ -19,7 +19,7 @@ from .._nn.autoencoders import (
     VariationalAutoencoder,
 )
 from .._runtime.device import in_pieces, resolve_device
-from .._runtime.tensors import batch_slices, torch_dtype
+from .._runtime.tensors import batch_slices, output_dtype, torch_dtype
 from .codec import PlainCodec, PrincipalCodec
 
 # Bytes of rows for which codes, scores and reconstructions are computed at a time.
@@ -77,7 +77,8 @@ class FittedState:
         Divisors of the codes.
     n_rows, variances, total_variance : int, ndarray of shape (r,), float; or None
         Number of training rows, their variance along each direction, and their total variance,
-        from which `partial_fit` starts.
+        from which `partial_fit` starts. Without principal component scores the variances are None;
+        without a linear path the total is, too.
     of_stream : bool
         Whether it comes from `partial_fit`, which needs more than this to continue.
     shape, flat : tuple of int or None, bool
@@ -115,6 +116,22 @@ class FittedState:
         return self.components
 
     @property
+    def singular_values(self):
+        """Singular values of the centred training rows, as PCA defines them; or None."""
+        if self.n_rows is None or self.explained_variance is None:
+            return None
+        return np.sqrt((self.n_rows - 1) * np.maximum(self.explained_variance, 0))
+
+    @property
+    def noise_variance(self):
+        """Mean variance along the directions beyond the code, as PCA defines it; or None."""
+        if self.n_rows is None or self.total_variance is None:
+            return None
+        n_beyond = min(self.n_rows, len(self.mean)) - self.latent_dim
+        variance = float(self.total_variance - self.explained_variance.sum())
+        return max(variance, 0.0) / n_beyond if n_beyond > 0 else 0.0
+
+    @property
     def lengths(self):
         """The lengths that codes can be truncated to, including their present length."""
         if self.has_linear_path and not list(self.module.parameters()):
@@ -150,7 +167,7 @@ class FittedState:
         return (PlainCodec if self.components is None else PrincipalCodec)(self, device)
 
     def encode(self, X, device):
-        """Codes of rows: ndarray of shape (n, k) in the precision of the mean.
+        """Codes of rows: ndarray of shape (n, k), of the `output_dtype` of X.
 
         Parameters
         ----------
@@ -158,15 +175,19 @@ class FittedState:
         device : str or torch.device
             The parameter ``device`` of an estimator.
         """
+        return self._codes(X, device).astype(output_dtype(X.dtype), copy=False)
+
+    def _codes(self, X, device):
+        """The same in the precision of the mean."""
         if isinstance(X, Blocks):
-            return np.concatenate(list(X.apply(partial(self.encode, device=device))))
+            return np.concatenate(list(X.apply(partial(self._codes, device=device))))
         codec = self.on(resolve_device(device))
         codes = np.empty((X.shape[0], self.latent_dim), dtype=self.mean.dtype)
 
         def encode(rows):
             codes[rows] = codec.encode(codec.rows(X[rows])).cpu()
 
-        _in_chunks(X.shape[0], codec.bytes_of_row(X), encode)
+        in_chunks(X.shape[0], codec.bytes_of_row(X), encode)
         return codes if self.code_scale is None else codes / self.code_scale
 
     def decode(self, Z, device):
@@ -180,7 +201,7 @@ class FittedState:
         def decode(rows):
             X_hat[rows] = codec.decode(codec.placed(codes[rows])).cpu()
 
-        _in_chunks(len(Z), self.mean.nbytes, decode)
+        in_chunks(len(Z), self.mean.nbytes, decode)
         return X_hat
 
     def errors(self, X, device, *methods):
@@ -195,7 +216,7 @@ class FittedState:
             for results, method in zip(errors, methods, strict=True):
                 results[chunk] = getattr(codec, method)(rows).cpu()
 
-        _in_chunks(X.shape[0], codec.bytes_of_row(X), compare)
+        in_chunks(X.shape[0], codec.bytes_of_row(X), compare)
         return errors
 
     def to_plain(self):
@@ -238,7 +259,7 @@ class FittedState:
             kinds.append((Real, "nonlinear_gain"))
         if self.components is not None:
             kinds.append((array, "further_components"))
-        if self.n_rows is not None:
+        if self.n_rows is not None and self.components is not None and not self.of_stream:
             kinds += [(array, "variances"), (Real, "total_variance")]
         for kind, *names in kinds:
             for name in names:
@@ -290,7 +311,7 @@ def split_directions(directions, latent_dim):
     return tuple(part.contiguous().numpy().T for part in parts)
 
 
-def _in_chunks(n_rows, row_bytes, compute):
+def in_chunks(n_rows, row_bytes, compute):
     """Call a function for slices of rows that fit into memory."""
     for chunk in batch_slices(n_rows, row_bytes, _CHUNK_BYTES):
         rows = range(chunk.start, chunk.stop)

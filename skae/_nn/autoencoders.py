@@ -87,6 +87,10 @@ class Autoencoder(nn.Module, ABC):
         """Loss of each row for an output of `forward`, in float64: shape (n,)."""
         return in_float64(x - output).square().sum(dim=1)
 
+    def deviances_by_column(self, output: Tensor, x: Tensor) -> Tensor:
+        """The part of each entry in the loss of its row: shape (n, p)."""
+        return in_float64(x - output).square()
+
     def output_of_mean(self, mean: Tensor) -> Tensor:
         """The output of `forward` whose reconstruction is the mean."""
         return mean
@@ -286,11 +290,18 @@ class PlainAutoencoder(Autoencoder):
         return self.loss.link(self.output(z))
 
     def deviances(self, output: Tensor, x: Tensor) -> Tensor:
+        return self._in_unit_of_rows(self.loss.deviances, output, x)
+
+    def deviances_by_column(self, output: Tensor, x: Tensor) -> Tensor:
+        return self._in_unit_of_rows(self.loss.deviances_by_column, output, x)
+
+    def _in_unit_of_rows(self, compare, output, x):
+        """What a method of the loss returns, in the unit of the rows."""
         if not self.loss.degree:
-            return self.loss.deviances(output, x)
+            return compare(output, x)
         # Far from zero the difference is exact, and a difference of quotients is not.
         scale, difference = in_float64(self.scale), in_float64(output - x)
-        deviances = self.loss.deviances(difference / scale, torch.zeros_like(difference))
+        deviances = compare(difference / scale, torch.zeros_like(difference))
         return scale**self.loss.degree * deviances
 
     def output_of_mean(self, mean: Tensor) -> Tensor:

@@ -42,8 +42,12 @@ class Loss(nn.Module, ABC):
         return cls.link is not Loss.link
 
     @abstractmethod
+    def deviances_by_column(self, output: Tensor, x: Tensor) -> Tensor:
+        """The part of each entry in the deviance of its row, not negative: shape (n, p)."""
+
     def deviances(self, output: Tensor, x: Tensor) -> Tensor:
-        """Deviance of each row: shape (n,)."""
+        """Deviance of each row, the sum over its columns: shape (n,)."""
+        return self.deviances_by_column(output, x).sum(dim=-1)
 
     def link(self, output: Tensor) -> Tensor:
         """The reconstruction for an output."""
@@ -67,8 +71,8 @@ class SquaredError(Loss):
     degree = 2
     is_likelihood = True
 
-    def deviances(self, output, x):
-        return (x - output).square().sum(dim=-1)
+    def deviances_by_column(self, output, x):
+        return (x - output).square()
 
 
 class AbsoluteError(Loss):
@@ -77,8 +81,8 @@ class AbsoluteError(Loss):
     degree = 1
     is_likelihood = True
 
-    def deviances(self, output, x):
-        return (x - output).abs().sum(dim=-1)
+    def deviances_by_column(self, output, x):
+        return (x - output).abs()
 
 
 class HuberError(Loss):
@@ -89,9 +93,9 @@ class HuberError(Loss):
 
     degree = 2
 
-    def deviances(self, output, x):
+    def deviances_by_column(self, output, x):
         errors = (x - output).abs()
-        return torch.where(errors <= 1, errors.square(), 2 * errors - 1).sum(dim=-1)
+        return torch.where(errors <= 1, errors.square(), 2 * errors - 1)
 
 
 class BinaryCrossEntropy(Loss):
@@ -103,8 +107,14 @@ class BinaryCrossEntropy(Loss):
     is_likelihood = True
 
     def deviances(self, output, x):
+        return _not_negative(2 * self._halves(output, x).sum(dim=-1))
+
+    def deviances_by_column(self, output, x):
+        return _not_negative(2 * self._halves(output, x))
+
+    def _halves(self, output, x):
         entropy = torch.xlogy(x, x) + torch.xlogy(1 - x, 1 - x)
-        return _not_negative(2 * (softplus(output) - x * output + entropy).sum(dim=-1))
+        return softplus(output) - x * output + entropy
 
     def link(self, output):
         return output.sigmoid()
@@ -127,7 +137,13 @@ class PoissonDeviance(Loss):
     of_counts = True
 
     def deviances(self, output, x):
-        return _not_negative(2 * (output.exp() - x * output + torch.xlogy(x, x) - x).sum(dim=-1))
+        return _not_negative(2 * self._halves(output, x).sum(dim=-1))
+
+    def deviances_by_column(self, output, x):
+        return _not_negative(2 * self._halves(output, x))
+
+    def _halves(self, output, x):
+        return output.exp() - x * output + torch.xlogy(x, x) - x
 
     def link(self, output):
         return output.exp()
@@ -157,6 +173,12 @@ class MultinomialDeviance(Loss):
             2 * (torch.xlogy(x, shares) - x * log_softmax(output, dim=-1)).sum(dim=-1)
         )
 
+    def deviances_by_column(self, output, x):
+        # N x_hat_j - x_j has a sum of zero, and makes each part a deviance of a count.
+        total, logs = x.sum(dim=-1, keepdim=True), log_softmax(output, dim=-1)
+        halves = torch.xlogy(x, x / _nonzero(total)) - x * logs + total * logs.exp() - x
+        return _not_negative(2 * halves)
+
     def link(self, output):
         return output.softmax(dim=-1)
 
@@ -178,6 +200,12 @@ class CosineDistance(Loss):
         distances = (_direction(x) - _direction(output)).square().sum(dim=-1) / 2
         distances = torch.where((output != 0).any(dim=-1), distances, 1.0)
         return torch.where((x != 0).any(dim=-1), distances, 0.0)  # zeros have no direction
+
+    def deviances_by_column(self, output, x):
+        direction, direction_of_output = _direction(x), _direction(output)
+        halves = (direction - direction_of_output).square() / 2
+        halves = torch.where(_any_nonzero(output), halves, direction.square())
+        return torch.where(_any_nonzero(x), halves, 0.0)
 
     def view(self, x):
         return _direction(x)
@@ -204,6 +232,10 @@ def _direction(x):
     """Rows scaled to length one, zeros unchanged; squares of the rows may overflow."""
     largest = x.detach().abs().amax(dim=-1, keepdim=True)
     return normalize(x / _nonzero(largest), dim=-1)
+
+
+def _any_nonzero(rows):
+    return (rows != 0).any(dim=-1, keepdim=True)
 
 
 def _log_of_mean(mean):

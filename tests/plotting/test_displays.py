@@ -6,8 +6,10 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
+from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
@@ -16,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 import skae
 from skae import (
     ByteBigrams,
+    ColumnErrorsDisplay,
     ConvAutoencoder,
     DenseAutoencoder,
     LatentDisplay,
@@ -469,6 +472,91 @@ def test_scores_need_one_length_each():
         VarianceDisplay.from_predictions([0.5], [0.5])
 
 
+# -- Errors of columns ----------------------------------------------------------------------------
+
+
+def test_bars_are_the_columns_with_the_largest_mean_errors(digits, linear):
+    X = digits[1][:6]
+    display = ColumnErrorsDisplay.from_estimator(linear, X, top=5)
+    errors = linear.reconstruction_errors(X).mean(axis=0)
+    assert np.array_equal(display.columns_, np.argsort(-errors)[:5])
+    assert np.allclose([bar.get_width() for bar in display.bars_], np.sort(-errors)[:5] * -1)
+    labels = display.ax_.get_yticklabels()
+    assert [label.get_text() for label in labels] == [f"x{j}" for j in display.columns_]
+    assert display.legend_ is None
+    assert_legible(display, labels)
+    heights = [box.y0 for box in boxes(list(display.bars_))]
+    assert heights == sorted(heights, reverse=True)  # the largest at the top
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix])
+def test_with_a_reference_the_columns_are_those_that_exceed_it(digits, linear, form):
+    changed = digits[1][:3].copy()
+    changed[:, 0] = 60  # a corner, which is empty in every digit
+    display = ColumnErrorsDisplay.from_estimator(
+        linear, form(changed), reference=form(digits[0]), top=np.int64(4)
+    )
+    assert display.columns_[0] == 0
+    excess = display.errors - display.reference
+    assert np.array_equal(display.columns_, np.argsort(-excess)[:4])
+    usual = linear.reconstruction_errors(digits[0]).mean(axis=0)
+    assert np.allclose(display.reference_line_.get_xdata(), usual[display.columns_])
+    names = [text.get_text() for text in display.legend_.get_texts()]
+    assert names == ["given rows", "reference rows"]
+
+
+def test_columns_have_the_names_of_a_frame_or_of_the_step_before(digits):
+    names = [f"pixel {j}" for j in range(64)]
+    frame = pd.DataFrame(digits[0], columns=names)
+    linear = DenseAutoencoder(4, hidden_layer_sizes=())
+    changed = frame.iloc[:1].assign(**{"pixel 9": 90.0})
+    fitted = [
+        clone(linear).fit(frame),
+        make_pipeline(StandardScaler(), clone(linear)).fit(frame),
+        make_pipeline(clone(linear)).fit(frame),
+    ]
+    for estimator in fitted:
+        display = ColumnErrorsDisplay.from_estimator(estimator, changed, reference=frame)
+        assert display.ax_.get_yticklabels()[0].get_text() == "pixel 9"
+    display = ColumnErrorsDisplay.from_estimator(fitted[0], changed, feature_names=range(64))
+    assert display.ax_.get_yticklabels()[0].get_text() == "9"
+    pipeline = make_pipeline(ByteBigrams(), DenseAutoencoder(1, hidden_layer_sizes=()))
+    texts = [b"abcabcabc", b"abcab cabc", b"cab cab cab"]
+    display = ColumnErrorsDisplay.from_estimator(pipeline.fit(texts), [b"abcabcxyz"], top=3)
+    label = display.ax_.get_yticklabels()[0].get_text()
+    assert label == pipeline[:-1].get_feature_names_out()[display.columns_[0]]
+
+
+def test_columns_of_pictures_are_numbered(digits):
+    images = digits[0][:200].reshape(-1, 8, 8)
+    conv = ConvAutoencoder(3, channels=(4,), max_epochs=1, random_state=0).fit(images)
+    display = ColumnErrorsDisplay.from_estimator(conv, images[:2], top=100, name="two digits")
+    assert len(display.bars_) == 64
+    assert display.bars_.get_label() == "two digits"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"top": 0}, "top=0 must be a positive integer"),
+        ({"errors": np.zeros((2, 2, 2))}, r"errors must have one or two axes.*\(2, 2, 2\)"),
+        ({"reference": np.zeros(3)}, "reference has 3 columns, but errors has 4"),
+        ({"feature_names": ["a"]}, r"feature_names has shape \(1,\), but there are 4 columns"),
+    ],
+)
+def test_errors_that_cannot_be_drawn_raise_an_error(parameters, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        ColumnErrorsDisplay.from_predictions(**{"errors": np.ones((5, 4)), **parameters})
+
+
+def test_models_without_errors_of_columns_are_refused(digits, pca):
+    with pytest.raises(TypeError, match=r"must be an autoencoder of skae.* got PCA"):
+        ColumnErrorsDisplay.from_estimator(pca, digits[1])
+    pipeline = make_pipeline(StandardScaler(), PCA(2)).fit(digits[1])
+    with pytest.raises(TypeError, match=r"must be an autoencoder of skae.* got Pipeline"):
+        ColumnErrorsDisplay.from_estimator(pipeline, digits[1])
+
+
 # -- All of them ----------------------------------------------------------------------------------
 
 
@@ -500,6 +588,7 @@ def test_a_second_plot_has_new_axes(trained, digits, linear):
         ReconstructionDisplay.from_estimator(linear, digits[1][:2]),
         LatentDisplay.from_estimator(linear, digits[1]),
         VarianceDisplay.from_predictions([2, 4], [0.3, 0.5], [0.2, 0.4]),
+        ColumnErrorsDisplay.from_predictions([0.3, 0.5]),
     ]
     for display in displays:
         first = display.ax_

@@ -111,7 +111,7 @@ def public_objects():
                 yield f"skae.{name}.{attribute}"
     for method in ("fit", "transform", "inverse_transform", "score", "score_samples"):
         yield f"skae.DenseAutoencoder.{method}"
-    for method in ("partial_fit", "truncate", "sample"):
+    for method in ("partial_fit", "reconstruction_errors", "truncate", "sample"):
         yield f"skae.DenseAutoencoder.{method}"
 
 

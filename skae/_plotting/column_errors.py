@@ -1,0 +1,260 @@
+"""ColumnErrorsDisplay: the columns in which given rows have the largest reconstruction errors."""
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from .axes import check_matplotlib, get_axes, style_keywords
+
+
+class ColumnErrorsDisplay:
+    """The columns in which given rows have the largest reconstruction errors, as bars.
+
+    A bar is the mean error of the rows in a column. With reference rows, such as the training
+    rows, a mark is their mean error, and the columns are those that exceed it most. Create a
+    display with `from_estimator` or `from_predictions`.
+
+    Parameters
+    ----------
+    errors : ndarray of shape (n_features,)
+        Error of each column.
+    reference : ndarray of shape (n_features,), default=None
+        Usual error of each column.
+    feature_names : ndarray of shape (n_features,), default=None
+        Names of the columns; None for "x0", "x1" and so on.
+    name : str, default="given rows"
+        Name of the rows with these errors.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        The axes that contain the plot.
+    figure_ : matplotlib Figure
+        The figure of the axes.
+    columns_ : ndarray of int of shape (top,)
+        The columns that are drawn, from the top of the plot down.
+    bars_ : matplotlib BarContainer
+        Their errors.
+    reference_line_ : Line2D or None
+        The marks of the reference rows.
+    legend_ : matplotlib Legend or None
+        Names of bars and marks; None without a reference.
+
+    See Also
+    --------
+    ReconstructionDisplay : Rows and their reconstructions; shows where pictures differ.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from skae import ColumnErrorsDisplay, DenseAutoencoder
+    >>> X = load_wine(as_frame=True).data
+    >>> X = (X - X.mean()) / X.std()
+    >>> autoencoder = DenseAutoencoder(4, random_state=0).fit(X)
+    >>> changed = X.iloc[:1].assign(ash=9.0)
+    >>> display = ColumnErrorsDisplay.from_estimator(autoencoder, changed, reference=X, top=3)
+    >>> display.feature_names[display.columns_[0]]
+    'ash'
+    """
+
+    def __init__(self, errors, reference=None, *, feature_names=None, name="given rows"):
+        self.errors = errors
+        self.reference = reference
+        self.feature_names = feature_names
+        self.name = name
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        X,
+        *,
+        reference=None,
+        top=10,
+        feature_names=None,
+        name="given rows",
+        ax=None,
+        bar_kw=None,
+        reference_kw=None,
+    ):
+        """Draw the columns in which a fitted autoencoder has the largest errors of given rows.
+
+        Parameters
+        ----------
+        estimator : DenseAutoencoder, ConvAutoencoder or Pipeline
+            Fitted estimator. The last step of a Pipeline must be an autoencoder; the columns are
+            those that the step before it returns.
+        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
+            The rows, such as those with the lowest `score_samples`.
+        reference : {array-like, sparse matrix or array}, default=None
+            Rows to compare them with, such as the training rows.
+        top : int, default=10
+            Number of columns.
+        feature_names : array-like of str of shape (n_features,), default=None
+            Names of the columns; None for those of the fit, or "x0", "x1" and so on.
+        name : str, default="given rows"
+            Name of the rows.
+        ax : matplotlib Axes, default=None
+            Axes to draw in; None for a new figure.
+        bar_kw : dict, default=None
+            Keywords of `barh`.
+        reference_kw : dict, default=None
+            Keywords of `plot` for the reference.
+
+        Returns
+        -------
+        display : ColumnErrorsDisplay
+            The drawn display.
+        """
+        check_matplotlib(f"{cls.__name__}.from_estimator")
+        check_is_fitted(estimator)
+        before, given = None, estimator
+        if isinstance(estimator, Pipeline):
+            before = estimator[:-1] if len(estimator) > 1 else None
+            estimator = estimator[-1]
+        if not hasattr(estimator, "reconstruction_errors"):
+            raise TypeError(
+                f"estimator must be an autoencoder of skae, or a Pipeline that ends with one, got "
+                f"{type(given).__name__}."
+            )
+
+        def mean_errors(rows):
+            rows = rows if before is None else before.transform(rows)
+            return np.ravel(estimator.reconstruction_errors(rows, mean=True))
+
+        return cls.from_predictions(
+            mean_errors(X),
+            None if reference is None else mean_errors(reference),
+            top=top,
+            feature_names=_names(before, estimator) if feature_names is None else feature_names,
+            name=name,
+            ax=ax,
+            bar_kw=bar_kw,
+            reference_kw=reference_kw,
+        )
+
+    @classmethod
+    def from_predictions(
+        cls,
+        errors,
+        reference=None,
+        *,
+        top=10,
+        feature_names=None,
+        name="given rows",
+        ax=None,
+        bar_kw=None,
+        reference_kw=None,
+    ):
+        """Draw the columns with the largest errors.
+
+        Parameters
+        ----------
+        errors : array-like of shape (n_samples, n_features) or (n_features,)
+            Errors of each row, of which the mean is drawn, or of each column.
+        reference : array-like of shape (n_samples, n_features) or (n_features,), default=None
+            Usual errors, likewise.
+        top : int, default=10
+            Number of columns.
+        feature_names : array-like of str of shape (n_features,), default=None
+            Names of the columns; None for "x0", "x1" and so on.
+        name : str, default="given rows"
+            Name of the rows.
+        ax : matplotlib Axes, default=None
+            Axes to draw in; None for a new figure.
+        bar_kw : dict, default=None
+            Keywords of `barh`.
+        reference_kw : dict, default=None
+            Keywords of `plot` for the reference.
+
+        Returns
+        -------
+        display : ColumnErrorsDisplay
+            The drawn display.
+        """
+        check_matplotlib(f"{cls.__name__}.from_predictions")
+        errors = _of_columns(errors, "errors")
+        if reference is not None:
+            reference = _of_columns(reference, "reference")
+            if len(reference) != len(errors):
+                raise ValueError(
+                    f"reference has {len(reference)} columns, but errors has {len(errors)}."
+                )
+        if feature_names is not None:
+            feature_names = np.asarray(feature_names, dtype=object)
+            if feature_names.shape != errors.shape:
+                raise ValueError(
+                    f"feature_names has shape {feature_names.shape}, but there are {len(errors)} "
+                    f"columns."
+                )
+        display = cls(errors, reference, feature_names=feature_names, name=name)
+        return display.plot(top=top, ax=ax, bar_kw=bar_kw, reference_kw=reference_kw)
+
+    def plot(self, *, top=10, ax=None, bar_kw=None, reference_kw=None):
+        """Draw the display.
+
+        Parameters
+        ----------
+        top : int, default=10
+            Number of columns.
+        ax : matplotlib Axes, default=None
+            Axes to draw in; None for a new figure.
+        bar_kw : dict, default=None
+            Keywords of `barh`.
+        reference_kw : dict, default=None
+            Keywords of `plot` for the reference.
+
+        Returns
+        -------
+        self : ColumnErrorsDisplay
+            The display.
+        """
+        check_matplotlib(f"{type(self).__name__}.plot")
+        from matplotlib.lines import Line2D
+        from matplotlib.patches import Rectangle
+
+        if not isinstance(top, Integral) or isinstance(top, bool) or top < 1:
+            raise ValueError(f"top={top!r} must be a positive integer.")
+        excess = self.errors if self.reference is None else self.errors - self.reference
+        self.columns_ = columns = np.argsort(-excess, kind="stable")[:top]
+        names = self.feature_names
+        labels = [f"x{j}" if names is None else str(names[j]) for j in columns]
+        self.ax_ = ax = get_axes(ax)
+        self.figure_ = ax.figure
+        heights = np.arange(len(columns))
+        style = style_keywords(Rectangle, bar_kw, color="C0", height=0.7, label=self.name)
+        self.bars_ = ax.barh(heights, self.errors[columns], **style)
+        self.reference_line_ = self.legend_ = None
+        if self.reference is not None:
+            style = {"color": "0.2", "linestyle": "none", "marker": "|", "markersize": 12}
+            style = style_keywords(
+                Line2D, reference_kw, **style, markeredgewidth=2, label="reference rows"
+            )
+            (self.reference_line_,) = ax.plot(self.reference[columns], heights, **style)
+            handles = [self.bars_, self.reference_line_]
+            self.legend_ = ax.legend(handles=handles, loc="lower right")
+        ax.set_yticks(heights, labels)
+        ax.invert_yaxis()
+        ax.set_xlabel("mean reconstruction error")
+        ax.spines[["top", "right"]].set_visible(False)
+        return self
+
+
+def _of_columns(errors, name):
+    """The mean over rows, if there are rows."""
+    errors = np.asarray(errors, dtype=float)
+    if errors.ndim not in (1, 2) or not errors.size:
+        raise ValueError(f"{name} must have one or two axes, rows and columns, got {errors.shape}.")
+    return errors if errors.ndim == 1 else errors.mean(axis=0)
+
+
+def _names(before, estimator):
+    """Names of the columns that an autoencoder takes; None if they are not known."""
+    if hasattr(estimator, "feature_names_in_"):
+        return estimator.feature_names_in_
+    # Not every transformer has names, and pictures have no flat columns.
+    if before is None or not hasattr(before, "get_feature_names_out"):
+        return None
+    return before.get_feature_names_out()
