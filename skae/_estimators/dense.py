@@ -41,8 +41,9 @@ class DenseAutoencoder(BaseAutoencoder):
     ``V_r`` are the leading r principal directions. Both networks start at zero, so training
     starts at PCA. Validation rows decide whether f and g are kept; where they do not help, the
     model remains PCA. f of more than 16 dimensions is tried only with at least 150 rows for each
-    dimension, or with labels (`supervision`), or if it is custom (`encoder`). Since ``V_r`` is orthonormal, the networks train on the r scores of each
-    row and not on the columns of X: wide sparse data needs no more memory than PCA.
+    dimension, or with labels (`supervision`), or if it is custom (`encoder`). Since ``V_r`` is
+    orthonormal, the networks train on the r scores of each row and not on the columns of X: wide
+    sparse data needs no more memory than PCA.
 
     Parameters
     ----------
