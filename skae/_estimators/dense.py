@@ -40,8 +40,10 @@ class DenseAutoencoder(BaseAutoencoder):
 
     ``V_r`` are the leading r principal directions. Both networks start at zero, so training
     starts at PCA. Validation rows decide whether f and g are kept; where they do not help, the
-    model remains PCA. Since ``V_r`` is orthonormal, the networks train on the r scores of each
-    row and not on the columns of X: wide sparse data needs no more memory than PCA.
+    model remains PCA. f of more than 16 dimensions is tried only with at least 150 rows for each
+    dimension, or with labels (`supervision`), or if it is custom (`encoder`). Since ``V_r`` is
+    orthonormal, the networks train on the r scores of each row and not on the columns of X: wide
+    sparse data needs no more memory than PCA.
 
     Parameters
     ----------
@@ -348,7 +350,8 @@ class DenseAutoencoder(BaseAutoencoder):
     def _problem(self, rows, basis, networks, build, device):
         if not _has_networks(networks):
             return None
-        return ScoresProblem(rows, basis, networks.settings.latent_dim, build, device)
+        k, is_custom = networks.settings.latent_dim, networks.settings.encoder is not None
+        return ScoresProblem(rows, basis, k, build, device, custom_encoder=is_custom)
 
     def _fields(self, module, rows, basis, dtype, latent_dim):
         module = module or pca_module(latent_dim)

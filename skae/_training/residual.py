@@ -27,6 +27,10 @@ _SAMPLE_SIZE = 10_000
 # explain half of it to be selected.
 _MIN_PCA_ERROR = 0.002
 
+# With fewer rows for each dimension of a longer code, a non-linear encoder without labels makes
+# classifiers worse although reconstructions gain (docs/design.md).
+_MIN_ROWS_PER_DIMENSION = 150
+
 # Number of rows whose errors are computed at a time.
 _BATCH_SIZE = 1024
 
@@ -56,9 +60,12 @@ class ResidualProblem(ABC):
     outside_subspace : ndarray of shape (n,)
         Part of `linear_errors` that is outside the subspace of the batches, which no network
         reconstructs.
+    has_rows_for_encoder : bool
+        Whether there are enough rows to try a non-linear encoder of a longer code.
     """
 
     linear_errors = outside_subspace = None
+    has_rows_for_encoder = True
 
     def __init__(self, rows: Rows, basis: Basis, latent_dim: int):
         self.rows = rows
@@ -241,6 +248,8 @@ class ScoresProblem(ResidualProblem):
         ``build(scale, encoder=...)`` makes a new module, with or without a non-linear encoder.
     device : torch.device
         Device of the batches.
+    custom_encoder : bool, default=False
+        Whether the encoder is one that the user gives: it is tried with any number of rows.
     """
 
     def __init__(
@@ -250,10 +259,13 @@ class ScoresProblem(ResidualProblem):
         latent_dim: int,
         build: Callable[..., ResidualAutoencoder],
         device: torch.device,
+        custom_encoder: bool = False,
     ):
         super().__init__(rows, basis, latent_dim)
         self._build = build
         self._device = device
+        enough = _MIN_ROWS_PER_DIMENSION * latent_dim
+        self.has_rows_for_encoder = custom_encoder or len(rows) >= enough
 
     @cached_property
     def unit(self):

@@ -268,7 +268,8 @@ class _Selection:
         if self.latent_dim <= _SHORT_CODE:
             return True
         is_possible = _MAX_SHARE_OF_ERROR * (1 - self.explained_by_pca) >= _MIN_ENCODER_GAIN
-        return self.latent_dim <= LONGEST_NONLINEAR_CODE and is_possible
+        is_possible &= self.latent_dim <= LONGEST_NONLINEAR_CODE
+        return is_possible and self.final_problem.has_rows_for_encoder
 
     def _run_trial(self, kind):
         """Train new networks on the rows that are not validation rows.

@@ -130,6 +130,14 @@ def test_an_encoder_that_is_never_used_raises_an_error(digits):
         DenseAutoencoder(300, encoder=Wide).fit(np.tile(digits[0], 5))
 
 
+@pytest.mark.parametrize("encoder", [None, nn.Linear])
+def test_a_custom_encoder_of_a_longer_code_is_tried_with_few_rows(digits, encoder):
+    parameters = {"hidden_layer_sizes": (8,), "max_epochs": 2, "random_state": 0}
+    model = DenseAutoencoder(20, encoder=encoder, **parameters).fit(digits[0][:400])
+    stages = {epoch["stage"] for epoch in model.history_}
+    assert ("trial run of both networks" in stages) == (encoder is not None)
+
+
 def normalised(n_inputs, n_outputs):
     return nn.Sequential(nn.Linear(n_inputs, 8), nn.BatchNorm1d(8), nn.Linear(8, n_outputs))
 

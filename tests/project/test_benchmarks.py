@@ -249,6 +249,35 @@ def test_the_grid_fails_when_a_cell_is_behind_pca(capsys):
     assert capsys.readouterr().out.count("FALSE") == 2
 
 
+def test_classifiers_fails_where_a_code_classifies_worse_than_pca(capsys):
+    from benchmarks.classifiers import judge
+
+    cell = {"data": "wine", "rows_asked": 100, "n_train": 100, "latent_dim": 4}
+
+    def judged(ours, **other):
+        pca = {**cell, **other, "codes": "PCA", "accuracy": [0.80, 0.82]}
+        return judge([pca, {**pca, "codes": "ours", "accuracy": ours}])
+
+    assert judged([0.80, 0.82]) == 0
+    assert judged([0.79, 0.82]) == 0  # half a point, one standard error
+    assert judged([0.76, 0.82]) == 1  # two points
+    assert judged([0.797, 0.817]) == 1  # less than half a point, in every seed
+    assert judged([0.805, 0.825], data="mnist", latent_dim=8) == 1  # has to gain a point
+    assert judged([0.815, 0.835], data="mnist", latent_dim=8) == 0
+    assert capsys.readouterr().out.count("FALSE") == 3
+
+
+def test_classifiers_takes_rows_of_several_groups_and_of_every_format():
+    from benchmarks.lib.datasets import _rows_of_groups
+
+    formats = np.repeat(["csv", "pdf"], 400)
+    groups = np.arange(800) // 20
+    kept = _rows_of_groups(formats, groups, 80, np.random.RandomState(0))
+    assert np.unique(formats[kept], return_counts=True)[1].tolist() == [40, 40]
+    assert np.unique(groups[kept], return_counts=True)[1].max() == 10
+    assert (np.diff(kept) > 0).all()
+
+
 def test_a_wanting_model_is_found_wanting(capsys):
     from benchmarks.mnist import MODELS, judge
 

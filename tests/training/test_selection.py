@@ -137,3 +137,28 @@ def test_a_small_gain_is_trained_no_longer_than_tried():
     assert slight.n_epochs <= OPTIONS.max_epochs / 4
     large = selection_on(np.stack([3 * t, 3 * t**2], axis=1), 1)
     assert large.n_epochs > OPTIONS.max_epochs / 2
+
+
+def stages_of(problem):
+    options = replace(OPTIONS, max_epochs=4)
+    with torch.random.fork_rng(devices=[]):
+        result = select(problem, options, 0.2, np.random.RandomState(0))
+    return {epoch["stage"] for epoch in result.history}
+
+
+@pytest.mark.parametrize("n_rows", [16 * 150, 17 * 150 - 1, 17 * 150])
+def test_an_encoder_of_a_longer_code_is_tried_with_150_rows_for_each_dimension(n_rows):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n_rows, 24)) * np.geomspace(1, 0.3, 24)
+    tried = "trial run of both networks" in stages_of(scores_problem(X, 17))
+    assert tried == (n_rows == 17 * 150)
+
+
+def test_an_encoder_of_a_shorter_code_is_tried_with_few_rows():
+    X = np.random.default_rng(0).normal(size=(300, 24))
+    assert "trial run of both networks" in stages_of(scores_problem(X, 16))
+
+
+def test_an_encoder_that_takes_rows_is_tried_with_few_rows():
+    X = np.random.default_rng(0).normal(size=(300, 24))
+    assert "trial run of both networks" in stages_of(rows_problem(X, 17))
