@@ -331,10 +331,11 @@ def is_dask(X):
     return hasattr(X, "dask") and hasattr(X, "to_delayed") and hasattr(X, "chunks")
 
 
-def lazy_result(estimator, method, X, n_columns=None, dtype=None):
+def lazy_result(estimator, method, X, n_columns=None):
     """Return a dask array of the results of a fitted estimator's method on the blocks of X."""
     import dask
 
+    dtype = np.dtype(np.float64) if n_columns is None else output_dtype(X.dtype)
     X = _with_whole_rows(X)
     chunks = (X.chunks[0],) if n_columns is None else (X.chunks[0], (n_columns,))
     return X.map_blocks(
