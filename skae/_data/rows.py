@@ -14,6 +14,7 @@ import torch
 from .._runtime.device import float64_device, in_float64, in_turn_with_room
 from .._runtime.execution import in_threads, slices_of_work
 from .._runtime.tensors import batch_slices, power_of_two, tensor_of, zeros_for_rows
+from .arrays import is_tensor
 from .blocks import Blocks
 from .sparse import (
     add_products,
@@ -47,7 +48,7 @@ def rows_of(X, *, mean=None, weights=None, dtype=torch.float32, device="cpu"):
 
     Parameters
     ----------
-    X : ndarray, CSR matrix or array, or Blocks, of shape (n, p)
+    X : ndarray, CSR matrix or array, Blocks, or tensor on an accelerator, of shape (n, p)
     mean : ndarray of shape (p,), default=None
         Subtracted from each row; the (weighted) mean of the rows if None.
     weights : ndarray of shape (n,), default=None
@@ -58,6 +59,8 @@ def rows_of(X, *, mean=None, weights=None, dtype=torch.float32, device="cpu"):
         Of batches and products.
     """
     kind = SparseRows if sp.issparse(X) else DenseRows
+    if is_tensor(X):
+        kind = TensorRows
     if isinstance(X, Blocks):
         kind = BlockRows
     return kind(X, mean, weights, dtype, torch.device(device))
@@ -233,6 +236,32 @@ class DenseRows(Rows):
         # Reading and converting a value takes as long as a dozen multiplications.
         self._apply_to_slices(measure, 12 * self.shape[0] * self.shape[1])
         return norms
+
+
+class TensorRows(DenseRows):
+    """Rows of a tensor on an accelerator, whose batches are not copied to the CPU."""
+
+    def _column_mean(self):
+        total = torch.zeros(
+            self.shape[1], dtype=torch.float64, device=float64_device(self.X.device)
+        )
+        weights = torch.from_numpy(weights_of(self)).to(total)
+        for rows in self._slices_in_float64():
+            total += weights[rows] @ in_float64(self.X[rows])
+        return total.cpu().numpy() / self.shape[0]
+
+    def dense(self, index):
+        return self.X[index].to(self.dtype).to(self.device)
+
+    def _squared_norms(self):
+        mean = torch.from_numpy(self.mean).to(float64_device(self.X.device))
+        norms = mean.new_empty(self.shape[0])
+        for rows in self._slices_in_float64():
+            norms[rows] = (in_float64(self.X[rows]) - mean).square_().sum(dim=1)
+        return norms.cpu().numpy()
+
+    def _slices_in_float64(self):
+        return batch_slices(self.shape[0], self.shape[1] * 8)
 
 
 class SparseRows(Rows):

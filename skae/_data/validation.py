@@ -10,7 +10,9 @@ from sklearn.utils import check_array
 from sklearn.utils._missing import is_pandas_na
 from sklearn.utils.validation import _check_n_features, _check_sample_weight, validate_data
 
+from .._runtime.device import has_float64
 from .._runtime.tensors import output_dtype
+from .arrays import in_main_memory, is_tensor
 from .blocks import Blocks, DaskBlocks, RowBlocks, is_chunked, is_dask, row_batches
 from .frames import check_frame
 from .sparse import canonical_csr
@@ -68,11 +70,20 @@ def validate_rows(estimator, X, *, reset, in_random_order):
     return canonical_csr(X, output_dtype(X.dtype)) if sp.issparse(X) else X
 
 
+def validate_codes(Z):
+    """Validate codes and return them as an array, or a tensor, of float32 or float64."""
+    dtypes = [np.float64, np.float32]
+    if is_tensor(Z):
+        dtypes = [torch.float64, torch.float32] if has_float64(Z.device) else torch.float32
+    return check_array(Z, dtype=dtypes, input_name="X")
+
+
 def validate_groups(groups, n_rows):
     """Return the number of the group of each row: 0 for the first group, 1 for the next; or None.
 
     The names of groups do not matter: rows that are grouped in the same way have the same numbers.
     """
+    groups = in_main_memory(groups, "groups")
     if groups is None:
         return None
     # NumPy would make strings of a list of numbers and strings, and of NaN among strings.
@@ -107,7 +118,13 @@ def apply_sample_weight(X, sample_weight, *others):
     """
     if sample_weight is None:
         return X, None, *others
-    weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    like = np.empty((X.shape[0], 0), dtype=np.float64)  # weights are ndarrays for every kind of X
+    weights = _check_sample_weight(
+        in_main_memory(sample_weight, "sample_weight"),
+        like,
+        dtype=np.float64,
+        ensure_non_negative=True,
+    )
     if not weights.any():
         raise ValueError("sample_weight is zero for every row: at least one must count.")
     if not weights.all():
@@ -167,6 +184,7 @@ def validate_labels(y, n_rows, supervision, counted=slice(None)):
     wanted = f"supervision={supervision:g} needs y, one class or one target for each row"
     if y is None or sp.issparse(y):
         raise ValueError(f"{wanted}, got {'None' if y is None else 'a sparse matrix'}.")
+    y = in_main_memory(y, "y")
     # NumPy would make a string of a number in a list.
     y = np.asarray(y, dtype=object if isinstance(y, (list, tuple)) else None)
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
@@ -253,12 +271,14 @@ def whitening_divisors(stds, dtype, power):
 def flat_rows(X):
     """Return X with each sample as one flat row; rows are returned unchanged."""
     X = X if hasattr(X, "shape") else np.asarray(X)
-    return np.reshape(X, (X.shape[0], -1)) if len(X.shape) > 2 else X
+    if len(X.shape) <= 2:
+        return X
+    return X.flatten(1) if is_tensor(X) else np.reshape(X, (X.shape[0], -1))
 
 
 def dense_array(X):
     """Return a sparse matrix or array-like as a dense array: for a few rows."""
-    return X.toarray() if sp.issparse(X) else np.asarray(X)
+    return X.toarray() if sp.issparse(X) else np.asarray(in_main_memory(X, "X"))
 
 
 def _is_missing(name):
@@ -289,7 +309,8 @@ def _check_block(block):
 def _check_range(X):
     """Raise ValueError if X has values that are too large to compute with."""
     values = X.data if sp.issparse(X) else X
-    if values.dtype.kind != "f" or not values.size:
+    is_float = values.is_floating_point() if is_tensor(X) else values.dtype.kind == "f"
+    if not is_float or 0 in values.shape:
         return
     for value in map(float, (values.min(), values.max())):
         if abs(value) > _LARGEST:

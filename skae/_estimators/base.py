@@ -7,12 +7,12 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_array
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_n_features, check_is_fitted
 
+from .._data.arrays import check_same_library, device_of, received, with_results_in_kind
 from .._data.blocks import is_dask, lazy_result
-from .._data.validation import apply_sample_weight, validate_rows
+from .._data.validation import apply_sample_weight, dense_array, validate_codes, validate_rows
 from .._nn.losses import LOSSES, Loss
 from .._nn.serialization import decoded, encoded
 from .._runtime.device import explain_out_of_memory, resolve_device, single_thread_after_fork
@@ -34,7 +34,7 @@ from .parameters import (
 from .state import FittedAttribute, FittedState
 
 # What `fit` and `partial_fit` set beside the attributes that end in an underscore.
-_PRIVATE_FITTED = ("_state", "_stream", "_shape_of_X")
+_PRIVATE_FITTED = ("_state", "_stream", "_shape_of_X", "_library_of_fit")
 
 
 def _is_variational(autoencoder):
@@ -164,15 +164,19 @@ class BaseAutoencoder(
             raise KeyboardInterrupt  # for the caller of `fit`; the estimator is fitted
         return self
 
-    def _learn_in_copy(self, learn, *arguments):
+    def _learn_in_copy(self, learn, X, *arguments):
         """Learn in a copy, then take over its attributes in one step.
 
         Other threads get the old state or the new one. If learning fails, the estimator does not
         change.
         """
         learner = copy(self)
-        with explain_out_of_memory("fit", self.device), python_numbers(learner):
-            getattr(learner, learn)(*arguments)
+        X, kind = received(X)
+        if kind is not None and learner.device == "auto":
+            learner.device = device_of(X)
+        with explain_out_of_memory("fit", lambda: learner.device), python_numbers(learner):
+            getattr(learner, learn)(X, *arguments)
+        learner._library_of_fit = None if kind is None else kind.name
         parameters = self.get_params(deep=False)  # they may have been set during the fit
         self.__dict__ = {**vars(learner), **parameters}
         return self
@@ -213,15 +217,23 @@ class BaseAutoencoder(
         Returns
         -------
         Z : ndarray of shape (n_samples, latent_dim)
-            The codes: float32 if X is float32 or of integers of up to 16 bits, else float64.
+            The codes: float32 if X is float32 or of integers of up to 16 bits, else float64. With
+            scikit-learn's ``array_api_dispatch`` they are of the library and on the device of X.
         """
         check_is_fitted(self)
         if is_dask(X):
             return self._dask_result("transform", X, self.latent_dim_)
+        method = f"{type(self).__name__}.transform"
+        check_same_library(X, vars(self).get("_library_of_fit"), method)
+        return self._encode(X)
+
+    @with_results_in_kind
+    def _encode(self, X):
         X = self._validate_rows(X, reset=False)
         return self._state.encode(X, self.device)
 
     @on_snapshot
+    @with_results_in_kind
     def inverse_transform(self, X: Any) -> np.ndarray:
         """Decode codes into rows.
 
@@ -240,7 +252,7 @@ class BaseAutoencoder(
         if is_dask(X):
             return self._dask_result("inverse_transform", X, self.n_features_in_)
         single_thread_after_fork()
-        Z = check_array(X, dtype=[np.float64, np.float32], input_name="X")
+        Z = validate_codes(X)
         if Z.shape[1] != self.latent_dim_:
             raise ValueError(
                 f"X has {Z.shape[1]} columns, but the codes of this {type(self).__name__} have "
@@ -249,6 +261,7 @@ class BaseAutoencoder(
         return self._state.decode(Z, self.device)
 
     @on_snapshot
+    @with_results_in_kind
     def score_samples(self, X: Any) -> np.ndarray:
         """Return minus the reconstruction error of each row: squared, or that of the loss.
 
@@ -269,6 +282,7 @@ class BaseAutoencoder(
         return -self._state.errors(self._validate_rows(X, reset=False), self.device, "errors")[0]
 
     @on_snapshot
+    @with_results_in_kind
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the share of the variance of X that the reconstruction explains.
 
@@ -293,7 +307,8 @@ class BaseAutoencoder(
         check_is_fitted(self)
         X, weights = apply_sample_weight(self._validate_rows(X, reset=False), sample_weight)
         weights = np.ones(X.shape[0]) if weights is None else weights
-        error, total = self._state.errors(X, self.device, "errors", "errors_of_mean") @ weights
+        errors = self._state.errors(X, self.device, "errors", "errors_of_mean")
+        error, total = dense_array(errors) @ weights
         if total == 0:
             return float(error == 0)
         return float(1 - error / total)
@@ -396,6 +411,7 @@ class BaseAutoencoder(
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.input_tags.positive_only = LOSSES.get(self.loss, Loss).of_counts
+        tags.array_api_support = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 

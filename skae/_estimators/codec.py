@@ -36,8 +36,9 @@ class Codec(ABC):
         self._mean_of_rows = state.mean
 
     def placed(self, array):
-        """A fitted array as a tensor on the device."""
-        return tensor_of(array).to(self.dtype).to(self.device)
+        """An array or tensor as a tensor on the device."""
+        tensor = array if isinstance(array, torch.Tensor) else tensor_of(array)
+        return tensor.to(self.dtype).to(self.device)
 
     def rows(self, X):
         """Rows of X as `Rows` on the device."""

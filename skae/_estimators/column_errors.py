@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from sklearn.utils.validation import _check_n_features, check_is_fitted
 
+from .._data.arrays import with_results_in_kind
 from .._data.blocks import Blocks, is_dask, lazy_result
 from .._runtime.device import resolve_device
 from .._runtime.execution import on_snapshot
@@ -31,6 +32,7 @@ class ColumnErrorsMixin:
     ) -> tuple[np.ndarray, np.ndarray]: ...
 
     @on_snapshot
+    @with_results_in_kind
     def reconstruction_errors(
         self, X: Any, *, top: int | None = None, mean: bool = False
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from .._data.arrays import with_results_in_kind
 from .._data.blocks import Blocks
-from .._data.validation import as_blocks
+from .._data.validation import as_blocks, flat_rows
 from .._nn.autoencoders import LinearPathAutoencoder
 from .._nn.builders import ConvNetworks
 from .._nn.conv import checked_layout, layout_warning
@@ -322,6 +323,7 @@ class ConvAutoencoder(BaseAutoencoder):
     input_shape_ = FittedAttribute("shape")
 
     @on_snapshot
+    @with_results_in_kind
     def inverse_transform(self, X: Any) -> np.ndarray:
         """Decode codes into pictures.
 
@@ -352,7 +354,7 @@ class ConvAutoencoder(BaseAutoencoder):
                     f"X contains arrays of shape {shape[1:]}, but input_shape is {tuple(expected)}."
                 )
             if not isinstance(X, Blocks):
-                X = np.asarray(X).reshape(len(X), -1)
+                X = flat_rows(X)
         if reset:
             self._shape_of_X = None if flat else shape[1:]
         return super()._validate_rows(X, reset=reset)

@@ -8,9 +8,11 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 
+from .._data.arrays import in_main_memory, is_tensor
 from .._data.rows import rows_of
 from .._data.validation import (
     apply_sample_weight,
+    dense_array,
     standard_deviations,
     validate_groups,
     validate_labels,
@@ -52,13 +54,15 @@ def learn(estimator, X, y, sample_weight, groups, previous):
     Parameters
     ----------
     estimator : BaseAutoencoder
-    X : ndarray, CSR matrix or Blocks
+    X : ndarray, CSR matrix, Blocks or tensor on an accelerator
     y, sample_weight, groups
         As in `fit`.
     previous : Module or None
         The module that training starts from with ``warm_start``.
     """
     device = resolve_device(estimator.device)
+    X = dense_array(X) if is_tensor(X) and device.type == "cpu" else X
+    sample_weight = in_main_memory(sample_weight, "sample_weight")
     LOSSES[estimator.loss]().check(X)
     groups = validate_groups(groups, X.shape[0])
     labels, n_rows = None, X.shape[0]
@@ -99,7 +103,7 @@ def learn(estimator, X, y, sample_weight, groups, previous):
         state = learn_kind(estimator, X, weights, networks, options, rng, labels)
         if estimator.whiten:
             codes = state.encode(X, estimator.device)
-            deviations = standard_deviations(codes, weights, sample_weight)
+            deviations = standard_deviations(dense_array(codes), weights, sample_weight)
             divisors = whitening_divisors(deviations, state.mean.dtype, float(estimator.whiten))
             state = replace(state, code_scale=divisors)
     estimator._state = replace(state, interrupted=interrupts.n > 0)

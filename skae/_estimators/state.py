@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .._data.arrays import device_of, in_precision_for, is_tensor
 from .._data.blocks import Blocks
 from .._nn.autoencoders import (
     Autoencoder,
@@ -18,8 +19,8 @@ from .._nn.autoencoders import (
     ResidualAutoencoder,
     VariationalAutoencoder,
 )
-from .._runtime.device import in_pieces, resolve_device
-from .._runtime.tensors import batch_slices, output_dtype, torch_dtype
+from .._runtime.device import in_pieces, resolve_device, supported_dtype
+from .._runtime.tensors import batch_slices, tensor_of, torch_dtype
 from .codec import PlainCodec, PrincipalCodec
 
 # Bytes of rows for which codes, scores and reconstructions are computed at a time.
@@ -167,57 +168,65 @@ class FittedState:
         return (PlainCodec if self.components is None else PrincipalCodec)(self, device)
 
     def encode(self, X, device):
-        """Codes of rows: ndarray of shape (n, k), of the `output_dtype` of X.
+        """Codes of rows, of shape (n, k), of the `output_dtype` of X.
+
+        They are an ndarray, or a tensor on the device of X if X is one.
 
         Parameters
         ----------
-        X : ndarray, CSR matrix or Blocks of shape (n, p)
+        X : ndarray, CSR matrix, Blocks or tensor on an accelerator, of shape (n, p)
         device : str or torch.device
             The parameter ``device`` of an estimator.
         """
-        return self._codes(X, device).astype(output_dtype(X.dtype), copy=False)
+        return in_precision_for(X, self._codes(X, device))
 
     def _codes(self, X, device):
         """The same in the precision of the mean."""
         if isinstance(X, Blocks):
             return np.concatenate(list(X.apply(partial(self._codes, device=device))))
         codec = self.on(resolve_device(device))
-        codes = np.empty((X.shape[0], self.latent_dim), dtype=self.mean.dtype)
+        codes = _empty((X.shape[0], self.latent_dim), self.mean.dtype, like=X)
 
         def encode(rows):
-            codes[rows] = codec.encode(codec.rows(X[rows])).cpu()
+            codes[rows] = codec.encode(codec.rows(X[rows]))
 
         in_chunks(X.shape[0], codec.bytes_of_row(X), encode)
-        return codes if self.code_scale is None else codes / self.code_scale
+        if self.code_scale is not None:
+            codes /= tensor_of(self.code_scale).to(codes)
+        return codes if is_tensor(X) else codes.numpy()
 
     def decode(self, Z, device):
-        """Reconstructions of codes: ndarray of shape (n, p), of the dtype of the codes."""
+        """Reconstructions of codes, of shape (n, p): of the type, dtype and device of the codes."""
         codec = self.on(resolve_device(device))
-        codes = Z.astype(self.mean.dtype)
+        codes = Z if is_tensor(Z) else tensor_of(Z)
+        X_hat = _empty((len(Z), len(self.mean)), Z.dtype, like=Z)
+        codes = codes.to(supported_dtype(torch_dtype(self.mean.dtype), codes.device))
         if self.code_scale is not None:
-            codes *= self.code_scale
-        X_hat = np.empty((len(Z), len(self.mean)), dtype=Z.dtype)
+            codes = codes * tensor_of(self.code_scale).to(codes)
 
         def decode(rows):
-            X_hat[rows] = codec.decode(codec.placed(codes[rows])).cpu()
+            X_hat[rows] = codec.decode(codec.placed(codes[rows]))
 
         in_chunks(len(Z), self.mean.nbytes, decode)
-        return X_hat
+        return X_hat if is_tensor(Z) else X_hat.numpy()
 
     def errors(self, X, device, *methods):
-        """What methods of a `Codec` return for each row: ndarray of shape (len(methods), n)."""
+        """What methods of a `Codec` return for each row: float64 of shape (len(methods), n).
+
+        An ndarray, or a tensor on the device of X if X is one.
+        """
         if isinstance(X, Blocks):
             return np.hstack(list(X.apply(lambda block: self.errors(block, device, *methods))))
         codec = self.on(resolve_device(device))
-        errors = np.empty((len(methods), X.shape[0]))
+        errors = _empty((len(methods), X.shape[0]), np.dtype(np.float64), like=X)
 
         def compare(chunk):
             rows = codec.rows(X[chunk])
             for results, method in zip(errors, methods, strict=True):
-                results[chunk] = getattr(codec, method)(rows).cpu()
+                results[chunk] = getattr(codec, method)(rows)
 
         in_chunks(X.shape[0], codec.bytes_of_row(X), compare)
-        return errors
+        return errors if is_tensor(X) else errors.numpy()
 
     def to_plain(self):
         """The fields as a dict: arrays, numbers, lists, dicts and the module."""
@@ -309,6 +318,13 @@ def split_directions(directions, latent_dim):
     parts = directions.cpu().tensor_split([latent_dim], dim=1)
     # Each is contiguous after transposing, as products with sparse rows need.
     return tuple(part.contiguous().numpy().T for part in parts)
+
+
+def _empty(shape, dtype, like):
+    """A new tensor for results: on the device of X if X is a tensor, else on the CPU."""
+    device = device_of(like)
+    dtype = dtype if isinstance(dtype, torch.dtype) else torch_dtype(dtype)
+    return torch.empty(shape, dtype=supported_dtype(dtype, device), device=device)
 
 
 def in_chunks(n_rows, row_bytes, compute):

@@ -7,7 +7,7 @@ from sklearn.base import clone
 from sklearn.utils import _safe_indexing, indexable
 
 from .._data.splits import held_out_runs
-from .._data.validation import flat_rows
+from .._data.validation import dense_array, flat_rows
 from .._estimators.dense import DenseAutoencoder
 from .._estimators.parameters import random_state_of
 from .axes import check_matplotlib, get_axes, style_keywords
@@ -251,7 +251,7 @@ def _scores_of_pca(X, X_test, latent_dims, parameters):
     longest = min(*X.shape, latent_dims.max())
     same = {key: parameters[key] for key in ("device", "random_state")}
     pca = DenseAutoencoder(int(longest), hidden_layer_sizes=(), **same).fit(X)
-    squares = np.square(pca.transform(X_test), dtype=float).sum(axis=0)
+    squares = np.square(dense_array(pca.transform(X_test)), dtype=float).sum(axis=0)
     return (
         pca.score(X_test)
         * np.cumsum(squares)[np.minimum(latent_dims, longest) - 1]

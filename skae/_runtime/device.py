@@ -208,14 +208,17 @@ def in_turn_with_room(slices, compute):
 
 
 @contextmanager
-def explain_out_of_memory(task, device):
-    """Raise MemoryError with advice if a device lacks memory for the smallest piece of a task."""
+def explain_out_of_memory(task, get_device):
+    """Raise MemoryError with advice if a device lacks memory for the smallest piece of a task.
+
+    ``get_device()`` returns the device, which may be known only during the task.
+    """
     try:
         yield
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        device = resolve_device(device)
+        device = resolve_device(get_device())
         needed = re.search(r"tried to allocate ([\d.]+ \w+)", str(error), re.IGNORECASE)
         needed = f" and one step needs {needed[1]}" if needed else ""
         raise MemoryError(

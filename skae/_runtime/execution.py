@@ -62,7 +62,7 @@ def on_snapshot(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[
         with (
             neutral_settings(),
             single_threaded_operations(),
-            explain_out_of_memory(method.__name__, snapshot.device),
+            explain_out_of_memory(method.__name__, lambda: snapshot.device),
         ):
             return method(snapshot, *args, **kwargs)
 

@@ -14,6 +14,8 @@ import torch
 from filelock import FileLock, Timeout
 from sklearn.utils.validation import check_memory
 
+from .tensors import array_of
+
 # Array elements, or bytes of a file, that are hashed at a time.
 _CHUNK_SIZE = 2**22
 
@@ -22,6 +24,8 @@ def digest(X):
     """Return a checksum of the shape, the dtype and all values of a data set."""
     if hasattr(X, "digest"):
         return X.digest()
+    if isinstance(X, torch.Tensor):
+        X = array_of(X)
     hashed = blake2b(repr((X.shape, X.dtype.str)).encode(), digest_size=16)
     parts = (X.indptr, X.indices, X.data) if sp.issparse(X) else (X,)
     for part in parts:

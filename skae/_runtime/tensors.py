@@ -19,6 +19,16 @@ _LARGE = 256 * 2**20
 # memory there: a fit has up to four such tensors at a time.
 _SHARE_OF_DEVICE = 0.2
 
+_WITHIN_FLOAT32 = {
+    torch.float32,
+    torch.float16,
+    torch.bfloat16,
+    torch.bool,
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+}
+
 
 def power_of_two(number):
     """Return a power of two close to a positive number, for exact division; 1.0 for zero."""
@@ -31,13 +41,20 @@ def torch_dtype(dtype):
 
 
 def output_dtype(dtype):
-    """Return float32 if it represents every number of the given dtype, else float64."""
+    """Return float32 if it represents every number of a dtype of NumPy or torch, else float64."""
+    if isinstance(dtype, torch.dtype):
+        return np.dtype(np.float32 if dtype in _WITHIN_FLOAT32 else np.float64)
     return np.dtype(np.float32 if np.can_cast(dtype, np.float32) else np.float64)
 
 
 def tensor_of(array):
     """Return a NumPy array as a tensor, sharing its memory unless that is read-only."""
     return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+def array_of(tensor):
+    """Return a tensor as a NumPy array, which has no bfloat16; on the CPU they share memory."""
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()
 
 
 def batch_slices(n_rows, row_bytes, batch_bytes=None):
