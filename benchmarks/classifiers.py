@@ -77,6 +77,12 @@ def main():
             write(results, path, replacing=("data", "rows_asked", "latent_dim", "codes"))
     print(table(results))
     print(f"Figures: {path}")
+    try:
+        from benchmarks.lib.figures import accuracy_by_length
+    except ModuleNotFoundError:
+        print("Plot: not drawn, matplotlib is missing (pip install 'skae[plot]').")
+    else:
+        print(f"Plot: {accuracy_by_length(path)}")
     return judge(results)
 
 

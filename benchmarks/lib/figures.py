@@ -122,6 +122,52 @@ def gain_by_seconds(results):
     return _saved(figure, results.with_suffix(".png"))
 
 
+def accuracy_by_length(results):
+    """Accuracy of a classifier on codes by their length, a panel for each data set; and its path.
+
+    Of each data set the results with most rows are drawn.
+    """
+    results = Path(results)
+    rows = read(results)
+    largest = {}
+    for row in rows:
+        largest[row["data"]] = max(largest.get(row["data"], 0), row["n_train"])
+    n_columns = min(3, len(largest))
+    n_lines = -(-len(largest) // n_columns)
+    figure = Figure(figsize=(3.6 * n_columns, 2.9 * n_lines), layout="constrained")
+    panels = figure.subplots(n_lines, n_columns, squeeze=False).ravel()
+    kinds = {
+        "PCA": ("PCA", "#7f7f7f"),
+        "ours": ("DenseAutoencoder", "#d1495b"),
+        "supervision=1": ("DenseAutoencoder(supervision=1.0)", "#00798c"),
+    }
+    for axes, (name, n_train) in zip(panels, largest.items(), strict=False):
+        found = [row for row in rows if row["data"] == name and row["n_train"] == n_train]
+        found.sort(key=lambda row: row["latent_dim"])
+        for kind, (label, colour) in kinds.items():
+            points = [row for row in found if row["codes"] == kind]
+            lengths = [row["latent_dim"] for row in points]
+            means = [100 * np.mean(row["accuracy"]) for row in points]
+            axes.plot(lengths, means, "o-", ms=4, color=colour, label=label)
+        for row in found:
+            if row["codes"] == "all columns":
+                level = 100 * np.mean(row["svc"])
+                axes.axhline(level, color="#000000", ls=":", label="LinearSVC on all columns")
+        axes.set_xscale("log", base=2)
+        lengths = sorted({row["latent_dim"] for row in found} - {0})
+        axes.set_xticks(lengths, lengths, fontsize=8)
+        axes.minorticks_off()
+        axes.set_title(f"{name} ({n_train:,} training rows)", fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in panels[len(largest) :]:
+        axes.remove()
+    figure.supxlabel("latent_dim", fontsize=9)
+    figure.supylabel("accuracy on test rows, %", fontsize=9)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False, fontsize=8)
+    return _saved(figure, results.with_suffix(".png"))
+
+
 def seconds_by_length(results):
     """Seconds of fit against the length of the code; a PNG beside the results."""
     results = Path(results)
