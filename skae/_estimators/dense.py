@@ -6,7 +6,6 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.utils.metaestimators import available_if
 
 from .._nn.builders import DenseNetworks
 from .._runtime.device import resolve_device
@@ -17,7 +16,7 @@ from . import auto
 from .auto import resolve_linear_path
 from .base import BaseAutoencoder
 from .fitting import learn_from_batch, length_of_code, network_settings
-from .parameters import check_combinations, with_name_hints
+from .parameters import available_if, check_combinations, with_name_hints
 from .state import pca_module, split_directions
 
 

@@ -103,6 +103,18 @@ def test_the_api_reference_lists_every_public_name_once():
     assert sorted(entries) == sorted(set(skae.__all__) - {"__version__"})
 
 
+def test_the_types_of_every_public_name_are_checked():
+    used = set(re.findall(r"\w+", (ROOT / "tests/project/typed_use.py").read_text()))
+    for name in skae.__all__:
+        assert name in used
+        if name == "RowBlocks":  # estimators alone call its methods
+            continue
+        for attribute, value in inspect.getmembers(getattr(skae, name)):
+            is_ours = str(getattr(value, "__module__", "")).partition(".")[0] == "skae"
+            if callable(value) and is_ours and not attribute.startswith("_"):
+                assert attribute in used, f"{name}.{attribute}"
+
+
 def public_objects():
     for name in sorted(set(skae.__all__) - {"__version__"}):
         yield f"skae.{name}"
