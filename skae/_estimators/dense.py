@@ -102,7 +102,8 @@ class DenseAutoencoder(BaseAutoencoder):
         Standard deviation of normal noise that is added to the encoder's inputs in training, in
         units of their typical standard deviation.
     max_epochs : int or "auto", default="auto"
-        Most passes over the training rows. "auto" makes about 600 steps, in 8 to 30 passes.
+        Maximum number of passes over the training rows. "auto" is about 600 steps in 8 to 30
+        passes.
     batch_size : int or "auto", default="auto"
         Rows in a batch. "auto" is 128, less where there would be fewer than 16 batches, and 256
         from 40,000 rows on.
