@@ -4,8 +4,10 @@ A session installs what it needs into an environment of its own. With `--no-venv
 present one instead, which is how `.ci/run` runs all sessions in two environments.
 """
 
+import os
 import re
 import shlex
+import shutil
 import tarfile
 import tempfile
 from pathlib import Path, PurePosixPath
@@ -18,6 +20,9 @@ nox.options.sessions = ["lint", "types"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")["project"]
 EXTRAS = PROJECT["optional-dependencies"]
+
+README = Path("README.md").read_text(encoding="utf-8")
+README_LINES = re.search(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)[1]
 
 # What the tests of the session "oldest" need, in the oldest version that pyproject.toml names.
 OLDEST = [
@@ -75,28 +80,66 @@ def types(session):
 
 @nox.session
 def package(session):
-    """Build the package: it holds skae and nothing else, and its extras can be installed."""
+    """Build the package and install it from an index into an empty environment, as users would.
+
+    The index is a folder of this machine for skae, and pip's own one for what skae needs.
+    """
     install(session, "build")
     with tempfile.TemporaryDirectory() as folder:
-        session.run("python", "-m", "build", "--outdir", folder, ".", silent=True)
-        [sdist], [wheel] = Path(folder).glob("*.tar.gz"), Path(folder).glob("*.whl")
-        with tarfile.open(sdist) as archive:
-            names = archive.getnames()
-        with ZipFile(wheel) as archive:
-            names += archive.namelist()
-        if "skae/py.typed" not in names:
-            session.error("skae/py.typed is not in the wheel")
-        for name in names:
-            if {"tests", "benchmarks", "docs", "data"} & set(PurePosixPath(name).parts):
-                session.error(f"{name} does not belong in the package")
+        dist, index, empty = (Path(folder, name) for name in ("dist", "index", "empty"))
+        # The wheel is built from the sdist, which so is complete.
+        session.run("python", "-m", "build", "--outdir", str(dist), ".", silent=True)
+        [sdist], [wheel] = dist.glob("*.tar.gz"), dist.glob("*.whl")
+        for problem in problems_of_package(sdist, wheel):
+            session.error(problem)
         install(session, "--dry-run", f"{wheel}[all]")
+
+        pages = index / "skae"
+        pages.mkdir(parents=True)
+        for file in (sdist, wheel):
+            shutil.copy(file, pages)
+        links = "".join(f'<a href="{file.name}">{file.name}</a>' for file in (sdist, wheel))
+        (pages / "index.html").write_text(links, encoding="utf-8")
+
+        session.run("python", "-m", "venv", str(empty))
+        python = str(empty / ("Scripts" if os.name == "nt" else "bin") / "python")
+        pip = [python, "-m", "pip", "install", "--quiet"]
+        session.run(*pip, *PROJECT["dependencies"], external=True)
+        session.run(*pip, "--index-url", index.as_uri(), "--no-deps", "skae", external=True)
+        session.run(python, "-m", "pip", "check", external=True)
+        # Isolated: no other skae can be imported.
+        printed = session.run(python, "-I", "-c", README_LINES, external=True, silent=True)
+        accuracy, variance = map(float, printed.split())
+        session.log(f"The ten lines of the README print {accuracy:.3f} and {variance:.3f}")
+        if not (0.85 < accuracy < 1 and 0.75 < variance < 1):
+            session.error("these are not the figures of the README")
 
 
 @nox.session
 def docs(session):
-    """Build the documentation into docs/_build; a warning is an error."""
+    """Build the documentation into docs/_build; a warning or a broken link is an error."""
     install(session, ".[docs]")
     session.run("sphinx-build", "-W", "-q", "docs", "docs/_build")
+    session.run("python", "docs/check_links.py", "docs/_build")
+
+
+@nox.session
+def screenshots(session):
+    """Look at the documentation in a browser, at the widths of a desktop and a phone.
+
+    The pictures are in build/screenshots. The environment variable CHROMIUM names a browser in
+    place of Playwright's. The session is skipped where none can be installed.
+    """
+    install(session, "playwright")
+    if not os.environ.get("CHROMIUM"):
+        try:
+            session.run("playwright", "install", "chromium")
+        except nox.command.CommandFailed:
+            session.skip("no browser could be downloaded: set CHROMIUM to the program of one")
+    if not Path("docs/_build/index.html").exists():
+        install(session, ".[docs]")
+        session.run("sphinx-build", "-W", "-q", "docs", "docs/_build")
+    session.run("python", "docs/screenshots.py", "docs/_build", "build/screenshots")
 
 
 @nox.session
@@ -125,6 +168,24 @@ def oldest(session):
     session.run("python", "-m", "pytest", "-n", "auto", "-q", *TESTS_OF_OLDEST)
 
 
+def problems_of_package(sdist, wheel):
+    """Sentences on what is missing in the package, or does not belong there."""
+    with tarfile.open(sdist) as archive:
+        names = archive.getnames()
+    with ZipFile(wheel) as archive:
+        names += archive.namelist()
+        [metadata] = [name for name in archive.namelist() if name.endswith("/METADATA")]
+        metadata = archive.read(metadata).decode()
+    if "skae/py.typed" not in names:
+        yield "skae/py.typed is not in the wheel"
+    for name in names:
+        if {"tests", "benchmarks", "docs", "data"} & set(PurePosixPath(name).parts):
+            yield f"{name} does not belong in the package"
+    # The page of a package has no files beside it.
+    for link in re.findall(r"\]\((?!https://|#)([^)]*)\)", metadata):
+        yield f"{link} in the README of the package leads nowhere"
+
+
 def install(session, *arguments):
     """Install with pip; `session.install` would refuse to with --no-venv."""
     session.run("python", "-m", "pip", "install", *arguments)
@@ -132,7 +193,7 @@ def install(session, *arguments):
 
 def run_readme_command(session, number):
     """Run a shell block of the README: 1 is the main job, 2 the tests."""
-    blocks = re.findall(r"^```bash\n(.*?)^```", Path("README.md").read_text(), re.DOTALL | re.M)
+    blocks = re.findall(r"^```bash\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
     commands = [shlex.split(command) for command in blocks[number - 1].split("&&")]
     commands[-1] += session.posargs
     for command in commands:

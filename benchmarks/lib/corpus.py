@@ -49,15 +49,15 @@ def _python_files():
         for folder, subfolders, names in os.walk(root):
             subfolders[:] = sorted(set(subfolders) - {"site-packages", "dist-packages"})
             relative = Path(folder).relative_to(root)
-            group = str(relative.parent if relative.name == "__pycache__" else relative)
+            group = relative.parent if relative.name == "__pycache__" else relative
             for name in sorted(names):
                 path = Path(folder, name)
                 if path.suffix[1:].isalpha() and not path.is_symlink():
-                    yield path, path.suffix[1:], group
+                    yield path, path.suffix[1:], group.as_posix()
 
 
 def _manifest_files(root):
-    with open(root / "MANIFEST.csv", newline="") as manifest:
+    with open(root / "MANIFEST.csv", newline="", encoding="utf-8") as manifest:
         for row in csv.DictReader(manifest):
             yield root / row["path"], row["ext"], row["group"]
 

@@ -4,6 +4,7 @@ import os
 import platform
 import time
 import warnings
+from contextlib import suppress
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -136,9 +137,8 @@ def circumstances():
 
 
 def _processor():
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
+    with suppress(OSError):  # there is such a file on Linux alone
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.split(":")[1].strip()
     return platform.processor() or platform.machine()

@@ -1,17 +1,26 @@
 """How much memory this process holds, and held at most."""
 
-import resource
+import re
 import sys
 from pathlib import Path
 from threading import Event, Thread
 
+try:
+    import resource
+except ImportError:  # on Windows
+    resource = None
+
 
 def peak_resident_bytes():
-    """Most memory this process has held at once, interpreter, libraries and data included."""
-    status = Path("/proc/self/status")
-    if status.exists():  # unlike getrusage this does not inherit the parent's peak
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
+    """Most memory this process has held at once, interpreter, libraries and data included.
+
+    NaN on Windows, where the standard library does not report it.
+    """
+    peak = _bytes_in_status("VmHWM")
+    if peak is not None:  # unlike getrusage this does not inherit the parent's peak
+        return peak
+    if resource is None:
+        return float("nan")
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
@@ -44,5 +53,17 @@ class GrowthOfMemory:
 
 def held():
     """Bytes of memory of this process that no file stands behind."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith("RssAnon")).split()[1])
+    n_bytes = _bytes_in_status("RssAnon")
+    if n_bytes is None:
+        raise NotImplementedError("memory without that of files can be measured on Linux alone")
+    return n_bytes
+
+
+def _bytes_in_status(name):
+    """A size that Linux reports of this process; None elsewhere."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    size = re.search(rf"^{name}:\s*(\d+)", status, re.MULTILINE)
+    return int(size[1]) * 1024 if size else None

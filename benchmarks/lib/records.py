@@ -30,7 +30,7 @@ def write(rows, path, *, replacing=()):
         again = {tuple(row[key] for key in replacing) for row in rows}
         earlier = (row for row in known(path) if tuple(row[key] for key in replacing) not in again)
         rows = [*earlier, *rows]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def known(path):
@@ -42,4 +42,4 @@ def known(path):
 
 
 def read(path):
-    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]

@@ -7,7 +7,6 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_n_features, check_is_fitted
 
 from .._data.arrays import check_same_library, device_of, received, with_results_in_kind
@@ -25,6 +24,7 @@ from .parameters import (
     CONSTRAINTS,
     DocumentedMixin,
     NameHintsMixin,
+    available_if,
     check_callbacks,
     check_combinations,
     check_folders,

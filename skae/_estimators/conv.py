@@ -113,7 +113,8 @@ class ConvAutoencoder(BaseAutoencoder):
         Standard deviation of normal noise that is added to the encoder's inputs in training, in
         units of their typical standard deviation.
     max_epochs : int or "auto", default="auto"
-        Most passes over the training rows. "auto" makes about 1,200 steps, in 4 to 30 passes.
+        Maximum number of passes over the training rows. "auto" is about 1,200 steps in 4 to 30
+        passes.
     batch_size : int or "auto", default="auto"
         Rows in a batch. "auto" is 128, less where there would be fewer than 16 batches.
     learning_rate : float or "auto", default="auto"

@@ -6,7 +6,6 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.utils.metaestimators import available_if
 
 from .._nn.builders import DenseNetworks
 from .._runtime.device import resolve_device
@@ -17,7 +16,7 @@ from . import auto
 from .auto import resolve_linear_path
 from .base import BaseAutoencoder
 from .fitting import learn_from_batch, length_of_code, network_settings
-from .parameters import check_combinations, with_name_hints
+from .parameters import available_if, check_combinations, with_name_hints
 from .state import pca_module, split_directions
 
 
@@ -105,7 +104,8 @@ class DenseAutoencoder(BaseAutoencoder):
         Standard deviation of normal noise that is added to the encoder's inputs in training, in
         units of their typical standard deviation.
     max_epochs : int or "auto", default="auto"
-        Most passes over the training rows. "auto" makes about 600 steps, in 8 to 30 passes.
+        Maximum number of passes over the training rows. "auto" is about 600 steps in 8 to 30
+        passes.
     batch_size : int or "auto", default="auto"
         Rows in a batch. "auto" is 128, less where there would be fewer than 16 batches, and 256
         from 40,000 rows on.

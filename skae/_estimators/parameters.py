@@ -7,11 +7,11 @@ from functools import wraps
 from inspect import signature
 from numbers import Integral, Real
 from os import PathLike
-from typing import Any, ParamSpec, Self
+from typing import Any, ParamSpec, Self, TypeVar
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, metaestimators
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from skorch.callbacks import Callback
 
@@ -20,6 +20,7 @@ from .._nn.losses import LOSSES
 from .._nn.penalties import PENALTIES
 from .._runtime.device import n_processes
 from .._training.selection import LONGEST_NONLINEAR_CODE
+from .._version import DOCUMENTATION
 from .auto import LARGEST, as_python_number, resolve_linear_path
 
 
@@ -29,7 +30,7 @@ class DocumentedMixin:
     _doc_link_module = "skae"
     # Without an anchor, since scikit-learn appends "#:~:text=..." to link single parameters.
     _doc_link_template = (
-        "https://skae.readthedocs.io/en/stable/api/{estimator_module}.{estimator_name}.html"
+        f"{DOCUMENTATION}/en/stable/api/{{estimator_module}}.{{estimator_name}}.html"
     )
 
 
@@ -42,6 +43,17 @@ def random_state_of(given):
 
 
 P = ParamSpec("P")
+
+M = TypeVar("M", bound=Callable[..., Any])
+
+
+def available_if(check: Callable[[Any], bool]) -> Callable[[M], M]:
+    """Decorate a method that an estimator has only if the check of it returns True.
+
+    It is scikit-learn's decorator, with types, so that calls of the method have theirs.
+    """
+    return metaestimators.available_if(check)
+
 
 # Names of parameters here, and of the same parameters in other libraries.
 _OTHER_NAMES = {

@@ -8,6 +8,7 @@ import logging
 import warnings
 from contextlib import contextmanager
 from math import prod
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ _FUNCTIONS = {
 
 
 @with_neutral_settings
-def to_onnx(model, X, *, inverse=False, target_opset=None):
+def to_onnx(model: Any, X: Any, *, inverse: bool = False, target_opset: int | None = None) -> Any:
     """Return a fitted autoencoder, or a pipeline with autoencoders, as an ONNX model.
 
     Needs ``pip install "skae[onnx]"``.
@@ -117,7 +118,7 @@ def to_onnx(model, X, *, inverse=False, target_opset=None):
     return converted(model, example, target_opset=target_opset, options=options)
 
 
-def register_onnx():
+def register_onnx() -> None:
     """Register converters of autoencoders in skl2onnx, to call it directly.
 
     `to_onnx` does this itself. A converter of `FunctionTransformer`, for the functions that

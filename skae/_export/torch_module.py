@@ -1,6 +1,7 @@
 """`to_torch`: fitted autoencoders as plain torch modules."""
 
 from copy import copy, deepcopy
+from typing import Any
 
 import torch
 from sklearn.utils.validation import check_is_fitted
@@ -76,7 +77,7 @@ class Decoder(nn.Module):
 
 
 @with_neutral_settings
-def to_torch(estimator, *, inverse=False):
+def to_torch(estimator: Any, *, inverse: bool = False) -> nn.Module:
     """Return what `transform` computes as a plain torch module.
 
     It contains the mean, the principal directions, the networks and the whitening. After

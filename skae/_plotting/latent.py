@@ -1,5 +1,8 @@
 """LatentDisplay: two dimensions of the code of each row."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
 import numpy as np
 
 from .._data.validation import dense_array
@@ -75,15 +78,23 @@ class LatentDisplay:
     10
     """
 
-    def __init__(self, Z, y=None, *, dims=(0, 1)):
+    def __init__(self, Z: Any, y: Any = None, *, dims: Sequence[int] = (0, 1)) -> None:
         self.Z = Z
         self.y = y
         self.dims = dims
 
     @classmethod
     def from_estimator(
-        cls, estimator, X, y=None, *, dims=(0, 1), ax=None, scatter_kw=None, legend_kw=None
-    ):
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any = None,
+        *,
+        dims: Sequence[int] = (0, 1),
+        ax: Any = None,
+        scatter_kw: Mapping[str, Any] | None = None,
+        legend_kw: Mapping[str, Any] | None = None,
+    ) -> Self:
         """Draw the codes of rows.
 
         Parameters
@@ -119,7 +130,16 @@ class LatentDisplay:
         )
 
     @classmethod
-    def from_predictions(cls, Z, y=None, *, dims=(0, 1), ax=None, scatter_kw=None, legend_kw=None):
+    def from_predictions(
+        cls,
+        Z: Any,
+        y: Any = None,
+        *,
+        dims: Sequence[int] = (0, 1),
+        ax: Any = None,
+        scatter_kw: Mapping[str, Any] | None = None,
+        legend_kw: Mapping[str, Any] | None = None,
+    ) -> Self:
         """Draw codes.
 
         Parameters
@@ -161,7 +181,13 @@ class LatentDisplay:
             )
         return cls(Z, y, dims=dims).plot(ax=ax, scatter_kw=scatter_kw, legend_kw=legend_kw)
 
-    def plot(self, *, ax=None, scatter_kw=None, legend_kw=None):
+    def plot(
+        self,
+        *,
+        ax: Any = None,
+        scatter_kw: Mapping[str, Any] | None = None,
+        legend_kw: Mapping[str, Any] | None = None,
+    ) -> Self:
         """Draw the display.
 
         Parameters

@@ -1,6 +1,8 @@
 """LossCurveDisplay: training and validation errors of each epoch."""
 
+from collections.abc import Mapping, Sequence
 from itertools import groupby
+from typing import Any, Self
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -50,12 +52,12 @@ class LossCurveDisplay:
     ['trial run of both networks', 'training on all rows']
     """
 
-    def __init__(self, history, *, note=None):
+    def __init__(self, history: Sequence[Mapping[str, Any]], *, note: str | None = None) -> None:
         self.history = history
         self.note = note
 
     @property
-    def pca_levels(self):
+    def pca_levels(self) -> dict[str, float]:
         levels = {}
         for epoch in self.history:
             if "variance_explained_by_pca" in epoch and epoch["variance_explained"] < 1:
@@ -65,7 +67,15 @@ class LossCurveDisplay:
         return levels
 
     @classmethod
-    def from_estimator(cls, estimator, *, ax=None, train_kw=None, valid_kw=None, pca_kw=None):
+    def from_estimator(
+        cls,
+        estimator: Any,
+        *,
+        ax: Any = None,
+        train_kw: Mapping[str, Any] | None = None,
+        valid_kw: Mapping[str, Any] | None = None,
+        pca_kw: Mapping[str, Any] | None = None,
+    ) -> Self:
         """Draw the training of a fitted autoencoder.
 
         Parameters
@@ -104,7 +114,15 @@ class LossCurveDisplay:
         )
 
     @classmethod
-    def from_history(cls, history, *, ax=None, train_kw=None, valid_kw=None, pca_kw=None):
+    def from_history(
+        cls,
+        history: Sequence[Mapping[str, Any]],
+        *,
+        ax: Any = None,
+        train_kw: Mapping[str, Any] | None = None,
+        valid_kw: Mapping[str, Any] | None = None,
+        pca_kw: Mapping[str, Any] | None = None,
+    ) -> Self:
         """Draw a history.
 
         Parameters
@@ -133,7 +151,14 @@ class LossCurveDisplay:
             ax=ax, train_kw=train_kw, valid_kw=valid_kw, pca_kw=pca_kw
         )
 
-    def plot(self, *, ax=None, train_kw=None, valid_kw=None, pca_kw=None):
+    def plot(
+        self,
+        *,
+        ax: Any = None,
+        train_kw: Mapping[str, Any] | None = None,
+        valid_kw: Mapping[str, Any] | None = None,
+        pca_kw: Mapping[str, Any] | None = None,
+    ) -> Self:
         """Draw the display.
 
         Parameters

@@ -1,6 +1,8 @@
 """ReconstructionDisplay: rows of X above their reconstructions."""
 
+from collections.abc import Mapping, Sequence
 from math import isqrt, prod
+from typing import Any, Self
 
 import numpy as np
 
@@ -77,7 +79,15 @@ class ReconstructionDisplay:
     ['original', 'DenseAutoencoder', 'PCA']
     """
 
-    def __init__(self, X, X_hat, *, references=None, kind="image", name="reconstruction"):
+    def __init__(
+        self,
+        X: Any,
+        X_hat: Any,
+        *,
+        references: Mapping[str, Any] | None = None,
+        kind: str = "image",
+        name: str = "reconstruction",
+    ) -> None:
         self.X = X
         self.X_hat = X_hat
         self.references = references
@@ -87,20 +97,20 @@ class ReconstructionDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
+        estimator: Any,
+        X: Any,
         *,
-        references=None,
-        difference=False,
-        shape=None,
-        kind="auto",
-        name=None,
-        n_columns=None,
-        ax=None,
-        image_kw=None,
-        difference_kw=None,
-        line_kw=None,
-    ):
+        references: Mapping[str, Any] | None = None,
+        difference: bool = False,
+        shape: Sequence[int] | None = None,
+        kind: str = "auto",
+        name: str | None = None,
+        n_columns: int | None = None,
+        ax: Any = None,
+        image_kw: Mapping[str, Any] | None = None,
+        difference_kw: Mapping[str, Any] | None = None,
+        line_kw: Mapping[str, Any] | None = None,
+    ) -> Self:
         """Draw rows and their reconstructions by a fitted model.
 
         Parameters
@@ -166,20 +176,20 @@ class ReconstructionDisplay:
     @classmethod
     def from_predictions(
         cls,
-        X,
-        X_hat,
+        X: Any,
+        X_hat: Any,
         *,
-        references=None,
-        difference=False,
-        shape=None,
-        kind="auto",
-        name="reconstruction",
-        n_columns=None,
-        ax=None,
-        image_kw=None,
-        difference_kw=None,
-        line_kw=None,
-    ):
+        references: Mapping[str, Any] | None = None,
+        difference: bool = False,
+        shape: Sequence[int] | None = None,
+        kind: str = "auto",
+        name: str = "reconstruction",
+        n_columns: int | None = None,
+        ax: Any = None,
+        image_kw: Mapping[str, Any] | None = None,
+        difference_kw: Mapping[str, Any] | None = None,
+        line_kw: Mapping[str, Any] | None = None,
+    ) -> Self:
         """Draw rows and their reconstructions.
 
         Parameters
@@ -249,13 +259,13 @@ class ReconstructionDisplay:
     def plot(
         self,
         *,
-        difference=False,
-        n_columns=None,
-        ax=None,
-        image_kw=None,
-        difference_kw=None,
-        line_kw=None,
-    ):
+        difference: bool = False,
+        n_columns: int | None = None,
+        ax: Any = None,
+        image_kw: Mapping[str, Any] | None = None,
+        difference_kw: Mapping[str, Any] | None = None,
+        line_kw: Mapping[str, Any] | None = None,
+    ) -> Self:
         """Draw the display.
 
         Parameters

@@ -1,6 +1,8 @@
 """VarianceDisplay: share of the variance that codes of several lengths explain, beside PCA's."""
 
+from collections.abc import Mapping, Sequence
 from numbers import Integral
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import clone
@@ -59,7 +61,14 @@ class VarianceDisplay:
     True
     """
 
-    def __init__(self, latent_dims, scores, pca_scores=None, *, name="autoencoder"):
+    def __init__(
+        self,
+        latent_dims: Sequence[int],
+        scores: Any,
+        pca_scores: Any = None,
+        *,
+        name: str = "autoencoder",
+    ) -> None:
         self.latent_dims = latent_dims
         self.scores = scores
         self.pca_scores = pca_scores
@@ -68,16 +77,16 @@ class VarianceDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
+        estimator: Any,
+        X: Any,
         *,
-        latent_dims=(2, 4, 8, 16, 32),
-        X_test=None,
-        name=None,
-        ax=None,
-        line_kw=None,
-        pca_kw=None,
-    ):
+        latent_dims: Sequence[int] = (2, 4, 8, 16, 32),
+        X_test: Any = None,
+        name: str | None = None,
+        ax: Any = None,
+        line_kw: Mapping[str, Any] | None = None,
+        pca_kw: Mapping[str, Any] | None = None,
+    ) -> Self:
         """Fit an autoencoder for each length, and PCA, and draw their scores on validation rows.
 
         Parameters
@@ -137,15 +146,15 @@ class VarianceDisplay:
     @classmethod
     def from_predictions(
         cls,
-        latent_dims,
-        scores,
-        pca_scores=None,
+        latent_dims: Sequence[int],
+        scores: Any,
+        pca_scores: Any = None,
         *,
-        name="autoencoder",
-        ax=None,
-        line_kw=None,
-        pca_kw=None,
-    ):
+        name: str = "autoencoder",
+        ax: Any = None,
+        line_kw: Mapping[str, Any] | None = None,
+        pca_kw: Mapping[str, Any] | None = None,
+    ) -> Self:
         """Draw scores.
 
         Parameters
@@ -188,7 +197,13 @@ class VarianceDisplay:
             ax=ax, line_kw=line_kw, pca_kw=pca_kw
         )
 
-    def plot(self, *, ax=None, line_kw=None, pca_kw=None):
+    def plot(
+        self,
+        *,
+        ax: Any = None,
+        line_kw: Mapping[str, Any] | None = None,
+        pca_kw: Mapping[str, Any] | None = None,
+    ) -> Self:
         """Draw the display.
 
         Parameters

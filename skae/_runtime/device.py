@@ -1,10 +1,12 @@
 """Devices: what each kind can do, and how much memory is free; processes that share a training."""
 
+import ctypes
 import os
 import platform
 import re
+import sys
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -155,10 +157,15 @@ def _has(query):
 
 @cache
 def _vendor_of_processor():
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        return cpuinfo.read_text().partition("vendor_id")[2].partition("\n")[0]
-    return platform.processor()  # on Windows it ends with the vendor's name
+    try:
+        return (
+            Path("/proc/cpuinfo")
+            .read_text(encoding="utf-8")
+            .partition("vendor_id")[2]
+            .partition("\n")[0]
+        )
+    except OSError:  # not on Linux
+        return platform.processor()  # on Windows it ends with the vendor's name
 
 
 # Memory of devices
@@ -240,21 +247,45 @@ def _free_beside_cache(device):
 
 
 def _free_on_machine():
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable"):
-                return int(line.split()[1]) * 1024
-    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return float("inf")
+    """Available memory on Linux and Windows, all memory elsewhere; infinity if it is unknown."""
+    with suppress(OSError):  # there is such a file on Linux alone
+        available = re.search(
+            r"MemAvailable: +(\d+)", Path("/proc/meminfo").read_text(encoding="utf-8")
+        )
+        if available:
+            return int(available[1]) * 1024
+    if sys.platform == "win32":
+        return _available_on_windows()
+    try:
+        n_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return float("inf")
+    return n_bytes if n_bytes > 0 else float("inf")
+
+
+class _MemoryStatus(ctypes.Structure):
+    """MEMORYSTATUSEX of the Windows API."""
+
+    _fields_ = [
+        ("length", ctypes.c_uint32),
+        ("load", ctypes.c_uint32),
+        ("total", ctypes.c_uint64),
+        ("available", ctypes.c_uint64),
+        ("others", ctypes.c_uint64 * 5),
+    ]
+
+
+def _available_on_windows():
+    status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
+    is_filled = ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
+    return status.available if is_filled else float("inf")
 
 
 def _free_in_container():
     """Free memory of the control group of this process, if Linux limits it."""
     limit, used = (Path("/sys/fs/cgroup", f"memory.{name}") for name in ("max", "current"))
     try:
-        return int(limit.read_text()) - int(used.read_text())
+        return int(limit.read_text(encoding="utf-8")) - int(used.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # no such file, or the limit is "max"
         return float("inf")
 

@@ -8,7 +8,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from copy import copy
 from functools import cache, wraps
 from multiprocessing import parent_process
@@ -73,7 +73,8 @@ def on_snapshot(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[
 def device_lock(device):
     """On a GPU, admit one worker process of the same parent at a time.
 
-    Otherwise each of ``n_jobs`` workers would claim the memory of the same device.
+    Otherwise each of ``n_jobs`` workers would claim the memory of the same device. Where the
+    system has no lock, or refuses it, workers do not wait.
     """
     if device.type == "cpu" or parent_process() is None or n_processes() > 1:
         yield
@@ -81,11 +82,13 @@ def device_lock(device):
     index = device.index
     if index is None:
         index = getattr(torch.get_device_module(device), "current_device", int)()
-    with FileLock(Path(gettempdir(), f"skae-{os.getppid()}-{device.type}-{index}.lock")):
-        try:
-            yield
-        finally:
-            empty_cache(device)  # the next worker would find that memory occupied
+    with ExitStack() as stack:
+        with suppress(OSError, NotImplementedError):
+            # Another user's file of that name may be left in the folder.
+            path = Path(gettempdir(), f"skae-{os.getppid()}-{device.type}-{index}.lock")
+            stack.enter_context(FileLock(path))
+        stack.callback(empty_cache, device)  # the next worker would find that memory occupied
+        yield
 
 
 # Neutral settings of torch and NumPy

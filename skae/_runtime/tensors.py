@@ -1,5 +1,7 @@
 """Tensors from arrays; tensors with one row per row of X, memory-mapped if large."""
 
+import os
+from contextlib import suppress
 from math import frexp, ldexp
 from tempfile import TemporaryFile
 
@@ -81,12 +83,23 @@ def zeros_for_rows(n_rows, like):
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-    if n_bytes <= _LARGE:
-        return torch.zeros(n_rows, like.shape[1], dtype=like.dtype, device="cpu")
+    if n_bytes > _LARGE:
+        with suppress(OSError):  # no folder for temporary files, or no room in it
+            return torch.from_numpy(_zeros_in_file((n_rows, like.shape[1]), like.dtype))
+    return torch.zeros(n_rows, like.shape[1], dtype=like.dtype, device="cpu")
+
+
+def _zeros_in_file(shape, dtype):
+    """Return zeros in an anonymous file; OSError where the disk has no room for it."""
+    dtype = np.dtype(np.float64 if dtype == torch.float64 else np.float32)
+    n_bytes = shape[0] * shape[1] * dtype.itemsize
     with TemporaryFile(prefix="skae-") as file:
-        file.truncate(n_bytes)
-        dtype = np.float64 if like.dtype == torch.float64 else np.float32
-        return torch.from_numpy(np.memmap(file, dtype, "r+", shape=(n_rows, like.shape[1])))
+        if hasattr(os, "posix_fallocate"):
+            # A write to a page that the disk has no room for would end the process.
+            os.posix_fallocate(file.fileno(), 0, n_bytes)
+        else:
+            file.truncate(n_bytes)
+        return np.memmap(file, dtype, "r+", shape=shape)
 
 
 def in_float32(tensor):

@@ -2,9 +2,10 @@
 
 import signal
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import exp, inf
 from tempfile import TemporaryFile
+from weakref import finalize
 
 import numpy as np
 import torch
@@ -112,30 +113,49 @@ class WeightStore:
     """A copy of the weights of a module.
 
     It is in main memory, or for a large module on a CPU in an anonymous file, since main memory
-    might not have room for a copy.
+    might not have room for a copy. Where no such file can be written it is in main memory too.
     """
 
     def __init__(self, module):
         weights = module.state_dict().values()
         n_bytes = sum(weight.nbytes for weight in weights if weight.device.type == "cpu")
-        self._file = TemporaryFile(prefix="skae-") if n_bytes > _MAX_BYTES_IN_MEMORY else None  # noqa: SIM115
-        self._weights = None
+        self._file = self._weights = None
+        if n_bytes > _MAX_BYTES_IN_MEMORY:
+            with suppress(OSError):
+                self._file = TemporaryFile(prefix="skae-")  # noqa: SIM115
+                finalize(self, self._file.close)  # Python warns of files that nobody closes
         self._is_complete = False
         self.save(module)
 
     def save(self, module):
         weights = module.state_dict()
         self._is_complete = False
-        if self._file is not None:
-            self._file.seek(0)
-            for weight in weights.values():
-                self._file.write(_bytes_of(weight))
-        elif self._weights is None:
+        if not self._save_in_file(weights):
+            self._save_in_memory(weights)
+        self._is_complete = True
+
+    def _save_in_memory(self, weights):
+        if self._weights is None:
             self._weights = {name: weight.cpu().clone() for name, weight in weights.items()}
         else:
             for name, weight in weights.items():
                 self._weights[name].copy_(weight)
-        self._is_complete = True
+
+    def _save_in_file(self, weights):
+        """Return whether the weights are in the file. It is closed if the disk has no room."""
+        if self._file is None:
+            return False
+        try:
+            self._file.seek(0)
+            for weight in weights.values():
+                self._file.write(_bytes_of(weight))
+            self._file.flush()
+        except OSError:
+            with suppress(OSError):  # closing writes what is left in the buffer
+                self._file.close()
+            self._file = None
+            return False
+        return True
 
     def load_into(self, module):
         if not self._is_complete:

@@ -6,6 +6,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skae import ByteBigrams, ConvAutoencoder, DenseAutoencoder
 from skae._estimators.auto import resolve_linear_path
+from skae._version import DOCUMENTATION
 
 EQUIVALENCE = (
     "check_sample_weight_equivalence_on_dense_data",
@@ -69,8 +70,8 @@ def test_no_check_is_skipped_for_lack_of_a_method(kind, linear_path):
 
 @pytest.mark.parametrize("estimator", [DenseAutoencoder(2, hidden_layer_sizes=()), ByteBigrams()])
 def test_the_diagram_of_a_notebook_links_to_the_documentation(estimator):
-    page = f"skae.readthedocs.io/en/stable/api/skae.{type(estimator).__name__}.html"
-    assert f'href="https://{page}"' in estimator._repr_html_()
+    page = f"{DOCUMENTATION}/en/stable/api/skae.{type(estimator).__name__}.html"
+    assert f'href="{page}"' in estimator._repr_html_()
 
 
 def test_the_diagram_of_a_notebook_tells_what_is_fitted():

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import runpy
 import tomllib
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import yaml
 from packaging.requirements import Requirement
 
 import skae
+from skae._version import DOCUMENTATION
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text()
@@ -136,6 +138,34 @@ def test_files_that_the_guide_names_exist():
     names = set(re.findall(r"[`\s]((?:[\w.-]+/)+(?:[\w.-]+)?|\w+\.(?:py|md|toml))[`\s]", GUIDE))
     assert {"noxfile.py", "docs/design.md", ".ci/run", "tests/saved/"} <= names
     assert {name for name in names - WRITTEN if not (ROOT / name).exists()} == set()
+
+
+def test_the_address_of_the_project_is_in_one_place():
+    name = DOCUMENTATION.split("//")[1].split("/")[0]
+    folders = ("skae", "docs", "tests", "benchmarks", ".github")
+    files = [*ROOT.glob("*.*"), *(path for f in folders for path in (ROOT / f).rglob("*.*"))]
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for path in files
+        if path.suffix in {".py", ".md", ".toml", ".cff", ".yml", ".rst"}
+        and not {"_build", "api", "auto_examples"} & set(path.parts)
+        and name in path.read_text(encoding="utf-8")
+    }
+    assert found == {"skae/_version.py"}
+
+
+def test_links_of_the_package_lead_to_pages():
+    pytest.importorskip("hatchling")
+    hook = runpy.run_path(str(ROOT / "hatch_build.py"))["with_absolute_links"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)]+)\)", hook(readme, DOCUMENTATION))
+    assert len(links) > 10
+    for link in links:
+        assert link.startswith("https://")
+        page = link.removeprefix(f"{DOCUMENTATION}/").partition("#")[0]
+        if link.startswith(DOCUMENTATION) and page != "auto_examples/index.html":
+            source = ROOT / "docs" / page
+            assert source.exists() or source.with_suffix(".md").exists(), link
 
 
 def test_the_citation_is_of_this_version():

@@ -4,6 +4,8 @@ import ast
 import doctest
 import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -101,6 +103,54 @@ def test_the_readme_gives_two_commands():
 def test_the_api_reference_lists_every_public_name_once():
     entries = re.findall(r"^   (\w+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
     assert sorted(entries) == sorted(set(skae.__all__) - {"__version__"})
+
+
+PAGE = '<h1 id="top"></h1><a href="{}">a link</a><img src="picture.png">'
+
+
+@pytest.mark.parametrize(
+    ("link", "problem"),
+    [
+        ("api/other.html#there", None),
+        ("api", None),
+        ("#top", None),
+        ("https://example.org/missing", None),
+        ("missing.html", "index.html: missing.html has no file"),
+        ("api/other.html#gone", "index.html: api/other.html#gone has no section"),
+        ("#gone", "index.html: #gone has no section"),
+    ],
+)
+def test_broken_links_of_the_site_are_found(tmp_path, link, problem):
+    (tmp_path / "api").mkdir()
+    (tmp_path / "index.html").write_text(PAGE.format(link))
+    (tmp_path / "picture.png").touch()
+    (tmp_path / "api" / "index.html").write_text("<p>nothing</p>")
+    (tmp_path / "api" / "other.html").write_text('<p id="there"><a href="../index.html">back</a>')
+    command = [sys.executable, str(ROOT / "docs" / "check_links.py"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stderr.split("\n")[0] == (problem or "")
+    assert done.returncode == (1 if problem else 0)
+
+
+def test_every_page_is_in_the_menu_or_the_guide():
+    pages = {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"}
+    listed = set()
+    for name in ("index", "guide"):
+        tree = (ROOT / "docs" / f"{name}.md").read_text().split("```{toctree}")[1]
+        listed |= set(re.findall(r"^(?:.* <)?(\w+)>?$", tree, re.MULTILINE))
+    assert pages <= listed
+
+
+def test_the_types_of_every_public_name_are_checked():
+    used = set(re.findall(r"\w+", (ROOT / "tests/project/typed_use.py").read_text()))
+    for name in skae.__all__:
+        assert name in used
+        if name == "RowBlocks":  # estimators alone call its methods
+            continue
+        for attribute, value in inspect.getmembers(getattr(skae, name)):
+            is_ours = str(getattr(value, "__module__", "")).partition(".")[0] == "skae"
+            if callable(value) and is_ours and not attribute.startswith("_"):
+                assert attribute in used, f"{name}.{attribute}"
 
 
 def public_objects():

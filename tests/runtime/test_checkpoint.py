@@ -63,6 +63,7 @@ def fit_apart(kind, folder, codes, last_write=-1, moment="before"):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
 @pytest.mark.parametrize(
     ("kind", "deaths"),
     [
@@ -374,7 +375,7 @@ def test_a_folder_with_the_name_of_a_file_raises(name, folders, tmp_path):
 
 def test_a_folder_inside_a_file_raises(digits, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match=r"checkpoint='.*folder' cannot be written \(Not a directory"):
+    with pytest.raises(OSError, match=r"checkpoint='.*folder' cannot be written \("):
         tiny(tmp_path / "file" / "folder").fit(digits[0][:160])
 
 

@@ -16,7 +16,7 @@ from skae import DenseAutoencoder
 
 class Press(Callback):
     def on_epoch_end(self, net, **kwargs):
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
 X = load_digits().data[:600]
 settings = dict(hidden_layer_sizes=(16,), max_epochs=8, random_state=0)

@@ -1,0 +1,340 @@
+"""Nothing assumes Linux: what one system alone has is simulated to be missing."""
+
+import ast
+import ctypes
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from skae._nn.layers import perceptron
+from skae._runtime import device as device_module
+from skae._runtime import execution as execution_module
+from skae._runtime import storage as storage_module
+from skae._runtime import tensors as tensors_module
+from skae._training import early_stopping as early_stopping_module
+from skae._training.early_stopping import WeightStore
+
+ROOT = Path(__file__).parents[2]
+
+# Modules of the standard library that Windows does not have.
+POSIX_MODULES = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+
+# Folders of Linux, and the files that read them where they exist.
+FOLDERS_OF_LINUX = ("/proc", "/sys", "/dev", "/tmp", "/var", "/run")
+READERS_OF_THEM = {
+    "skae/_runtime/device.py",
+    "benchmarks/lib/measure.py",
+    "benchmarks/lib/memory.py",
+}
+
+
+def sources():
+    for folder in ("skae", "benchmarks", "docs/examples"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def optional_imports(tree):
+    """Import statements that may fail: those within ``try``."""
+    return {
+        id(statement)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Try)
+        for statement in node.body
+    }
+
+
+def test_no_module_of_one_system_is_needed():
+    for path, tree in sources():
+        optional = optional_imports(tree)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import) and id(node) not in optional:
+                assert not {alias.name for alias in node.names} & POSIX_MODULES, path
+            elif isinstance(node, ast.ImportFrom) and id(node) not in optional:
+                assert node.module not in POSIX_MODULES, path
+
+
+def test_folders_of_linux_are_read_in_few_places():
+    found = {
+        path
+        for path, tree in sources()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and (node.value + "/").startswith(tuple(f"{folder}/" for folder in FOLDERS_OF_LINUX))
+    }
+    assert found == READERS_OF_THEM
+
+
+@pytest.fixture
+def without_proc(monkeypatch):
+    """As on a system without Linux's folders of numbers."""
+    read_text = Path.read_text
+
+    def read(path, *args, **kwargs):
+        if path.as_posix().startswith(("/proc/", "/sys/")):
+            raise FileNotFoundError(path)
+        return read_text(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "read_text", read)
+    device_module._vendor_of_processor.cache_clear()
+    yield
+    device_module._vendor_of_processor.cache_clear()
+
+
+def free_bytes():
+    return device_module.free_bytes(torch.device("cpu"))
+
+
+def test_without_proc_all_memory_counts_as_free(without_proc, monkeypatch):
+    pages = {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}
+    monkeypatch.setattr(os, "sysconf", pages.__getitem__, raising=False)
+    assert free_bytes() == 4096 * 1000
+
+
+def raise_value_error(name):
+    raise ValueError("unrecognized configuration name")
+
+
+@pytest.mark.parametrize(
+    "sysconf", [None, raise_value_error, {"SC_PHYS_PAGES": -1, "SC_PAGE_SIZE": 1}.__getitem__]
+)
+def test_unknown_memory_is_no_limit(without_proc, monkeypatch, sysconf, digits, quick):
+    monkeypatch.delattr(os, "sysconf", raising=False)
+    if sysconf:
+        monkeypatch.setattr(os, "sysconf", sysconf, raising=False)
+    assert free_bytes() == np.inf
+    assert quick(max_epochs=1).fit_transform(digits[0][:200]).shape == (200, 4)
+
+
+@pytest.mark.parametrize(("is_filled", "expected"), [(1, 3 * 10**9), (0, np.inf)])
+def test_windows_reports_available_memory(without_proc, monkeypatch, is_filled, expected):
+    def fill(reference):
+        status = reference._obj
+        assert status.length == ctypes.sizeof(status) == 64  # as the API demands
+        status.available = 3 * 10**9
+        return is_filled
+
+    kernel = SimpleNamespace(GlobalMemoryStatusEx=fill)
+    monkeypatch.setattr(ctypes, "windll", SimpleNamespace(kernel32=kernel), raising=False)
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert free_bytes() == expected
+
+
+def test_without_proc_python_names_the_processor(without_proc, monkeypatch):
+    monkeypatch.setattr(platform, "processor", lambda: "Intel64 Family 6, GenuineIntel")
+    assert "GenuineIntel" in device_module._vendor_of_processor()
+
+
+def full_disk(*args, **kwargs):
+    raise OSError(28, "No space left on device")
+
+
+def no_folder(*args, **kwargs):
+    raise FileNotFoundError(2, "No usable temporary directory found")
+
+
+@pytest.mark.parametrize("missing", ["allocation", "folder", "room"])
+def test_without_anonymous_files_codes_are_the_same(digits, quick, monkeypatch, missing):
+    X = digits[0][:600]
+    expected = quick(max_epochs=4).fit_transform(X)
+    monkeypatch.setattr(tensors_module, "_LARGE", 2**8)
+    monkeypatch.setattr(early_stopping_module, "_MAX_BYTES_IN_MEMORY", 2**8)
+    if missing == "allocation":  # as on macOS and Windows
+        monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    elif missing == "folder":
+        monkeypatch.setattr(tensors_module, "TemporaryFile", no_folder)
+        monkeypatch.setattr(early_stopping_module, "TemporaryFile", no_folder)
+    else:
+        monkeypatch.setattr(os, "posix_fallocate", full_disk, raising=False)
+    codes = quick(max_epochs=4).fit_transform(X)
+    np.testing.assert_allclose(codes, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("missing", ["allocation", "folder", "room", "nothing"])
+def test_large_tensors_are_zeros_with_and_without_a_file(monkeypatch, missing):
+    monkeypatch.setattr(tensors_module, "_LARGE", 2**8)
+    if missing == "allocation":
+        monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    elif missing == "folder":
+        monkeypatch.setattr(tensors_module, "TemporaryFile", no_folder)
+    elif missing == "room":
+        monkeypatch.setattr(os, "posix_fallocate", full_disk, raising=False)
+    for dtype in (torch.float32, torch.float64):
+        zeros = tensors_module.zeros_for_rows(50, torch.ones(1, 30, dtype=dtype))
+        assert zeros.equal(torch.zeros(50, 30, dtype=dtype))
+        zeros += 1  # it can be written
+        assert zeros.sum() == 1500
+
+
+def test_best_weights_survive_a_disk_that_fills_up(monkeypatch):
+    monkeypatch.setattr(early_stopping_module, "_MAX_BYTES_IN_MEMORY", 2**8)
+    module = perceptron([30, 40, 30], "gelu", 0.0)
+    store = WeightStore(module)
+    assert store._file is not None
+    n_writes = []
+
+    class Full:
+        """A file that has room for one tensor more."""
+
+        def seek(self, position):
+            pass
+
+        def write(self, data):
+            n_writes.append(len(data))
+            if len(n_writes) > 1:
+                full_disk()
+
+        def close(self):
+            full_disk()
+
+    store._file.close()
+    store._file = Full()
+    with torch.no_grad():
+        for weight in module.parameters():
+            weight.fill_(2.0)
+    for _ in range(2):  # the second finds no file
+        store.save(module)
+    assert len(n_writes) == 2
+    best = {name: weight.clone() for name, weight in module.state_dict().items()}
+    with torch.no_grad():
+        for weight in module.parameters():
+            weight.fill_(3.0)
+    store.load_into(module)
+    for name, weight in module.state_dict().items():
+        assert weight.equal(best[name])
+
+
+class NoLocks:
+    """A lock on a file system without locks."""
+
+    def __init__(self, path):
+        pass
+
+    def acquire(self, timeout=None):
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    __enter__ = acquire
+
+    def __exit__(self, *exception):
+        pass
+
+    def release(self):
+        pass
+
+
+class LockOfAnotherUser(NoLocks):
+    """A lock whose file belongs to another user."""
+
+    def __enter__(self):
+        raise PermissionError(13, "Permission denied")
+
+
+def test_without_locks_a_checkpoint_is_written_and_read(digits, quick, monkeypatch, tmp_path):
+    X = digits[0][:300]
+    expected = quick(max_epochs=2).fit_transform(X)
+    monkeypatch.setattr(storage_module, "FileLock", NoLocks)
+    for _ in range(2):
+        codes = quick(max_epochs=2, checkpoint=tmp_path).fit_transform(X)
+        np.testing.assert_array_equal(codes, expected)
+
+
+@pytest.mark.parametrize("lock", [NoLocks, LockOfAnotherUser])
+def test_without_locks_workers_share_a_device(monkeypatch, lock):
+    emptied = []
+    monkeypatch.setattr(execution_module, "FileLock", lock)
+    monkeypatch.setattr(execution_module, "parent_process", lambda: "a parent")
+    monkeypatch.setattr(execution_module, "empty_cache", emptied.append)
+    device = torch.device("cuda:0")
+    with execution_module.device_lock(device):
+        assert not emptied
+    assert emptied == [device]
+
+
+def test_an_error_of_a_worker_passes_its_lock(monkeypatch):
+    monkeypatch.setattr(execution_module, "parent_process", lambda: "a parent")
+    monkeypatch.setattr(execution_module, "empty_cache", lambda device: None)
+    with (
+        pytest.raises(OSError, match="of the fit"),
+        execution_module.device_lock(torch.device("cuda:0")),
+    ):
+        raise OSError("of the fit")
+
+
+def test_without_mkl_codes_are_the_same(digits, quick, monkeypatch):
+    X = digits[0][:300]
+    expected = quick(max_epochs=2).fit_transform(X)
+
+    def missing(name):
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    execution_module._set_mkl_threads.cache_clear()
+    try:
+        codes = quick(max_epochs=2).fit_transform(X)
+        assert execution_module._set_mkl_threads()(1) == 0
+    finally:
+        monkeypatch.undo()
+        execution_module._set_mkl_threads.cache_clear()
+    np.testing.assert_allclose(codes, expected, rtol=1e-4, atol=1e-4)
+
+
+# A script as on Windows, once other packages are imported: modules and functions of POSIX are
+# missing, and text files that skae opens without an encoding are an error.
+SCRIPT = """
+import os, sys, tempfile, warnings
+import joblib, sklearn.datasets, skorch, torch
+from sklearn.decomposition import PCA
+
+for name in {modules!r}:
+    sys.modules[name] = None
+for name in ("fork", "forkpty", "getuid", "posix_fallocate", "sched_getaffinity", "sysconf"):
+    if hasattr(os, name):
+        delattr(os, name)
+warnings.filterwarnings("error", category=EncodingWarning, module="skae")
+
+import skae
+
+X = sklearn.datasets.load_digits().data[:300]
+with tempfile.TemporaryDirectory() as folder:
+    settings = dict(hidden_layer_sizes=(16,), max_epochs=2, random_state=0)
+    path = os.path.join(folder, "digits.skae")
+    model = skae.DenseAutoencoder(
+        4, checkpoint=os.path.join(folder, "fit"), memory=os.path.join(folder, "memory"), **settings
+    ).fit(X)
+    skae.save(model, path)
+    skae.save(model, path)  # over a file that is there
+    assert (skae.load(path).transform(X) == model.transform(X)).all()
+    name = os.path.join(folder, "chunk.bin")
+    with open(name, "wb") as file:
+        file.write(bytes(range(256)))
+    print(skae.ByteBigrams(input="filename").transform([name]).nnz)
+    del model
+"""
+
+
+def test_a_script_runs_without_what_posix_alone_has():
+    script = SCRIPT.format(modules=sorted(POSIX_MODULES - {"posix"}))
+    command = [sys.executable, "-X", "warn_default_encoding", "-W", "ignore", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "255"
+
+
+def test_benchmarks_need_no_module_of_posix(monkeypatch, without_proc):
+    monkeypatch.syspath_prepend(str(ROOT))
+    monkeypatch.setitem(sys.modules, "resource", None)
+    monkeypatch.delitem(sys.modules, "benchmarks.lib.memory", raising=False)
+    from benchmarks.lib import memory
+
+    monkeypatch.delitem(sys.modules, "benchmarks.lib.memory")
+    assert np.isnan(memory.peak_resident_bytes())
+    with pytest.raises(NotImplementedError, match="on Linux alone"):
+        memory.held()
