@@ -20,6 +20,7 @@ from .._runtime.device import (
     n_processes,
 )
 from .._runtime.execution import in_threads
+from .._runtime.tensors import Indices, rows_at
 
 
 def n_batches(n_rows, batch_size):
@@ -41,8 +42,13 @@ class _Batches:
     def __init__(self, rows, batch_size, device, generator=None):
         self.rows = rows
         self.batch_size = batch_size
-        self.device = device
+        self.device = torch.device(device)
         self.generator = generator
+        # On a device from the start: nothing is copied there for a batch.
+        self.weights, self.labels = (
+            None if values is None else values.to(self.device)
+            for values in (rows.weights, rows.labels)
+        )
 
     def __len__(self):
         return n_batches(len(self.rows), self.batch_size)
@@ -51,18 +57,20 @@ class _Batches:
         indices = self.rows.indices
         if self.generator is not None:
             indices = indices[torch.randperm(len(indices), generator=self.generator).numpy()]
+        if self.device.type != "cpu":
+            indices = Indices(indices, self.device)
         for i in range(len(self)):
             end = len(indices) if i == len(self) - 1 else (i + 1) * self.batch_size
             selected, factor = indices[i * self.batch_size : end], 1.0
             if self.generator is not None:
                 selected, factor = indices_of_rank(selected)
-            batch, weights = self._get_batch(selected), self.rows.weights
-            weights = None if weights is None else weights[selected].to(batch.device)
+            batch, weights = self._get_batch(selected), self.weights
+            weights = None if weights is None else rows_at(weights, selected).to(batch.device)
             if factor != 1.0:
                 weights = factor * (torch.ones_like(batch[:, 0]) if weights is None else weights)
-            labels = self.rows.labels
+            labels = self.labels
             if labels is not None:
-                labels = labels[selected].to(batch.device)
+                labels = rows_at(labels, selected).to(batch.device)
                 labels[:, 1] *= factor
             yield batch, (batch, weights, labels)
 
