@@ -13,75 +13,12 @@ from .._runtime.device import (
     data_parallel,
     empty_cache,
     in_bfloat16,
-    in_pieces,
-    indices_of_rank,
     is_out_of_memory,
     mean_over_processes,
     n_processes,
 )
 from .._runtime.execution import in_threads
-from .._runtime.tensors import Indices, rows_at
-
-
-def n_batches(n_rows, batch_size):
-    """Number of batches that rows make in training.
-
-    One row that is left over joins the last batch: by itself it would have no variance, and as
-    much weight as a whole batch.
-    """
-    left_over = n_rows % batch_size
-    return max(1, n_rows // batch_size + (left_over > 1))
-
-
-class _Batches:
-    """Iterates over whole batches of a `RowSet`, shuffled if there is a generator.
-
-    Yields pairs of an input and a target: the input, and weights and labels of its rows or None.
-    """
-
-    def __init__(self, rows, batch_size, device, generator=None):
-        self.rows = rows
-        self.batch_size = batch_size
-        self.device = torch.device(device)
-        self.generator = generator
-        # On a device from the start: nothing is copied there for a batch.
-        self.weights, self.labels = (
-            None if values is None else values.to(self.device)
-            for values in (rows.weights, rows.labels)
-        )
-
-    def __len__(self):
-        return n_batches(len(self.rows), self.batch_size)
-
-    def __iter__(self):
-        indices = self.rows.indices
-        if self.generator is not None:
-            indices = indices[torch.randperm(len(indices), generator=self.generator).numpy()]
-        if self.device.type != "cpu":
-            indices = Indices(indices, self.device)
-        for i in range(len(self)):
-            end = len(indices) if i == len(self) - 1 else (i + 1) * self.batch_size
-            selected, factor = indices[i * self.batch_size : end], 1.0
-            if self.generator is not None:
-                selected, factor = indices_of_rank(selected)
-            batch, weights = self._get_batch(selected), self.weights
-            weights = None if weights is None else rows_at(weights, selected).to(batch.device)
-            if factor != 1.0:
-                weights = factor * (torch.ones_like(batch[:, 0]) if weights is None else weights)
-            labels = self.labels
-            if labels is not None:
-                labels = rows_at(labels, selected).to(batch.device)
-                labels[:, 1] *= factor
-            yield batch, (batch, weights, labels)
-
-    def _get_batch(self, indices):
-        """The batch on the device, or on the CPU if the device has no room for all of it."""
-        try:
-            return self.rows.get_batch(indices).to(self.device)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-        return torch.cat(in_pieces(indices, lambda some: self.rows.get_batch(some).cpu()))
+from .batches import Batches
 
 
 class EndOfTraining(Exception):  # noqa: N818, it is no error
@@ -165,7 +102,7 @@ class ReconstructionNet(NeuralNet):
 
     def get_iterator(self, dataset, training=False):
         generator = self.generator if training else None
-        return _Batches(dataset, self.batch_size, self.device, generator)
+        return Batches(dataset, self.batch_size, self.device, generator)
 
     def infer(self, x, **fit_params):
         return self._output(self._callable_module(), x)
@@ -324,7 +261,7 @@ def _in_three(y_pred):
 
 
 def _parts(batch, n):
-    """A batch in n non-empty parts of similar size, or fewer: targets as `_Batches` yields them."""
+    """A batch in n non-empty parts of similar size, or fewer: targets as `Batches` yields them."""
     n = min(n, len(batch[0]))
     split = ([None] * n if values is None else values.tensor_split(n) for values in batch[1])
     return list(zip(*split, strict=True))

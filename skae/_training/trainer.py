@@ -18,8 +18,9 @@ from .._runtime.device import n_processes, rank
 from .._runtime.execution import multithreaded_operations
 from .._runtime.reports import NO_REPORT, Report
 from .._runtime.storage import NO_CHECKPOINT, Checkpoint, NoCheckpoint
+from .batches import n_batches
 from .early_stopping import BestSoFar, Interrupts, criterion
-from .net import AdamWInParts, EndOfTraining, ReconstructionNet, Shards, n_batches
+from .net import AdamWInParts, EndOfTraining, ReconstructionNet, Shards
 
 # After the loss has exploded, training continues at this share of its learning rate; it ends after
 # this number of attempts.
