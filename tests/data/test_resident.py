@@ -26,7 +26,7 @@ def n_bytes(X):
 @pytest.fixture(scope="module")
 def wide():
     """Wide sparse rows, and a linear autoencoder of them on the device."""
-    X = sp.random(3000, 20_000, 0.01, "csr", np.float32, random_state=0)
+    X = sp.random(3000, 20_000, 0.01, "csr", np.float32, random_state=np.random.default_rng(0))
     return X, DenseAutoencoder(256, hidden_layer_sizes=(), device="cuda", random_state=0)
 
 
