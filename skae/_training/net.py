@@ -19,6 +19,7 @@ from .._runtime.device import (
 )
 from .._runtime.execution import in_threads
 from .batches import Batches
+from .graph import RecordedStep
 
 
 class EndOfTraining(Exception):  # noqa: N818, it is no error
@@ -62,10 +63,13 @@ class ReconstructionNet(NeuralNet):
         Is raised after the current epoch.
     n_parts : int
         Number of parts that batches are cut into: more than one if a device had no room.
+    recorded_step : RecordedStep or None
+        Computes batches while they need not be cut into parts.
     """
 
     ending = None
     n_parts = 1
+    recorded_step = None
     _in_parallel = None
     _label_losses = ()
 
@@ -124,6 +128,16 @@ class ReconstructionNet(NeuralNet):
             for module in self.shards.modules:
                 module.train(training)
 
+    def record_steps(self, generator):
+        """Let a CUDA graph compute whole batches, whose random numbers a generator draws."""
+
+        def compute(inputs):
+            loss = self.get_loss(self.infer(inputs[0]), (*inputs, None))
+            loss.backward()
+            return loss
+
+        self.recorded_step = RecordedStep(compute, self.module_, generator, self.batch_size)
+
     def validation_step(self, batch, **fit_params):
         if self.shards is None:
             with torch.no_grad():
@@ -140,7 +154,16 @@ class ReconstructionNet(NeuralNet):
     def train_step_single(self, batch, **fit_params):
         if self.shards is not None:
             return self._train_on_shards(batch)
-        return self._step_in_parts(batch, super().train_step_single, **fit_params)
+        return self._step_in_parts(batch, self._train_on_whole, **fit_params)
+
+    def _train_on_whole(self, batch, **fit_params):
+        """A step on a batch at once: by the graph if there is one for it."""
+        if self.recorded_step is not None:
+            self._set_training(True)
+            loss = self.recorded_step.loss(batch[1][:2])
+            if loss is not None:
+                return {"loss": loss, "y_pred": None}
+        return super().train_step_single(batch, **fit_params)
 
     def _step_in_parts(self, batch, step, **fit_params):
         """A step on a batch, in as many parts as the memory of the device requires."""
@@ -158,6 +181,8 @@ class ReconstructionNet(NeuralNet):
                     raise
             # Outside of the except clause, whose traceback would keep the tensors alive.
             self.n_parts *= 2
+            if self.recorded_step is not None:
+                self.recorded_step.disable()
             self._label_losses = self._label_losses[:n_before]
             if training:
                 self._zero_grad_optimizer()
