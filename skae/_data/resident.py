@@ -7,11 +7,12 @@ import torch
 from torch.nn.functional import embedding_bag
 
 from .._runtime.device import empty_cache, in_float64, is_out_of_memory
-from .._runtime.tensors import Indices, batch_slices, fits_on_device, tensor_of
+from .._runtime.tensors import Indices, batch_slices, fits_on_device, row_slices, tensor_of
 
 # Columns of the dense factor of a sparse product: 65,536 rows of them in float32 take 32 MB, which
-# the cache of a large GPU holds. Few non-zeros are multiplied by all columns at once.
-_PANEL, _FEW_ENTRIES = 128, 2**20
+# the cache of a large GPU holds. Few non-zeros are multiplied by all columns at once if the product
+# has few entries too.
+_PANEL, _FEW = 128, 2**20
 
 # X stays on a device if it takes less than this share of the free memory there.
 _SHARE_OF_DEVICE = 0.4
@@ -132,6 +133,7 @@ class ResidentMatrix:
         self.shape = X.shape
         self._offsets_on_host = X.indptr
         self.offsets = tensor_of(X.indptr).to(device)
+        self.lengths = self.offsets.diff()
         self.indices = tensor_of(X.indices).to(device)
         self.values = tensor_of(X.data.astype(numpy_dtype, copy=False)).to(device)
 
@@ -150,8 +152,9 @@ class ResidentMatrix:
 
     def _multiply(self, matrix, dense, product):
         indices, offsets, values = matrix
-        width = dense.shape[1] if len(values) <= _FEW_ENTRIES else _PANEL
-        for start in range(0, dense.shape[1], max(width, 1)):
+        is_small = max(len(values), product.numel()) <= _FEW
+        width = max(dense.shape[1], 1) if is_small else _PANEL
+        for start in range(0, dense.shape[1], width):
             columns = slice(start, start + width)
             product[:, columns] = embedding_bag(
                 indices,
@@ -170,13 +173,8 @@ class ResidentMatrix:
             every = torch.arange(self.shape[1] + 1, dtype=columns.dtype, device=columns.device)
             offsets = torch.searchsorted(columns, every).to(columns.dtype)
             del columns, every
-            rows = self._rows_of_entries(self.offsets.diff(), len(order))
-            return rows[order], offsets, self.values[order]
-
-    def _rows_of_entries(self, lengths, n_entries):
-        """The number of each row, as often as it has entries."""
-        rows = torch.arange(len(lengths), dtype=self.indices.dtype, device=lengths.device)
-        return rows.repeat_interleave(lengths, output_size=n_entries)
+            rows = torch.repeat_interleave(self.lengths, output_size=len(order))
+            return rows[order].to(offsets.dtype), offsets, self.values[order]
 
     def dense(self, index):
         """The rows at ``index`` as a dense tensor."""
@@ -186,10 +184,9 @@ class ResidentMatrix:
         # Counted on the host: a count on the device would have to be waited for.
         n_entries = int((self._offsets_on_host[on_host + 1] - self._offsets_on_host[on_host]).sum())
         index = _on_device(index, self.values.device)
-        starts = self.offsets[index]
-        lengths = self.offsets[index + 1] - starts
-        rows = self._rows_of_entries(lengths, n_entries)
-        shifts = starts - lengths.cumsum(0) + lengths
+        lengths = self.lengths[index]
+        rows = torch.repeat_interleave(lengths, output_size=n_entries)
+        shifts = self.offsets[index] - lengths.cumsum(0) + lengths
         entries = shifts[rows] + torch.arange(n_entries, device=rows.device)
         batch = self.values.new_zeros(len(index), self.shape[1])
         batch[rows, self.indices[entries]] = self.values[entries]
@@ -204,6 +201,15 @@ def mean_times(mean, W):
     right = W[:length].unflatten(0, (n_products, _SHORT))
     total = in_float64(torch.bmm(left, right)).sum(dim=(0, 1))
     return (total + in_float64(mean[length:] @ W[length:]).to(total.device)).to(W)
+
+
+def subtract_outer(product, mean, sums):
+    """Subtract ``mean sums'`` from the product in place, without a temporary of its size."""
+    if product.device.type == "cpu":
+        return product.addr_(mean, sums, alpha=-1)
+    for rows in row_slices(product):  # elsewhere torch computes the outer product first
+        product[rows].addr_(mean[rows], sums, alpha=-1)
+    return product
 
 
 def _on_device(index, device):

@@ -15,7 +15,7 @@ from .._runtime.device import float64_device, in_float64, in_turn_with_room
 from .._runtime.execution import in_threads, slices_of_work
 from .._runtime.tensors import batch_slices, on_host, power_of_two, tensor_of, zeros_for_rows
 from .blocks import Blocks
-from .resident import Resident, ResidentArray, ResidentMatrix, mean_times
+from .resident import Resident, ResidentArray, ResidentMatrix, mean_times, subtract_outer
 from .sparse import (
     add_products,
     column_blocks,
@@ -296,7 +296,7 @@ class SparseRows(Rows):
         product = torch.zeros(self.shape[1], Q.shape[1], dtype=Q.dtype, device=self.device)
         if not self._resident.multiply("transposed_times", Q, product):
             self._add_transposed_times(Q, product)
-        return product.addr_(self._mean, Q.sum(dim=0).to(self.device), alpha=-1)
+        return subtract_outer(product, self._mean, Q.sum(dim=0).to(self.device))
 
     def _add_transposed_times(self, Q, product):
         """Add ``X' Q`` to the product, in parts."""
