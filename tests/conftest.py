@@ -36,6 +36,16 @@ def bigrams():
 
 
 @pytest.fixture
+def counts():
+    """The counts of a simulated CUDA device, from zero; on a real one the test is skipped."""
+    module = pytest.importorskip(
+        "simulated_cuda", reason="counts are those of `python tests/simulated_cuda -m pytest`"
+    )
+    module.reset()
+    return module
+
+
+@pytest.fixture
 def quick():
     """A `DenseAutoencoder` whose networks are small and trained briefly, but are trained."""
 

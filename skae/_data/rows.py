@@ -13,9 +13,17 @@ import torch
 
 from .._runtime.device import float64_device, in_float64, in_turn_with_room
 from .._runtime.execution import in_threads, slices_of_work
-from .._runtime.tensors import batch_slices, power_of_two, tensor_of, zeros_for_rows
+from .._runtime.tensors import (
+    batch_slices,
+    on_host,
+    power_of_two,
+    rows_at,
+    tensor_of,
+    zeros_for_rows,
+)
 from .arrays import is_tensor
 from .blocks import Blocks
+from .resident import Resident, ResidentArray, ResidentMatrix, mean_times, subtract_outer
 from .sparse import (
     add_products,
     column_blocks,
@@ -96,7 +104,7 @@ class Rows(ABC):
 
     @abstractmethod
     def dense(self, index):
-        """Return the rows at ``index`` (a slice or indices), not centred, as a dense tensor."""
+        """Return rows at a slice, an ndarray or `Indices`, not centred, as a dense tensor."""
 
     @abstractmethod
     def times(self, W):
@@ -152,6 +160,10 @@ class Rows(ABC):
 class DenseRows(Rows):
     """Rows of a NumPy array or memmap of any real dtype and memory order."""
 
+    def __init__(self, X, mean, weights, dtype, device):
+        super().__init__(X, mean, weights, dtype, device)
+        self._resident = Resident(ResidentArray, X, dtype, device)
+
     def _column_mean(self):
         total = np.zeros(self.shape[1])
         for rows in batch_slices(self.shape[0], self.shape[1] * 8):
@@ -166,6 +178,9 @@ class DenseRows(Rows):
         return np.ascontiguousarray(self.X[rows])
 
     def dense(self, index):
+        if self._resident:
+            return self._resident.dense(index)
+        index = on_host(index)
         numpy_dtype = np.float64 if self.dtype == torch.float64 else np.float32
         batch = np.ascontiguousarray(self.X[index], dtype=numpy_dtype)
         return tensor_of(batch).to(self.device)
@@ -176,13 +191,16 @@ class DenseRows(Rows):
         def multiply(rows):
             product[rows] = self.centred(rows) @ W
 
-        self._apply_to_slices(multiply, 2 * self.shape[0] * W.numel())
+        if self.device.type == "cpu":
+            self._apply_to_slices(multiply, 2 * self.shape[0] * W.numel())
+        else:
+            in_turn_with_room(self.slices(), multiply)
         return product
 
     def _apply_to_slices(self, function, n_operations):
-        """Call a function with slices of rows, in threads if there are enough operations."""
+        """Call a function on the CPU with slices of rows, in threads if that is worth it."""
         n, row_bytes = self.shape[0], self.shape[1] * self.dtype.itemsize
-        parts = slices_of_work(n, n_operations, self.device)
+        parts = slices_of_work(n, n_operations)
         max_bytes = max(_DENSE_PART, _DENSE_ROWS * row_bytes)
         if len(parts) == 1:
             in_turn_with_room(batch_slices(n, row_bytes, max_bytes), function)
@@ -251,7 +269,7 @@ class TensorRows(DenseRows):
         return total.cpu().numpy() / self.shape[0]
 
     def dense(self, index):
-        return self.X[index].to(self.dtype).to(self.device)
+        return rows_at(self.X, index).to(self.dtype).to(self.device)
 
     def _squared_norms(self):
         mean = torch.from_numpy(self.mean).to(float64_device(self.X.device))
@@ -273,6 +291,7 @@ class SparseRows(Rows):
 
     def __init__(self, X, mean, weights, dtype, device):
         super().__init__(X, mean, weights, dtype, device)
+        self._resident = Resident(ResidentMatrix, X, dtype, device)
         self._transpose = None
         self._column_blocks = None
 
@@ -284,14 +303,23 @@ class SparseRows(Rows):
         return total / self.shape[0]
 
     def dense(self, index):
+        if self._resident:
+            return self._resident.dense(index)
+        index = on_host(index)
         numpy_dtype = np.float64 if self.dtype == torch.float64 else np.float32
         return torch.from_numpy(self.X[index].astype(numpy_dtype).toarray()).to(self.device)
 
     def times(self, W):
+        product = zeros_for_rows(self.shape[0], W)
+        if not self._resident.multiply("times", W, product):
+            self._add_times(W, product)
+        return product.sub_(self._mean_times(W).to(product.device))
+
+    def _add_times(self, W, product):
+        """Add ``X W`` to the product, in parts."""
         needs_few = 2 * self.X.nnz < self.shape[1]
         if W.shape[1] >= _MANY_COLUMNS and not needs_few:
             self.prepare_for_many_products()
-        product = zeros_for_rows(self.shape[0], W)
         if self._column_blocks is not None:
             add_products(self._column_blocks, W, product, self.X.nnz, self.device)
         elif needs_few:
@@ -299,17 +327,21 @@ class SparseRows(Rows):
             add_products(rows_of_csr(X), needed, product, X.nnz, self.device)
         else:
             add_products(rows_of_csr(self.X), W, product, self.X.nnz, self.device)
-        return product.sub_(self._mean_times(W).to(product.device))
 
     def transposed_times(self, Q):
         product = torch.zeros(self.shape[1], Q.shape[1], dtype=Q.dtype, device=self.device)
+        if not self._resident.multiply("transposed_times", Q, product):
+            self._add_transposed_times(Q, product)
+        return subtract_outer(product, self._mean, Q.sum(dim=0).to(self.device))
+
+    def _add_transposed_times(self, Q, product):
+        """Add ``X' Q`` to the product, in parts."""
         if self._is_large:
             for rows in self._slices_of_entries(_PART):
                 blocks = transposed_blocks(self.X[rows], self._numpy_dtype)
                 add_products(columns_of_csr(blocks), Q[rows], product, self.X.nnz, self.device)
         else:
             add_products(columns_of_csr(self._transposed()), Q, product, self.X.nnz, self.device)
-        return product.addr_(self._mean, Q.sum(dim=0).to(self.device), alpha=-1)
 
     @property
     def _is_large(self):
@@ -329,11 +361,14 @@ class SparseRows(Rows):
         return self._transpose
 
     def prepare_for_many_products(self):
-        if self._column_blocks is None and not self._is_large:
+        if self._column_blocks is None and not self._is_large and not self._resident:
             self._column_blocks = column_blocks(self.X, self._transposed())
 
     def _mean_times(self, W):
         # Short sums, added in float64: one float32 sum of all terms would lose three digits.
+        if W.device.type != "cpu":
+            return mean_times(self._mean.to(W), W)
+
         def multiply(part):
             terms = zip(self._mean[part].split(256), W[part].split(256), strict=True)
             return sum(in_float64(mean @ block) for mean, block in terms)
@@ -402,7 +437,7 @@ class BlockRows(Rows):
         return self.X.total(*self._call("_column_sum", centred=False)) / len(self)
 
     def dense(self, index):
-        rows = rows_of(self.X[index], mean=self.mean, dtype=self.dtype, device=self.device)
+        rows = rows_of(self.X[on_host(index)], mean=self.mean, dtype=self.dtype, device=self.device)
         return rows.dense(slice(None))
 
     def times(self, W):

@@ -6,6 +6,7 @@ A `FittedState` does not depend on the parameters of an estimator, which may cha
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from numbers import Integral, Real
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,9 @@ from .codec import PlainCodec, PrincipalCodec
 
 # Bytes of rows for which codes, scores and reconstructions are computed at a time.
 _CHUNK_BYTES = 256 * 2**20
+
+# Threads that use a state at the same time share its codec.
+_CODEC_LOCK = Lock()
 
 
 class FittedAttribute:
@@ -164,8 +168,27 @@ class FittedState:
         return replace(self, **changes)
 
     def on(self, device):
-        """The `Codec` that computes on a device."""
-        return (PlainCodec if self.components is None else PrincipalCodec)(self, device)
+        """The `Codec` that computes on a device.
+
+        That of the last device other than the CPU is kept until the state is dropped: to copy
+        directions and networks to the device takes longer than to encode a few rows there.
+        """
+        kind = PlainCodec if self.components is None else PrincipalCodec
+        if device.type == "cpu":
+            return kind(self, device)
+        version = _version_of(self.module)
+        with _CODEC_LOCK:
+            *key, codec = vars(self).get("_codec", (None, None, None))
+            if key != [device, version]:
+                vars(self).pop("_codec", None)
+                codec = None  # before there are two on the device
+                with torch.inference_mode(False):
+                    codec = kind(self, device)
+                vars(self)["_codec"] = (device, version, codec)
+        return codec
+
+    def __getstate__(self):
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
 
     def encode(self, X, device):
         """Codes of rows, of shape (n, k), of the `output_dtype` of X.
@@ -325,6 +348,12 @@ def _empty(shape, dtype, like):
     device = device_of(like)
     dtype = dtype if isinstance(dtype, torch.dtype) else torch_dtype(dtype)
     return torch.empty(shape, dtype=supported_dtype(dtype, device), device=device)
+
+
+def _version_of(module):
+    """A number of each weight and buffer that changes when it is changed in place."""
+    tensors = module.state_dict(keep_vars=True).values()
+    return [(id(tensor), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
 
 
 def in_chunks(n_rows, row_bytes, compute):

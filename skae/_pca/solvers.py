@@ -8,7 +8,7 @@ import torch
 from .._runtime.device import on_float64_device
 from .._runtime.execution import in_threads, slices_of_work
 from .._runtime.storage import NO_CHECKPOINT
-from .._runtime.tensors import power_of_two, transposed_product
+from .._runtime.tensors import power_of_two, row_slices, transposed_product
 from .krylov import krylov_vectors
 
 # Up to this length of the smaller side the full eigenproblem takes a few seconds at most.
@@ -209,7 +209,10 @@ def _orthonormal(columns, generator):
     Works in place where possible: there is memory for one such tensor of wide data, not for three.
     """
     columns = on_float64_device(columns)  # torch's solvers are there too
-    parts = slices_of_work(len(columns), 16 * columns.numel(), columns.device)
+    if columns.device.type == "cpu":
+        parts = slices_of_work(len(columns), 16 * columns.numel())
+    else:
+        parts = row_slices(columns)  # temporary results of a part at a time
     largest = max(in_threads(lambda part: float(columns[part].abs().max()), parts))
     unit = power_of_two(largest)  # the squares of large or small float32 overflow or vanish
 

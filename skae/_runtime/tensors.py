@@ -59,6 +59,44 @@ def array_of(tensor):
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()
 
 
+class Indices:
+    """Indices of rows on the CPU and on a device; slices of them need no further copy.
+
+    Parameters
+    ----------
+    on_host : ndarray of int
+    device : torch.device
+    on_device : Tensor, default=None
+        The same indices on the device, if they are there already.
+    """
+
+    def __init__(self, on_host, device, on_device=None):
+        self.on_host = on_host
+        self._on_device = torch.from_numpy(on_host).to(device) if on_device is None else on_device
+
+    def __len__(self):
+        return len(self.on_host)
+
+    def __getitem__(self, part):
+        return Indices(self.on_host[part], None, self._on_device[part])
+
+    def on(self, device):
+        """The indices as a tensor on a device."""
+        return self._on_device.to(device)
+
+
+def on_host(index):
+    """Return an index of rows as NumPy takes it: a slice or an ndarray."""
+    return index.on_host if isinstance(index, Indices) else index
+
+
+def rows_at(tensor, indices):
+    """Return the rows of a tensor with given indices: an ndarray or `Indices`."""
+    if not isinstance(indices, Indices):
+        return tensor[indices]
+    return tensor[indices.on_host if tensor.device.type == "cpu" else indices.on(tensor.device)]
+
+
 def batch_slices(n_rows, row_bytes, batch_bytes=None):
     """Return slices that divide ``n_rows`` rows into batches of about ``batch_bytes`` each."""
     step = max(1, int((batch_bytes or _BATCH_BYTES) // max(1, row_bytes)))
@@ -77,7 +115,7 @@ def zeros_for_rows(n_rows, like):
     its other operands, or one batch of rows at a time.
     """
     n_bytes = n_rows * like.shape[1] * like.itemsize
-    if _fits_on_device(n_bytes, like.device):
+    if fits_on_device(n_bytes, like.device, _SHARE_OF_DEVICE):
         try:
             return like.new_zeros(n_rows, like.shape[1])
         except RuntimeError as error:
@@ -169,7 +207,8 @@ def matmul_(tensor, matrix):
     return tensor
 
 
-def _fits_on_device(n_bytes, device):
+def fits_on_device(n_bytes, device, share):
+    """Whether a tensor is small, or smaller than a share of the free memory of a device."""
     if n_bytes <= _LARGE:
         return True
-    return device.type != "cpu" and n_bytes <= _SHARE_OF_DEVICE * free_bytes(device)
+    return device.type != "cpu" and n_bytes <= share * free_bytes(device)

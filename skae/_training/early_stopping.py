@@ -10,12 +10,16 @@ from weakref import finalize
 import numpy as np
 import torch
 
+from .._runtime.device import free_bytes, is_out_of_memory
+
 # A loss has exploded if it exceeds this multiple of the lowest by more than this amount.
 _EXPLOSION_FACTOR, _NEGLIGIBLE_LOSS = 100.0, 1e-6
 
 # Larger best weights, in bytes, are stored in a file.
 _MAX_BYTES_IN_MEMORY = 256 * 2**20
 
+# The copy of a weight is on a device if it takes less than this share of the free memory there.
+_SHARE_OF_DEVICE = 0.1
 
 # The exponential of more is too large for a float.
 _LARGEST_EXPONENT = 700.0
@@ -112,8 +116,9 @@ class BestSoFar:
 class WeightStore:
     """A copy of the weights of a module.
 
-    It is in main memory, or for a large module on a CPU in an anonymous file, since main memory
-    might not have room for a copy. Where no such file can be written it is in main memory too.
+    It is on the device of the module, or in main memory if the device has no room for it. That of a
+    large module on a CPU is in an anonymous file, since main memory might not have room for a copy.
+    Where no such file can be written it is in main memory too.
     """
 
     def __init__(self, module):
@@ -136,7 +141,7 @@ class WeightStore:
 
     def _save_in_memory(self, weights):
         if self._weights is None:
-            self._weights = {name: weight.cpu().clone() for name, weight in weights.items()}
+            self._weights = {name: _copy_of(weight) for name, weight in weights.items()}
         else:
             for name, weight in weights.items():
                 self._weights[name].copy_(weight)
@@ -170,13 +175,24 @@ class WeightStore:
             weight.copy_(stored)
 
 
+def _copy_of(weight):
+    """A copy on the device of the weight if it is small there, else on the CPU."""
+    if weight.device.type == "cpu" or weight.nbytes <= _SHARE_OF_DEVICE * free_bytes(weight.device):
+        try:
+            return weight.clone()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+    return weight.cpu()
+
+
 @torch.no_grad()
 def _is_finite(module):
     """Whether all weights are finite. The last step of an epoch follows its last loss."""
     # A buffer may be infinite, such as the clipping bound of new networks.
-    return all(weight.isfinite().all() for weight in module.parameters()) and not any(
-        buffer.isnan().any() for buffer in module.buffers()
-    )
+    checks = [weight.isfinite().all() for weight in module.parameters()]
+    checks += [buffer.isnan().any().logical_not() for buffer in module.buffers()]
+    return not checks or bool(torch.stack(checks).all())  # one wait for a device
 
 
 def _bytes_of(tensor):

@@ -13,67 +13,13 @@ from .._runtime.device import (
     data_parallel,
     empty_cache,
     in_bfloat16,
-    in_pieces,
-    indices_of_rank,
     is_out_of_memory,
     mean_over_processes,
     n_processes,
 )
 from .._runtime.execution import in_threads
-
-
-def n_batches(n_rows, batch_size):
-    """Number of batches that rows make in training.
-
-    One row that is left over joins the last batch: by itself it would have no variance, and as
-    much weight as a whole batch.
-    """
-    left_over = n_rows % batch_size
-    return max(1, n_rows // batch_size + (left_over > 1))
-
-
-class _Batches:
-    """Iterates over whole batches of a `RowSet`, shuffled if there is a generator.
-
-    Yields pairs of an input and a target: the input, and weights and labels of its rows or None.
-    """
-
-    def __init__(self, rows, batch_size, device, generator=None):
-        self.rows = rows
-        self.batch_size = batch_size
-        self.device = device
-        self.generator = generator
-
-    def __len__(self):
-        return n_batches(len(self.rows), self.batch_size)
-
-    def __iter__(self):
-        indices = self.rows.indices
-        if self.generator is not None:
-            indices = indices[torch.randperm(len(indices), generator=self.generator).numpy()]
-        for i in range(len(self)):
-            end = len(indices) if i == len(self) - 1 else (i + 1) * self.batch_size
-            selected, factor = indices[i * self.batch_size : end], 1.0
-            if self.generator is not None:
-                selected, factor = indices_of_rank(selected)
-            batch, weights = self._get_batch(selected), self.rows.weights
-            weights = None if weights is None else weights[selected].to(batch.device)
-            if factor != 1.0:
-                weights = factor * (torch.ones_like(batch[:, 0]) if weights is None else weights)
-            labels = self.rows.labels
-            if labels is not None:
-                labels = labels[selected].to(batch.device)
-                labels[:, 1] *= factor
-            yield batch, (batch, weights, labels)
-
-    def _get_batch(self, indices):
-        """The batch on the device, or on the CPU if the device has no room for all of it."""
-        try:
-            return self.rows.get_batch(indices).to(self.device)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-        return torch.cat(in_pieces(indices, lambda some: self.rows.get_batch(some).cpu()))
+from .batches import Batches
+from .graph import RecordedStep
 
 
 class EndOfTraining(Exception):  # noqa: N818, it is no error
@@ -117,10 +63,13 @@ class ReconstructionNet(NeuralNet):
         Is raised after the current epoch.
     n_parts : int
         Number of parts that batches are cut into: more than one if a device had no room.
+    recorded_step : RecordedStep or None
+        Computes batches while they need not be cut into parts.
     """
 
     ending = None
     n_parts = 1
+    recorded_step = None
     _in_parallel = None
     _label_losses = ()
 
@@ -157,7 +106,7 @@ class ReconstructionNet(NeuralNet):
 
     def get_iterator(self, dataset, training=False):
         generator = self.generator if training else None
-        return _Batches(dataset, self.batch_size, self.device, generator)
+        return Batches(dataset, self.batch_size, self.device, generator)
 
     def infer(self, x, **fit_params):
         return self._output(self._callable_module(), x)
@@ -179,6 +128,16 @@ class ReconstructionNet(NeuralNet):
             for module in self.shards.modules:
                 module.train(training)
 
+    def record_steps(self, generator):
+        """Let a CUDA graph compute whole batches, whose random numbers a generator draws."""
+
+        def compute(inputs):
+            loss = self.get_loss(self.infer(inputs[0]), (*inputs, None))
+            loss.backward()
+            return loss
+
+        self.recorded_step = RecordedStep(compute, self.module_, generator, self.batch_size)
+
     def validation_step(self, batch, **fit_params):
         if self.shards is None:
             with torch.no_grad():
@@ -195,7 +154,16 @@ class ReconstructionNet(NeuralNet):
     def train_step_single(self, batch, **fit_params):
         if self.shards is not None:
             return self._train_on_shards(batch)
-        return self._step_in_parts(batch, super().train_step_single, **fit_params)
+        return self._step_in_parts(batch, self._train_on_whole, **fit_params)
+
+    def _train_on_whole(self, batch, **fit_params):
+        """A step on a batch at once: by the graph if there is one for it."""
+        if self.recorded_step is not None:
+            self._set_training(True)
+            loss = self.recorded_step.loss(batch[1][:2])
+            if loss is not None:
+                return {"loss": loss, "y_pred": None}
+        return super().train_step_single(batch, **fit_params)
 
     def _step_in_parts(self, batch, step, **fit_params):
         """A step on a batch, in as many parts as the memory of the device requires."""
@@ -213,6 +181,8 @@ class ReconstructionNet(NeuralNet):
                     raise
             # Outside of the except clause, whose traceback would keep the tensors alive.
             self.n_parts *= 2
+            if self.recorded_step is not None:
+                self.recorded_step.disable()
             self._label_losses = self._label_losses[:n_before]
             if training:
                 self._zero_grad_optimizer()
@@ -316,7 +286,7 @@ def _in_three(y_pred):
 
 
 def _parts(batch, n):
-    """A batch in n non-empty parts of similar size, or fewer: targets as `_Batches` yields them."""
+    """A batch in n non-empty parts of similar size, or fewer: targets as `Batches` yields them."""
     n = min(n, len(batch[0]))
     split = ([None] * n if values is None else values.tensor_split(n) for values in batch[1])
     return list(zip(*split, strict=True))

@@ -10,7 +10,7 @@ from .._nn.layers import use_generator
 from .._pca.incremental import ROWS_PER_UPDATE, aligning_rotation
 from .._runtime.device import in_bfloat16
 from .._runtime.tensors import squared_row_norms
-from .net import n_batches
+from .batches import n_batches
 from .residual import balanced_scale, widen_clipping_bound
 
 # Number of steps until the learning rate is reached, and until it has fallen to seven tenths.

@@ -15,7 +15,7 @@ from .._nn.penalties import fitted_head
 from .._pca.holdout import directions_without_validation, scores_without_validation
 from .._pca.solvers import Basis
 from .._runtime.device import in_float64, in_pieces
-from .._runtime.tensors import in_float32, squared_row_norms
+from .._runtime.tensors import in_float32, rows_at, squared_row_norms
 
 # Network inputs are clipped at this multiple of the training maximum.
 _CLIPPING_FACTOR = 2.0
@@ -291,7 +291,7 @@ class ScoresProblem(ResidualProblem):
         return problem
 
     def get_batch(self, indices):
-        return self._scores[indices].to(self._device)
+        return rows_at(self._scores, indices).to(self._device)
 
     def new_module(self, encoder):
         module = self._build(balanced_scale(self._sample.std(dim=0)), encoder=encoder)

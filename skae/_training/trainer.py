@@ -18,8 +18,10 @@ from .._runtime.device import n_processes, rank
 from .._runtime.execution import multithreaded_operations
 from .._runtime.reports import NO_REPORT, Report
 from .._runtime.storage import NO_CHECKPOINT, Checkpoint, NoCheckpoint
+from .batches import n_batches
 from .early_stopping import BestSoFar, Interrupts, criterion
-from .net import AdamWInParts, EndOfTraining, ReconstructionNet, Shards, n_batches
+from .graph import records_steps
+from .net import AdamWInParts, EndOfTraining, ReconstructionNet, Shards
 
 # After the loss has exploded, training continues at this share of its learning rate; it ends after
 # this number of attempts.
@@ -234,6 +236,8 @@ def _attempt(module, rows, options, validation, seed, supervisor):
         for number, shard in enumerate([module] if shards is None else shards.modules):
             noise = torch.Generator(options.device).manual_seed(seed + rank() + number * _SEED_STEP)
             generators.append(stack.enter_context(use_generator(noise, shard)))
+        if records_steps(rows, options):
+            net.record_steps(generators[0])
         supervisor.start_attempt(schedule, generators)
         net.notify("on_train_begin", X=rows, y=None)
         exploded = False

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 from sklearn.decomposition import PCA
 from sklearn.utils import Bunch
 
@@ -392,3 +393,32 @@ def test_errors_of_sparse_and_dense_rows_are_those_of_the_reconstruction(digits,
     X_hat = pca.inverse_transform(pca.transform(X_test))
     expected = np.square(X_test - X_hat).sum(axis=1)
     np.testing.assert_allclose(squared_errors(pca, convert(X_test)), expected, rtol=1e-6)
+
+
+def test_the_benchmark_of_gpus_fails_where_a_claim_is_false(capsys):
+    from benchmarks.gpu import judge
+
+    row = {"quick": False, "device": "NVIDIA H100 80GB HBM3", "part": "a part"}
+    linear = {**row, "model": "bigrams, linear", "latent_dim": 1024, "memory_of_x": 2.5}
+    epochs = {**row, "model": "epochs", "bare": 1.0}
+    assert judge([{**linear, "seconds": 2.9}, {**epochs, "ours": 1.04}]) == 0
+    assert judge([{**linear, "seconds": 3.1}]) == 1
+    assert judge([{**linear, "seconds": 3.1, "device": "NVIDIA T4"}]) == 0
+    assert judge([{**linear, "seconds": 3.1, "quick": True}]) == 0
+    assert judge([{**linear, "seconds": 2.9, "memory_of_x": 3.1}]) == 1
+    assert judge([{**epochs, "ours": 1.06}]) == 1
+    assert capsys.readouterr().out.count("FALSE") == 3
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_benchmark_of_gpus_runs_on_small_rows(tmp_path):
+    from benchmarks.lib.records import read
+
+    environment = os.environ | {"SKAE_RESULTS": str(tmp_path)}
+    command = [sys.executable, "-m", "benchmarks.gpu", "--quick"]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
+    rows = {row["part"]: row for row in read(tmp_path / "gpu-quick.jsonl")}
+    assert {"epochs", "bigrams, linear, 8", "mnist", "TruncatedSVD, CPU"} <= set(rows)
+    assert rows["bigrams, linear, 8"]["launches"] > 0

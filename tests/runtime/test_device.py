@@ -356,12 +356,12 @@ def test_rows_are_multiplied_in_pieces_for_which_there_is_room(digits, how, monk
 
 
 @gpu
-def test_sparse_rows_are_multiplied_in_narrow_panels_where_there_is_no_room(monkeypatch):
+def test_sparse_rows_are_multiplied_in_narrow_panels_where_there_is_no_room():
     X = sp.random(40, 3000, density=0.02, format="csr", random_state=0)
     rows = rows_module.rows_of(X, dtype=torch.float64, device="cuda")
-    W = torch.randn(3000, 70, dtype=torch.float64, device="cuda")
+    W = torch.randn(70, 3000, dtype=torch.float64, device="cuda").T
     expected = (X - X.mean(axis=0)) @ W.cpu().numpy()
     with WithRoomFor(8 * 3000 * 20) as room:
         product = rows.times(W)
-    assert room.refused == [8 * 3000 * 64, 8 * 3000 * 32]
+    assert room.refused == [8 * 3000 * width for width in (70, 64, 32)]
     np.testing.assert_allclose(product.cpu(), expected, atol=1e-9)

@@ -1,0 +1,67 @@
+"""Whole batches of a set of rows: their number, their order, and their place on the device."""
+
+import torch
+
+from .._runtime.device import in_pieces, indices_of_rank, is_out_of_memory
+from .._runtime.tensors import Indices, rows_at
+
+
+def n_batches(n_rows, batch_size):
+    """Number of batches that rows make in training.
+
+    One row that is left over joins the last batch: by itself it would have no variance, and as
+    much weight as a whole batch.
+    """
+    left_over = n_rows % batch_size
+    return max(1, n_rows // batch_size + (left_over > 1))
+
+
+class Batches:
+    """Iterates over whole batches of a `RowSet`, shuffled if there is a generator.
+
+    Yields pairs of an input and a target: the input, and weights and labels of its rows or None.
+    """
+
+    def __init__(self, rows, batch_size, device, generator=None):
+        self.rows = rows
+        self.batch_size = batch_size
+        self.device = torch.device(device)
+        self.generator = generator
+        # On a device from the start: nothing is copied there for a batch.
+        self.weights, self.labels = (
+            None if values is None else values.to(self.device)
+            for values in (rows.weights, rows.labels)
+        )
+
+    def __len__(self):
+        return n_batches(len(self.rows), self.batch_size)
+
+    def __iter__(self):
+        indices = self.rows.indices
+        if self.generator is not None:
+            indices = indices[torch.randperm(len(indices), generator=self.generator).numpy()]
+        if self.device.type != "cpu":
+            indices = Indices(indices, self.device)
+        for i in range(len(self)):
+            end = len(indices) if i == len(self) - 1 else (i + 1) * self.batch_size
+            selected, factor = indices[i * self.batch_size : end], 1.0
+            if self.generator is not None:
+                selected, factor = indices_of_rank(selected)
+            batch, weights = self._get_batch(selected), self.weights
+            weights = None if weights is None else rows_at(weights, selected).to(batch.device)
+            if factor != 1.0:
+                weights = factor * (torch.ones_like(batch[:, 0]) if weights is None else weights)
+            labels = self.labels
+            if labels is not None:
+                labels = rows_at(labels, selected).to(batch.device)
+                labels[:, 1] *= factor
+            yield batch, (batch, weights, labels)
+
+    def _get_batch(self, indices):
+        """The batch on the device, or on the CPU if the device has no room for all of it."""
+        try:
+            return self.rows.get_batch(indices).to(self.device)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        return torch.cat(in_pieces(indices, lambda some: self.rows.get_batch(some).cpu()))
