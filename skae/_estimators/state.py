@@ -176,6 +176,7 @@ class FittedState:
         kind = PlainCodec if self.components is None else PrincipalCodec
         if device.type == "cpu":
             return kind(self, device)
+        device = torch.empty(0, device=device).device  # with the index of the current one
         version = _version_of(self.module)
         with _CODEC_LOCK:
             *key, codec = vars(self).get("_codec", (None, None, None))

@@ -39,6 +39,18 @@ def test_a_codec_is_kept_for_one_device(model, digits):
     model.set_params(device="cpu").transform(digits[1])
 
 
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_another_current_device_gets_a_codec_of_its_own(model, digits):
+    Z = model.transform(digits[1])
+    torch.cuda.set_device(1)
+    try:
+        np.testing.assert_array_equal(model.transform(digits[1]), Z)
+        assert codec(model).mean.device == torch.device("cuda:1")
+    finally:
+        torch.cuda.set_device(0)
+    np.testing.assert_array_equal(model.transform(digits[1]), Z)
+
+
 def test_what_changes_the_state_drops_the_codec(model, digits):
     model.transform(digits[1])
     before = codec(model)
