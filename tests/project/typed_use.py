@@ -5,7 +5,7 @@ from typing import assert_type
 import numpy as np
 
 import skae
-from skae import ByteBigrams, ConvAutoencoder, DenseAutoencoder, RowBlocks
+from skae import AnomalyDetector, ByteBigrams, ConvAutoencoder, DenseAutoencoder, RowBlocks
 
 
 def used() -> None:
@@ -17,8 +17,12 @@ def used() -> None:
     assert_type(autoencoder.inverse_transform(X[:, :2]), np.ndarray)
     assert_type(autoencoder.score(X, sample_weight=np.ones(10)), float)
     assert_type(autoencoder.score_samples(RowBlocks([X])), np.ndarray)
+    assert_type(autoencoder.reconstruction_errors(X, mean=True), np.ndarray)
+    assert_type(autoencoder.reconstruction_errors(X, top=2), tuple[np.ndarray, np.ndarray])
     assert_type(autoencoder.truncate(1), DenseAutoencoder)
     assert_type(ConvAutoencoder(0.9, input_shape=(2, 2)).fit(X), ConvAutoencoder)
+    assert_type(AnomalyDetector(autoencoder, contamination=0.05).fit(X), AnomalyDetector)
+    assert_type(AnomalyDetector().predict(X), np.ndarray)
     assert_type(ByteBigrams(norm=None).fit([b"bytes"]), ByteBigrams)
     skae.save(autoencoder, "model.skae")
 
