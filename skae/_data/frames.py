@@ -51,7 +51,7 @@ def _is_of_numbers(X, position, name, dtype):
         value is None or is_pandas_na(value) or isinstance(value, _NUMBERS) for value in values
     ):
         return False
-    if any(map(is_pandas_na, values)):  # which no conversion of objects to numbers accepts
+    if any(map(is_pandas_na, values)):  # which float() refuses
         raise ValueError(
             f"X has missing values (NA) in column {name!r} of type {dtype}: give the column a "
             f"type of numbers, such as Float64, and fill them, for example by SimpleImputer."

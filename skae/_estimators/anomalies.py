@@ -30,7 +30,7 @@ class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, DocumentedMixin, BaseEst
 
     Parameters
     ----------
-    estimator : estimator with `score_samples`, default=None
+    estimator : object with score_samples, default=None
         An autoencoder, or a Pipeline that ends with one. It is cloned. None is a
         `DenseAutoencoder` whose code has half as many dimensions as X has columns, 32 at most.
     contamination : float in (0, 0.5], default=0.1
