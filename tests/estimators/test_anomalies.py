@@ -38,7 +38,6 @@ OF_TRAINING_ROWS = {
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @parametrize_with_checks(
     [
-        AnomalyDetector(),
         AnomalyDetector(DenseAutoencoder(1, hidden_layer_sizes=())),
         AnomalyDetector(DenseAutoencoder(1, loss="mae", hidden_layer_sizes=(8,), max_epochs=4)),
         AnomalyDetector(ConvAutoencoder(1, channels=(4,), max_epochs=2)),
@@ -48,6 +47,14 @@ OF_TRAINING_ROWS = {
     expected_failed_checks=lambda detector: {} if detector.cv is None else OF_TRAINING_ROWS,
 )
 def test_scikit_learn_checks(estimator, check, monkeypatch):
+    monkeypatch.setenv("SCIPY_ARRAY_API", "1")
+    check(estimator)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:estimator has codes of latent_dim_:UserWarning")
+@parametrize_with_checks([AnomalyDetector()])
+def test_scikit_learn_checks_of_the_default(estimator, check, monkeypatch):
     monkeypatch.setenv("SCIPY_ARRAY_API", "1")
     check(estimator)
 
