@@ -1,6 +1,7 @@
 """Autoencoders that stand where PCA stands in scikit-learn."""
 
 from ._data.blocks import RowBlocks
+from ._estimators.anomalies import AnomalyDetector
 from ._estimators.bigrams import ByteBigrams
 from ._estimators.conv import ConvAutoencoder
 from ._estimators.dense import DenseAutoencoder
@@ -15,6 +16,7 @@ from ._plotting.variance import VarianceDisplay
 from ._version import __version__
 
 __all__ = [
+    "AnomalyDetector",
     "ByteBigrams",
     "ColumnErrorsDisplay",
     "ConvAutoencoder",

@@ -144,6 +144,8 @@ class RowBlocks(Blocks):
 
     def __getitem__(self, index):
         """Return rows as an array or CSR matrix, by a slice without a step or by indices."""
+        if isinstance(index, tuple) and index[1:] == (Ellipsis,):  # scikit-learn selects rows so
+            index = index[0]
         if isinstance(index, slice):
             start, stop, _ = index.indices(len(self))
             return self._stacked(

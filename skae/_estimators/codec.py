@@ -115,7 +115,8 @@ class PrincipalCodec(Codec):
     @torch.inference_mode()
     def errors_by_column(self, rows):
         # Around the mean: the difference of two large numbers would lose digits.
-        centred = self._decoded(self.encode(rows), torch.zeros_like(self.mean))
+        codes = self.encode(rows).to(self.mean.device)
+        centred = self._decoded(codes, torch.zeros_like(self.mean))
         return in_float64(rows.centred(slice(None)) - centred).square()
 
     def errors_of_mean(self, rows):

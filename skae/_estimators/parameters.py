@@ -72,6 +72,7 @@ _OTHER_NAMES = {
         "hidden_size",
         "hidden_sizes",
         "hidden_units",
+        "hidden_neuron_list",
         "hidden_neurons",
         "layer_sizes",
         "n_hidden",

@@ -83,7 +83,7 @@ class ColumnErrorsDisplay:
 
         Parameters
         ----------
-        estimator : DenseAutoencoder, ConvAutoencoder or Pipeline
+        estimator : DenseAutoencoder, ConvAutoencoder, AnomalyDetector or Pipeline
             Fitted estimator. The last step of a Pipeline must be an autoencoder; the columns are
             those that the step before it returns.
         X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
@@ -111,6 +111,7 @@ class ColumnErrorsDisplay:
         check_matplotlib(f"{cls.__name__}.from_estimator")
         check_is_fitted(estimator)
         before, given = None, estimator
+        estimator = getattr(estimator, "estimator_", estimator)  # of an AnomalyDetector
         if isinstance(estimator, Pipeline):
             before = estimator[:-1] if len(estimator) > 1 else None
             estimator = estimator[-1]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import zarr
+from sklearn.model_selection import GridSearchCV
 
 from skae import ConvAutoencoder, DenseAutoencoder, RowBlocks, load, save
 from skae._data import validation as validation_module
@@ -208,3 +209,14 @@ def test_a_kind_of_storage_is_one_class_and_one_line(linear_path, digits, tmp_pa
     compressed = Compressed(X_test, 50)
     np.testing.assert_allclose(loaded.transform(compressed), codes, rtol=1e-5, atol=1e-5)
     assert loaded.score(compressed) == pytest.approx(ours.score(X_test), abs=1e-6)
+
+
+def test_a_search_selects_rows_of_blocks(digits):
+    X = digits[0]
+    found = [
+        GridSearchCV(DenseAutoencoder(hidden_layer_sizes=()), {"latent_dim": [1, 3]}, cv=2)
+        .fit(rows)
+        .cv_results_["mean_test_score"]
+        for rows in (X, RowBlocks(halves(X)))
+    ]
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-6)

@@ -8,7 +8,9 @@ from torch import nn
 
 import skae
 from skae import (
+    AnomalyDetector,
     ByteBigrams,
+    ColumnErrorsDisplay,
     ConvAutoencoder,
     DenseAutoencoder,
     LatentDisplay,
@@ -30,10 +32,14 @@ def autoencoders() -> None:
     assert_type(autoencoder.inverse_transform(X[:, :2]), np.ndarray)
     assert_type(autoencoder.score(X, sample_weight=np.ones(10)), float)
     assert_type(autoencoder.score_samples(RowBlocks([X])), np.ndarray)
+    assert_type(autoencoder.reconstruction_errors(X, mean=True), np.ndarray)
+    assert_type(autoencoder.reconstruction_errors(X, top=2), tuple[np.ndarray, np.ndarray])
     assert_type(autoencoder.truncate(1), DenseAutoencoder)
     assert_type(autoencoder.sample(3, random_state=0), np.ndarray)
     DenseAutoencoder(0.9, whiten=0.5, memory="folder", checkpoint="folder", callbacks=None)
     DenseAutoencoder(4, encoder=nn.Linear(4, 4), decoder=nn.Identity, linear_path=False)
+    assert_type(AnomalyDetector(autoencoder, contamination=0.05).fit(X), AnomalyDetector)
+    assert_type(AnomalyDetector().predict(X), np.ndarray)
 
     pictures = ConvAutoencoder(0.9, input_shape=(2, 2), channels=(4, 8), channel_axis=None)
     assert_type(pictures.fit(X), ConvAutoencoder)
@@ -73,6 +79,9 @@ def displays() -> None:
     assert_type(pictures, ReconstructionDisplay)
     assert_type(ReconstructionDisplay.from_predictions(X, X, name="ours"), ReconstructionDisplay)
     assert_type(pictures.plot(difference=False), ReconstructionDisplay)
+    columns = ColumnErrorsDisplay.from_estimator(model, X, reference=X, top=3)
+    assert_type(columns, ColumnErrorsDisplay)
+    assert_type(columns.plot(), ColumnErrorsDisplay)
     variance = VarianceDisplay.from_estimator(model, X, latent_dims=(1, 2), X_test=X)
     assert_type(variance, VarianceDisplay)
     assert_type(VarianceDisplay.from_predictions([1, 2], [0.1, 0.2]), VarianceDisplay)
