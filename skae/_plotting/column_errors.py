@@ -1,6 +1,8 @@
 """ColumnErrorsDisplay: the columns in which given rows have the largest reconstruction errors."""
 
+from collections.abc import Mapping
 from numbers import Integral
+from typing import Any, Self
 
 import numpy as np
 from sklearn.pipeline import Pipeline
@@ -59,7 +61,14 @@ class ColumnErrorsDisplay:
     'ash'
     """
 
-    def __init__(self, errors, reference=None, *, feature_names=None, name="given rows"):
+    def __init__(
+        self,
+        errors: Any,
+        reference: Any = None,
+        *,
+        feature_names: Any = None,
+        name: str = "given rows",
+    ) -> None:
         self.errors = errors
         self.reference = reference
         self.feature_names = feature_names
@@ -68,17 +77,17 @@ class ColumnErrorsDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
+        estimator: Any,
+        X: Any,
         *,
-        reference=None,
-        top=10,
-        feature_names=None,
-        name="given rows",
-        ax=None,
-        bar_kw=None,
-        reference_kw=None,
-    ):
+        reference: Any = None,
+        top: int = 10,
+        feature_names: Any = None,
+        name: str = "given rows",
+        ax: Any = None,
+        bar_kw: Mapping[str, Any] | None = None,
+        reference_kw: Mapping[str, Any] | None = None,
+    ) -> Self:
         """Draw the columns in which a fitted autoencoder has the largest errors of given rows.
 
         Parameters
@@ -139,16 +148,16 @@ class ColumnErrorsDisplay:
     @classmethod
     def from_predictions(
         cls,
-        errors,
-        reference=None,
+        errors: Any,
+        reference: Any = None,
         *,
-        top=10,
-        feature_names=None,
-        name="given rows",
-        ax=None,
-        bar_kw=None,
-        reference_kw=None,
-    ):
+        top: int = 10,
+        feature_names: Any = None,
+        name: str = "given rows",
+        ax: Any = None,
+        bar_kw: Mapping[str, Any] | None = None,
+        reference_kw: Mapping[str, Any] | None = None,
+    ) -> Self:
         """Draw the columns with the largest errors.
 
         Parameters
@@ -193,7 +202,14 @@ class ColumnErrorsDisplay:
         display = cls(errors, reference, feature_names=feature_names, name=name)
         return display.plot(top=top, ax=ax, bar_kw=bar_kw, reference_kw=reference_kw)
 
-    def plot(self, *, top=10, ax=None, bar_kw=None, reference_kw=None):
+    def plot(
+        self,
+        *,
+        top: int = 10,
+        ax: Any = None,
+        bar_kw: Mapping[str, Any] | None = None,
+        reference_kw: Mapping[str, Any] | None = None,
+    ) -> Self:
         """Draw the display.
 
         Parameters
