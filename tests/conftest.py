@@ -61,6 +61,12 @@ def quick():
     return make
 
 
+@pytest.fixture
+def few_rows_suffice(monkeypatch):
+    """Encoders of codes of more than 16 dimensions are tried with any number of rows."""
+    monkeypatch.setattr("skae._training.residual._MIN_ROWS_PER_DIMENSION", 0)
+
+
 @pytest.fixture(scope="session")
 def variance_explained():
     """A function: share of the variance of X that X_hat explains, around the training mean."""

@@ -27,7 +27,7 @@ _SAMPLE_SIZE = 10_000
 # explain half of it to be selected.
 _MIN_PCA_ERROR = 0.002
 
-# With fewer rows for each dimension of a longer code, a non-linear encoder without labels makes
+# With fewer rows for each dimension of a longer code, a non-linear encoder without labels can make
 # classifiers worse although reconstructions gain (docs/design.md).
 _MIN_ROWS_PER_DIMENSION = 150
 

@@ -27,6 +27,7 @@ STAGES = ["trial run of both networks", "trial run of the decoder", "training on
 # -- History --------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("few_rows_suffice")
 @pytest.mark.parametrize(("latent_dim", "of_decoder"), [(4, []), (20, [1, 2])])
 def test_history_has_an_entry_for_each_epoch_of_each_stage(digits, quick, latent_dim, of_decoder):
     autoencoder = quick(latent_dim, max_epochs=8, early_stopping=False, learning_rate=0.01)
@@ -115,6 +116,7 @@ def test_fit_is_silent_by_default(digits, quick, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.usefixtures("few_rows_suffice")
 @pytest.mark.parametrize(
     ("latent_dim", "trials"), [(4, {"trial run"}), (20, {"trial run 1 of 2", "trial run 2 of 2"})]
 )

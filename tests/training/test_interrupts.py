@@ -111,6 +111,7 @@ def test_in_a_trial_run_it_leaves_networks_that_beat_pca(digits, quick):
     assert len(autoencoder.history_) == 2
 
 
+@pytest.mark.usefixtures("few_rows_suffice")
 @pytest.mark.parametrize(("n_epochs", "with_encoder"), [(0, True), (1, True), (2, False)])
 def test_in_a_second_trial_run_the_first_ones_networks_still_count(
     digits, quick, n_epochs, with_encoder
@@ -209,6 +210,7 @@ def press_in(monkeypatch):
     return patch
 
 
+@pytest.mark.usefixtures("few_rows_suffice")
 def test_between_trainings_the_next_does_not_start(digits, quick, press_in):
     press_in(ResidualProblem, "errors")  # after the first trial run
     with pytest.warns(ConvergenceWarning, match="after 3 of 3 epochs of the trial run of both"):
