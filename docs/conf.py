@@ -30,6 +30,7 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_title = f"skae {version}"
 html_show_sourcelink = False
+html_use_index = False  # the API reference lists all names, and the search finds them
 toc_object_entries_show_parents = "hide"  # the column of a page is narrow
 copybutton_prompt_text = r">>> |\.\.\. "  # copied are statements, without what they print
 copybutton_prompt_is_regexp = True

@@ -61,7 +61,7 @@ def test_dask_arrays_give_the_same_results_as_arrays(blocks, parameters, digits)
     assert ours.score(lazy) == pytest.approx(ours.score(X), abs=1e-6)
 
 
-@pytest.mark.parametrize("solver", ["eigenproblem", "Krylov"])
+@pytest.mark.parametrize("solver", ["eigenproblem", pytest.param("Krylov", marks=pytest.mark.slow)])
 def test_wide_sparse_blocks_stay_sparse(solver, bigrams, monkeypatch):
     if solver == "Krylov":
         monkeypatch.setattr(solvers_module, "_EXACT_SIDE", 16)

@@ -84,6 +84,7 @@ def test_rows_on_disk_train_in_less_memory_than_they_have(folder, kind):
     assert shape == [N_BYTES // 1024, 4]
 
 
+@pytest.mark.slow
 def test_a_matrix_transposed_in_parts_gives_the_same_codes(bigrams, quick, monkeypatch):
     X = bigrams[0]
     expected = quick(8).fit(X).transform(X)

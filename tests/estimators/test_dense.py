@@ -134,6 +134,7 @@ def test_a_pipeline_classifies_sparse_bigrams(bigrams):
     assert pipeline.fit(X_train, y_train).score(X_test, y_test) > 0.6
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_grid_search_over_the_length_of_the_code_in_two_processes(bigrams, quick):
     X, _, y, _ = bigrams

@@ -159,6 +159,7 @@ def output(script, *arguments):
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_copies_give_the_same_codes_also_in_another_process(tmp_path):
     assert output(COPIES, tmp_path) == "3"
     assert output(ELSEWHERE, tmp_path, 3) == "3"

@@ -54,6 +54,7 @@ def test_wide_sparse_rows_are_not_behind_incremental_pca(bigrams):
     assert stream.score(X) >= of_ipca
 
 
+@pytest.mark.slow
 def test_networks_gain_on_pca_and_come_near_to_fit(digits, quick):
     X, X_test, _, _ = digits
     autoencoder = quick(8, hidden_layer_sizes=(256, 128), batch_size=32)
@@ -144,6 +145,7 @@ def test_a_truncated_stream_goes_on(digits):
     assert short.transform(X).shape == (len(X), 3)
 
 
+@pytest.mark.slow
 def test_a_stream_with_networks_truncated_to_its_own_length_goes_on_the_same(digits, quick):
     X, X_test, _, _ = digits
     stream = in_batches(quick(8, hidden_layer_sizes=(256, 128), batch_size=32), X, n_passes=20)

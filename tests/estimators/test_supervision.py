@@ -157,7 +157,7 @@ def test_booleans_are_classes(make, digits):
     assert history[0]["valid_label_loss"] < 1.2 * np.log(2)
 
 
-@pytest.mark.parametrize("share", [1.0, 0.3])
+@pytest.mark.parametrize("share", [pytest.param(1.0, marks=pytest.mark.slow), 0.3])
 def test_regression_targets(make, digits, share):
     X_train, X_test = digits[:2]
     # What the leading directions do not contain.

@@ -67,7 +67,7 @@ def test_pca_can_be_truncated_to_any_length(digits):
     assert shorter.partial_fit(X_test).transform(X_test).shape == (len(X_test), 3)
 
 
-@pytest.mark.parametrize("linear_path", [True, False])
+@pytest.mark.parametrize("linear_path", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_convolutional_codes_can_be_truncated(digits, linear_path):
     X_train, X_test, _, _ = digits
     autoencoder = ConvAutoencoder(

@@ -24,6 +24,7 @@ def plain():
     return make
 
 
+@pytest.mark.slow
 def test_sparse_linear_codes_are_independent_components(plain):
     rng = np.random.RandomState(0)
     sources = rng.laplace(size=(2000, 4))
@@ -94,6 +95,7 @@ def probabilistic_pca(digits):
     return autoencoder.fit(digits[0]), PCA(3).fit(digits[0])
 
 
+@pytest.mark.slow
 def test_a_linear_variational_autoencoder_is_probabilistic_pca(probabilistic_pca, digits):
     """Lucas et al. (2019): same directions; posterior means shrink by noise / variance."""
     autoencoder, pca = probabilistic_pca
@@ -132,7 +134,9 @@ def test_alpha_is_the_weight_of_the_penalty(plain, digits):
     assert np.square(loose.transform(X_test / 16)).mean() > 1
 
 
-@pytest.mark.parametrize("penalty", ["l1", "contractive", "variational"])
+@pytest.mark.parametrize(
+    "penalty", ["l1", pytest.param("contractive", marks=pytest.mark.slow), "variational"]
+)
 def test_convolutional_autoencoders_support_penalties(penalty, digits):
     X_train, X_test, _, _ = digits
     autoencoder = ConvAutoencoder(

@@ -108,6 +108,7 @@ def test_the_variance_of_sparse_rows_is_that_of_dense_rows(digits, variance_expl
     assert share == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="measures memory as Linux reports it")
 def test_a_model_that_is_measured_apart_has_a_peak_of_its_own(tmp_path, digits):
     from benchmarks.lib.measure import accuracy_standardised, measure_apart
@@ -304,7 +305,10 @@ def test_the_peers_learn(name):
     assert np.square(X - X_hat).mean() < 0.6 * X.var()
 
 
-@pytest.mark.parametrize("name", ["784-128-64-12", "16-32-k strided", "16-16-32-32-64-64"])
+@pytest.mark.parametrize(
+    "name",
+    ["784-128-64-12", "16-32-k strided", pytest.param("16-16-32-32-64-64", marks=pytest.mark.slow)],
+)
 def test_the_networks_of_the_literature_learn(name, monkeypatch):
     from benchmarks.lib.literature import NETWORKS, Literature
 

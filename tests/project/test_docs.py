@@ -32,7 +32,7 @@ def test_readme_examples_run(block, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [p.name for p in (ROOT / "docs").glob("*.md")])
 def test_examples_of_the_guide_give_what_they_show(page):
-    failed, _ = doctest.testfile(str(ROOT / "docs" / page), module_relative=False)
+    failed, _ = doctest.testfile(str(ROOT / "docs" / page), module_relative=False, encoding="utf-8")
     assert failed == 0
 
 

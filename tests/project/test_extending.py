@@ -102,6 +102,7 @@ print(RangeDisplay.__module__, len(display.ax_.patches))
 """
 
 
+@pytest.mark.slow
 def test_a_display_is_one_file_and_its_public_name(tmp_path):
     package = tmp_path / "skae"
     shutil.copytree(Path(skae.__file__).parent, package)

@@ -89,7 +89,9 @@ def test_other_rows_and_other_weights_share_nothing(solver, tmp_path, digits):
     assert codes_of(4, changed, memory) == codes_of(4, changed)
 
 
-@pytest.mark.parametrize("kind", [GridSearchCV, HalvingGridSearchCV])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(GridSearchCV, marks=pytest.mark.slow), HalvingGridSearchCV]
+)
 def test_searches_find_the_same_scores(kind, tmp_path, digits):
     X, y = digits[0][:600], digits[2][:600]
     parameters = {} if kind is GridSearchCV else {"random_state": 0, "min_resources": 300}

@@ -188,7 +188,17 @@ def test_settings_for_a_gpu_change_no_bit(digits, tmp_path, expected, model, aro
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("around", list(AROUND))
+# One of each kind of setting; the slow tests have all.
+MOST_DIFFERENT = ("autocast", "default device", "float64", "inference_mode")
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        around if around in MOST_DIFFERENT else pytest.param(around, marks=pytest.mark.slow)
+        for around in AROUND
+    ],
+)
 def test_settings_around_partial_fit_change_no_bit(digits, around):
     def codes():
         model = DenseAutoencoder(4, hidden_layer_sizes=(64,), random_state=0, precision="bfloat16")

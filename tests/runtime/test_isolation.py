@@ -26,7 +26,7 @@ def test_eight_threads_may_transform_at_once(digits, quick):
         np.testing.assert_array_equal(one, expected)
 
 
-@pytest.mark.parametrize("backend", ["loky", "threading"])
+@pytest.mark.parametrize("backend", [pytest.param("loky", marks=pytest.mark.slow), "threading"])
 def test_fits_side_by_side_do_not_touch_each_other(digits, quick, backend):
     X = digits[0][:500]
     autoencoders = [quick(k, max_epochs=4) for k in (2, 3, 2, 3)]

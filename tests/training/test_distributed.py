@@ -64,6 +64,7 @@ def of_two(tmp_path_factory):
     return [np.load(folder / f"{rank}.npz") for rank in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="names the loopback interface as Linux does")
 def test_two_processes_give_the_model_of_one(of_two, digits):
     X = np.concatenate(digits[:2])[:700]
@@ -81,6 +82,7 @@ def test_two_processes_give_the_model_of_one(of_two, digits):
             np.testing.assert_allclose(found[name], codes, rtol=1e-3, atol=1e-3 * scale)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="names the loopback interface as Linux does")
 def test_both_processes_have_the_same_model(of_two):
     first, second = of_two
