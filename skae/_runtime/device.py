@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from torch import distributed
+from torch.nn.functional import embedding_bag
 from torch.nn.parallel import DistributedDataParallel
 
 
@@ -24,6 +25,8 @@ class DeviceKind:
         Whether this machine has one.
     has_float64 : callable
         Whether a device supports float64, and torch's solvers, which need it.
+    multiplies_sparse : callable
+        Whether a device computes products with sparse rows.
     multiplies_bfloat16 : callable
         Whether a device multiplies bfloat16 faster than float32.
     free_bytes : callable
@@ -31,21 +34,25 @@ class DeviceKind:
     """
 
     is_available: Callable[[], bool]
-    has_float64: Callable[[torch.device], bool] = lambda device: True
+    has_float64: Callable[[torch.device], bool] = lambda device: _computes(_solve, device)
+    multiplies_sparse: Callable[[torch.device], bool] = lambda device: _computes(_embed, device)
     multiplies_bfloat16: Callable[[torch.device], bool] = lambda device: False
-    free_bytes: Callable[[torch.device], float] = lambda device: float("inf")
+    free_bytes: Callable[[torch.device], float] = lambda device: _free_beside_cache(device)
 
 
 _KINDS = {
     "cpu": DeviceKind(
         is_available=lambda: True,
+        has_float64=lambda device: True,
+        multiplies_sparse=lambda device: True,
         multiplies_bfloat16=lambda device: _multiplies_bfloat16_on_cpu(),
         free_bytes=lambda device: min(_free_on_machine(), _free_in_container()),
     ),
     "cuda": DeviceKind(
         is_available=lambda: torch.cuda.is_available(),
+        has_float64=lambda device: True,
+        multiplies_sparse=lambda device: True,
         multiplies_bfloat16=lambda device: torch.cuda.is_bf16_supported(including_emulation=False),
-        free_bytes=lambda device: _free_beside_cache(device),
     ),
     "mps": DeviceKind(
         is_available=lambda: torch.backends.mps.is_available(),
@@ -57,7 +64,6 @@ _KINDS = {
     "xpu": DeviceKind(
         is_available=lambda: torch.xpu.is_available(),
         has_float64=lambda device: bool(torch.xpu.get_device_properties(device).has_fp64),
-        free_bytes=lambda device: _free_beside_cache(device),
     ),
 }
 
@@ -65,9 +71,7 @@ _KINDS = {
 def resolve_device(device):
     """Return ``device`` as a `torch.device`, after checking that this machine has it."""
     if device == "auto":
-        if torch.cuda.is_available() and n_processes() > 1:
-            return torch.device("cuda", torch.cuda.current_device())
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return _automatic_device()
     try:
         resolved = torch.device(device)
     except RuntimeError:
@@ -86,6 +90,33 @@ def resolve_device(device):
     if (resolved.index or 0) >= n_devices:
         raise ValueError(f"device={device!r} must be one of the {n_devices} {kind} devices.")
     return resolved
+
+
+def _automatic_device():
+    """The accelerator that torch finds if it can train in torch and has float64, else the CPU.
+
+    Without float64 the codes of float64 rows would be less accurate than those of a CPU.
+    """
+    accelerator = torch.accelerator.current_accelerator()
+    if accelerator is None or not _kind_of(accelerator).is_available():
+        return torch.device("cpu")
+    device = torch.device(accelerator.type)
+    if not has_float64(device) or not _computes(_train, device):
+        return torch.device("cpu")
+    if n_processes() > 1:
+        return torch.device(device.type, torch.get_device_module(device).current_device())
+    return device
+
+
+def autocast_kinds():
+    """Return the kinds of device for which autocast may be enabled."""
+    accelerator = torch.accelerator.current_accelerator()
+    return {"cpu", "cuda"} if accelerator is None else {"cpu", "cuda", accelerator.type}
+
+
+def sparse_device(device):
+    """Return the device, or the CPU if the device computes no products with sparse rows."""
+    return device if _kind_of(device).multiplies_sparse(device) else torch.device("cpu")
 
 
 def multiplies_bfloat16(device):
@@ -137,6 +168,37 @@ def _kind_of(device):
         return DeviceKind(is_available=lambda: False)
 
 
+@cache
+def _computes(operation, device):
+    """Whether a small operation works on a device: a driver or a build of torch may lack it."""
+    try:
+        return bool(operation(device))
+    except (RuntimeError, TypeError) as error:  # TypeError: no float64
+        return is_out_of_memory(error)  # then it would work, with more memory
+
+
+def _solve(device):
+    matrix = torch.eye(2, dtype=torch.float64, device=device)
+    return torch.linalg.eigh(matrix)[0].sum().item() == 2
+
+
+def _embed(device):
+    indices = torch.arange(2, device=device)
+    rows = torch.eye(2, dtype=torch.float32, device=device)
+    offsets = torch.tensor([0, 2], device=device)
+    options = {"mode": "sum", "per_sample_weights": rows[0], "include_last_offset": True}
+    return embedding_bag(indices, rows, offsets, **options)[0, 0].item() == 1
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def _train(device):
+    weight = torch.ones(2, 2, dtype=torch.float32, device=device, requires_grad=True)
+    (weight @ weight).square().sum().backward()
+    torch.optim.AdamW([weight], lr=0.1).step()
+    return weight.sum().item() < 4
+
+
 def _multiplies_bfloat16_on_cpu():
     """Whether the CPU has instructions that multiply bfloat16 faster than float32.
 
@@ -171,8 +233,9 @@ def free_bytes(device):
 
 def is_out_of_memory(error):
     """Whether an error reports that a device other than the CPU lacks memory."""
-    # Apple's allocator raises a plain RuntimeError.
-    return isinstance(error, torch.OutOfMemoryError) or "MPS backend out of memory" in str(error)
+    # Apple's allocator, and the libraries of CUDA for their own work space, raise RuntimeError.
+    messages = ("backend out of memory", "error: out of memory", "_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(part in str(error) for part in messages)
 
 
 def in_pieces(indices, compute):
@@ -235,6 +298,8 @@ def empty_cache(device):
 def _free_beside_cache(device):
     """Free memory of the device, and memory that torch's cache reserves for new tensors."""
     module = torch.get_device_module(device)
+    if not hasattr(module, "mem_get_info"):
+        return float("inf")
     cached = module.memory_reserved(device) - module.memory_allocated(device)
     return module.mem_get_info(device)[0] + cached
 

@@ -23,7 +23,13 @@ from filelock import FileLock
 from threadpoolctl import ThreadpoolController
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .device import empty_cache, explain_out_of_memory, n_processes
+from .device import (
+    autocast_kinds,
+    empty_cache,
+    explain_out_of_memory,
+    has_float64,
+    n_processes,
+)
 
 P = ParamSpec("P")
 
@@ -90,9 +96,6 @@ def device_lock(device):
 
 # Neutral settings of torch and NumPy
 
-# Autocast is disabled for these kinds of device.
-_AUTOCAST = ("cpu", "cuda", "mps", "xpu")
-
 _DEFAULT_ERRORS = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
 
 _aten = torch.ops.aten
@@ -116,7 +119,7 @@ _PRODUCTS = {
 def neutral_settings():
     """Set this thread's settings of torch and NumPy to their defaults, and restore them after."""
     with ExitStack() as stack:
-        for kind in _AUTOCAST:
+        for kind in autocast_kinds():
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
         stack.enter_context(torch.inference_mode(False))
@@ -161,7 +164,7 @@ class _FullPrecision(TorchDispatchMode):
 
 
 def _is_rounded(factor):
-    return factor.dtype == torch.float32 and factor.device.type in ("cpu", "cuda")
+    return factor.dtype == torch.float32 and has_float64(factor.device)
 
 
 # Threads
