@@ -246,8 +246,11 @@ class TensorRows(DenseRows):
             self.shape[1], dtype=torch.float64, device=float64_device(self.X.device)
         )
         weights = torch.from_numpy(weights_of(self)).to(total)
-        for rows in self._slices_in_float64():
-            total += weights[rows] @ in_float64(self.X[rows])
+
+        def add(rows):
+            total.add_(weights[rows] @ in_float64(self.X[rows]))
+
+        in_turn_with_room(self._slices_in_float64(), add)
         return total.cpu().numpy() / self.shape[0]
 
     def dense(self, index):
@@ -256,8 +259,11 @@ class TensorRows(DenseRows):
     def _squared_norms(self):
         mean = torch.from_numpy(self.mean).to(float64_device(self.X.device))
         norms = mean.new_empty(self.shape[0])
-        for rows in self._slices_in_float64():
+
+        def measure(rows):
             norms[rows] = (in_float64(self.X[rows]) - mean).square_().sum(dim=1)
+
+        in_turn_with_room(self._slices_in_float64(), measure)
         return norms.cpu().numpy()
 
     def _slices_in_float64(self):

@@ -447,3 +447,29 @@ def test_sparse_rows_are_multiplied_in_narrow_panels_where_there_is_no_room(monk
         product = rows.times(W)
     assert room.refused == [8 * 3000 * 64, 8 * 3000 * 32]
     np.testing.assert_allclose(product.cpu(), expected, atol=1e-9)
+
+
+@gpu
+@pytest.mark.parametrize("how", ["exact", "sparse krylov", "plain", "pictures"])
+def test_the_same_seed_gives_the_same_bits_on_a_device(digits, how, monkeypatch):
+    X = rows_whose_directions_are(how, digits, monkeypatch)
+    model = brief(device="cuda", linear_path=how != "plain")
+    if how == "pictures":
+        model = ConvAutoencoder(4, input_shape=(8, 8), channels=(4,), max_epochs=1, device="cuda")
+        model.set_params(random_state=0)
+    with torch.backends.cudnn.flags(deterministic=True):  # for the gradients of convolutions
+        first, second = (model.fit(X).transform(X) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+@gpu
+def test_tensors_are_measured_in_pieces_for_which_there_is_room(digits):
+    X = torch.from_numpy(digits[0]).float()
+    weights = np.linspace(0.5, 1.5, len(X))
+    rows = rows_module.rows_of(X.numpy(), weights=weights)
+    with WithRoomFor(8 * 64 * 700) as room:
+        tensors = rows_module.rows_of(X.cuda(), weights=weights, device="cuda")
+        mean, norms = tensors.mean, tensors.squared_norms()
+    assert len(room.refused) == 2
+    np.testing.assert_allclose(mean, rows.mean, atol=1e-12)
+    np.testing.assert_allclose(norms, rows.squared_norms(), rtol=1e-12)
