@@ -1,6 +1,7 @@
 """Autoencoders that stand where PCA stands in scikit-learn."""
 
 from ._data.blocks import RowBlocks
+from ._data.processes import ProcessRows
 from ._estimators.bigrams import ByteBigrams
 from ._estimators.conv import ConvAutoencoder
 from ._estimators.dense import DenseAutoencoder
@@ -19,6 +20,7 @@ __all__ = [
     "DenseAutoencoder",
     "LatentDisplay",
     "LossCurveDisplay",
+    "ProcessRows",
     "ReconstructionDisplay",
     "RowBlocks",
     "VarianceDisplay",

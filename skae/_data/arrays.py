@@ -1,8 +1,9 @@
 """Arrays of other libraries, such as torch, CuPy and JAX: as input, and results of their kind."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from sklearn.utils import _array_api
 
 from .._runtime.device import supported_dtype
 from .._runtime.tensors import array_of, output_dtype, tensor_of, torch_dtype
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 # The type of devices in main memory in the DLPack protocol.
 _MAIN_MEMORY = 1
@@ -104,7 +107,7 @@ def device_of(X):
     return X.device if is_tensor(X) else torch.device("cpu")
 
 
-def with_results_in_kind(method):
+def with_results_in_kind(method: F) -> F:
     """Decorate a method of a copy of an estimator: its result is of the kind of X.
 
     The method computes on the device of X if the parameter ``device`` is "auto".
@@ -119,7 +122,7 @@ def with_results_in_kind(method):
             self.device = device_of(X)
         return kind.of(method(self, X, *args, **kwargs))
 
-    return wrapper
+    return cast(F, wrapper)
 
 
 def check_same_library(X, library, method):
