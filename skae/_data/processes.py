@@ -72,15 +72,44 @@ class ProcessRows(Blocks):
         self.shape = self.row_slices[-1].stop, n_columns
 
     def check_random_access(self):
+        """Raise ValueError, since rows of other processes cannot be read one by one."""
         raise ValueError(
             "ProcessRows are for DenseAutoencoder with linear_path=True: other networks read rows "
             "in random order. Pass the same rows in every process."
         )
 
     def each(self, function, arguments):
+        """Call a function with the rows of each process, in that process.
+
+        Parameters
+        ----------
+        function : callable
+            Called with the own rows and their further arguments.
+        arguments : list of tuple
+            The further arguments, one tuple for each process.
+
+        Returns
+        -------
+        results : list
+            One for each process, the same list in all of them.
+        """
         return _of_all_processes(lambda: function(self._own, *arguments[rank()]))
 
     def total(self, function, arguments):
+        """Sum the results of a function of the rows of each process.
+
+        Parameters
+        ----------
+        function : callable
+            Called with the own rows and their further arguments.
+        arguments : list of tuple
+            As in `each`.
+
+        Returns
+        -------
+        total : Tensor or ndarray
+            The sum, the same in all processes.
+        """
         results = []
 
         def compute():
@@ -98,7 +127,20 @@ class ProcessRows(Blocks):
         return total.cpu().numpy()
 
     def of_all_rows(self, values, name):
-        """Join values of the own rows of each process, or None, to values of all rows."""
+        """Join values of the own rows of each process.
+
+        Parameters
+        ----------
+        values : array-like or None
+            One value for each of the own rows.
+        name : str
+            The name of the argument of `fit`.
+
+        Returns
+        -------
+        values : ndarray or None
+            One value for each row of all processes; None if one process has none.
+        """
         values = in_main_memory(values, name)
         parts = _of_all_processes(lambda: None if values is None else np.asarray(values))
         if any(part is None for part in parts):
