@@ -1,6 +1,7 @@
 """Autoencoders that stand where PCA stands in scikit-learn."""
 
 from ._data.blocks import RowBlocks
+from ._data.processes import ProcessRows
 from ._estimators.anomalies import AnomalyDetector
 from ._estimators.bigrams import ByteBigrams
 from ._estimators.conv import ConvAutoencoder
@@ -23,6 +24,7 @@ __all__ = [
     "DenseAutoencoder",
     "LatentDisplay",
     "LossCurveDisplay",
+    "ProcessRows",
     "ReconstructionDisplay",
     "RowBlocks",
     "VarianceDisplay",

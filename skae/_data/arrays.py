@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -13,9 +13,7 @@ from sklearn.utils import _array_api
 from .._runtime.device import supported_dtype
 from .._runtime.tensors import array_of, output_dtype, tensor_of, torch_dtype
 
-P = ParamSpec("P")
-S = TypeVar("S")
-T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 # The type of devices in main memory in the DLPack protocol.
 _MAIN_MEMORY = 1
@@ -111,7 +109,7 @@ def device_of(X):
     return X.device if is_tensor(X) else torch.device("cpu")
 
 
-def with_results_in_kind(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+def with_results_in_kind(method: F) -> F:
     """Decorate a method of a copy of an estimator: its result is of the kind of X.
 
     The method computes on the device of X if the parameter ``device`` is "auto".
@@ -126,7 +124,7 @@ def with_results_in_kind(method: Callable[Concatenate[S, P], T]) -> Callable[Con
             self.device = device_of(X)
         return kind.of(method(self, X, *args, **kwargs))
 
-    return cast("Callable[Concatenate[S, P], T]", wrapper)
+    return cast(F, wrapper)
 
 
 def check_same_library(X, library, method):

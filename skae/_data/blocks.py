@@ -56,6 +56,10 @@ class Blocks(ABC):
     def total(self, function, arguments):
         """Return the sum of what `each` yields."""
 
+    def of_all_rows(self, values, name):
+        """Return an argument of `fit` with a value for each row."""
+        return values
+
     def check_random_access(self):  # noqa: B027, most kinds have random access
         """Raise ValueError if rows cannot be read in random order."""
 

@@ -260,12 +260,9 @@ class TensorRows(DenseRows):
     """Rows of a tensor on an accelerator, whose batches are not copied to the CPU."""
 
     def _column_mean(self):
-        total = torch.zeros(
-            self.shape[1], dtype=torch.float64, device=float64_device(self.X.device)
-        )
-        weights = torch.from_numpy(weights_of(self)).to(total)
-        for rows in self._slices_in_float64():
-            total += weights[rows] @ in_float64(self.X[rows])
+        weights = torch.from_numpy(weights_of(self)).to(float64_device(self.X.device))
+        total = weights.new_zeros(self.shape[1])
+        self._in_float64(lambda rows, x: total.add_(weights[rows] @ x))
         return total.cpu().numpy() / self.shape[0]
 
     def dense(self, index):
@@ -274,12 +271,13 @@ class TensorRows(DenseRows):
     def _squared_norms(self):
         mean = torch.from_numpy(self.mean).to(float64_device(self.X.device))
         norms = mean.new_empty(self.shape[0])
-        for rows in self._slices_in_float64():
-            norms[rows] = (in_float64(self.X[rows]) - mean).square_().sum(dim=1)
+        self._in_float64(lambda rows, x: norms[rows].copy_((x - mean).square_().sum(dim=1)))
         return norms.cpu().numpy()
 
-    def _slices_in_float64(self):
-        return batch_slices(self.shape[0], self.shape[1] * 8)
+    def _in_float64(self, function):
+        """Call a function with slices of rows and these rows in float64."""
+        batches = batch_slices(self.shape[0], self.shape[1] * 8)
+        in_turn_with_room(batches, lambda rows: function(rows, in_float64(self.X[rows])))
 
 
 class SparseRows(Rows):

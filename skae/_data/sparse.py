@@ -8,7 +8,7 @@ import scipy.sparse as sp
 import torch
 from torch.nn.functional import embedding_bag
 
-from .._runtime.device import in_turn_with_room, is_out_of_memory
+from .._runtime.device import in_turn_with_room, is_out_of_memory, sparse_device
 from .._runtime.execution import in_one_thread, in_threads
 from .._runtime.tensors import tensor_of
 
@@ -77,8 +77,9 @@ def add_products(parts, dense, product, n_entries, device):
     n_entries : int
         Total number of non-zeros.
     device : torch.device
-        Computes the products.
+        Computes the products, if it can.
     """
+    device = sparse_device(device)
 
     def gather(panel):
         return panel.to(device).contiguous()

@@ -138,4 +138,4 @@ def _for_batches(X, state, device, use):
     def compare(rows):
         use(rows, codec.errors_by_column(codec.rows(X[rows])))
 
-    in_chunks(X.shape[0], row_bytes, compare)
+    in_chunks(codec, X.shape[0], row_bytes, compare)

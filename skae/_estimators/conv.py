@@ -133,7 +133,8 @@ class ConvAutoencoder(BaseAutoencoder):
     tol : float, default=1e-4
         Share by which the validation loss must fall to count as an improvement.
     device : str or torch.device, default="auto"
-        Where to compute; "auto" is the first CUDA device if there is one, else the CPU.
+        Where to compute. "auto" is the device of X if X is a tensor (see `transform`), else the
+        accelerator that PyTorch finds if it supports float64, such as CUDA, else the CPU.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Precision of matrix products and convolutions in training. "auto" is bfloat16 where the
         hardware computes faster with it.

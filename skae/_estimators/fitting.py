@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from .._data.arrays import in_main_memory, is_tensor
+from .._data.blocks import Blocks
 from .._data.rows import rows_of
 from .._data.validation import (
     apply_sample_weight,
@@ -63,6 +64,10 @@ def learn(estimator, X, y, sample_weight, groups, previous):
     device = resolve_device(estimator.device)
     X = dense_array(X) if is_tensor(X) and device.type == "cpu" else X
     sample_weight = in_main_memory(sample_weight, "sample_weight")
+    if isinstance(X, Blocks):
+        y = X.of_all_rows(y, "y") if estimator.supervision else y
+        sample_weight = X.of_all_rows(sample_weight, "sample_weight")
+        groups = X.of_all_rows(groups, "groups")
     LOSSES[estimator.loss]().check(X)
     groups = validate_groups(groups, X.shape[0])
     labels, n_rows = None, X.shape[0]

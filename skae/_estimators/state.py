@@ -21,6 +21,7 @@ from .._nn.autoencoders import (
     VariationalAutoencoder,
 )
 from .._runtime.device import in_pieces, resolve_device, supported_dtype
+from .._runtime.execution import full_precision_convolutions
 from .._runtime.tensors import batch_slices, tensor_of, torch_dtype
 from .codec import PlainCodec, PrincipalCodec
 
@@ -214,7 +215,7 @@ class FittedState:
         def encode(rows):
             codes[rows] = codec.encode(codec.rows(X[rows]))
 
-        in_chunks(X.shape[0], codec.bytes_of_row(X), encode)
+        in_chunks(codec, X.shape[0], codec.bytes_of_row(X), encode)
         if self.code_scale is not None:
             codes /= tensor_of(self.code_scale).to(codes)
         return codes if is_tensor(X) else codes.numpy()
@@ -231,7 +232,7 @@ class FittedState:
         def decode(rows):
             X_hat[rows] = codec.decode(codec.placed(codes[rows]))
 
-        in_chunks(len(Z), self.mean.nbytes, decode)
+        in_chunks(codec, len(Z), self.mean.nbytes, decode)
         return X_hat if is_tensor(Z) else X_hat.numpy()
 
     def errors(self, X, device, *methods):
@@ -249,7 +250,7 @@ class FittedState:
             for results, method in zip(errors, methods, strict=True):
                 results[chunk] = getattr(codec, method)(rows)
 
-        in_chunks(X.shape[0], codec.bytes_of_row(X), compare)
+        in_chunks(codec, X.shape[0], codec.bytes_of_row(X), compare)
         return errors if is_tensor(X) else errors.numpy()
 
     def to_plain(self):
@@ -357,8 +358,9 @@ def _version_of(module):
     return [(id(tensor), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
 
 
-def in_chunks(n_rows, row_bytes, compute):
-    """Call a function for slices of rows that fit into memory."""
-    for chunk in batch_slices(n_rows, row_bytes, _CHUNK_BYTES):
-        rows = range(chunk.start, chunk.stop)
-        in_pieces(rows, lambda piece: compute(slice(piece.start, piece.stop)))
+def in_chunks(codec, n_rows, row_bytes, compute):
+    """Call a function that uses a codec for slices of rows that fit into memory."""
+    with full_precision_convolutions(codec.module, codec.device):
+        for chunk in batch_slices(n_rows, row_bytes, _CHUNK_BYTES):
+            rows = range(chunk.start, chunk.stop)
+            in_pieces(rows, lambda piece: compute(slice(piece.start, piece.stop)))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from torch import distributed
+from torch.nn.functional import embedding_bag
 from torch.nn.parallel import DistributedDataParallel
 
 
@@ -26,28 +27,39 @@ class DeviceKind:
         Whether this machine has one.
     has_float64 : callable
         Whether a device supports float64, and torch's solvers, which need it.
+    multiplies_sparse : callable
+        Whether a device computes products with sparse rows.
     multiplies_bfloat16 : callable
         Whether a device multiplies bfloat16 faster than float32.
+    rounds_convolutions : callable
+        Whether convolutions of float32 may round their factors, by torch's settings.
     free_bytes : callable
         Memory for new tensors on a device.
     """
 
     is_available: Callable[[], bool]
-    has_float64: Callable[[torch.device], bool] = lambda device: True
+    has_float64: Callable[[torch.device], bool] = lambda device: _computes(_solve, device)
+    multiplies_sparse: Callable[[torch.device], bool] = lambda device: _computes(_embed, device)
     multiplies_bfloat16: Callable[[torch.device], bool] = lambda device: False
-    free_bytes: Callable[[torch.device], float] = lambda device: float("inf")
+    rounds_convolutions: Callable[[torch.device], bool] = lambda device: False
+    free_bytes: Callable[[torch.device], float] = lambda device: _free_beside_cache(device)
 
 
 _KINDS = {
     "cpu": DeviceKind(
         is_available=lambda: True,
+        has_float64=lambda device: True,
+        multiplies_sparse=lambda device: True,
         multiplies_bfloat16=lambda device: _multiplies_bfloat16_on_cpu(),
+        rounds_convolutions=lambda device: _precision_of_convolutions("mkldnn") in ("tf32", "bf16"),
         free_bytes=lambda device: min(_free_on_machine(), _free_in_container()),
     ),
     "cuda": DeviceKind(
         is_available=lambda: torch.cuda.is_available(),
+        has_float64=lambda device: True,
+        multiplies_sparse=lambda device: True,
         multiplies_bfloat16=lambda device: torch.cuda.is_bf16_supported(including_emulation=False),
-        free_bytes=lambda device: _free_beside_cache(device),
+        rounds_convolutions=lambda device: _cudnn_rounds(),
     ),
     "mps": DeviceKind(
         is_available=lambda: torch.backends.mps.is_available(),
@@ -59,7 +71,6 @@ _KINDS = {
     "xpu": DeviceKind(
         is_available=lambda: torch.xpu.is_available(),
         has_float64=lambda device: bool(torch.xpu.get_device_properties(device).has_fp64),
-        free_bytes=lambda device: _free_beside_cache(device),
     ),
 }
 
@@ -67,9 +78,7 @@ _KINDS = {
 def resolve_device(device):
     """Return ``device`` as a `torch.device`, after checking that this machine has it."""
     if device == "auto":
-        if torch.cuda.is_available() and n_processes() > 1:
-            return torch.device("cuda", torch.cuda.current_device())
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return _automatic_device()
     try:
         resolved = torch.device(device)
     except RuntimeError:
@@ -90,6 +99,33 @@ def resolve_device(device):
     return resolved
 
 
+def _automatic_device():
+    """The accelerator that torch finds if it can train in torch and has float64, else the CPU.
+
+    Without float64 the codes of float64 rows would be less accurate than those of a CPU.
+    """
+    accelerator = torch.accelerator.current_accelerator()
+    if accelerator is None or not _kind_of(accelerator).is_available():
+        return torch.device("cpu")
+    device = torch.device(accelerator.type)
+    if not has_float64(device) or not _computes(_train, device):
+        return torch.device("cpu")
+    if n_processes() > 1:
+        return torch.device(device.type, torch.get_device_module(device).current_device())
+    return device
+
+
+def autocast_kinds():
+    """Return the kinds of device for which autocast may be enabled."""
+    accelerator = torch.accelerator.current_accelerator()
+    return {"cpu", "cuda"} if accelerator is None else {"cpu", "cuda", accelerator.type}
+
+
+def sparse_device(device):
+    """Return the device, or the CPU if the device computes no products with sparse rows."""
+    return device if _kind_of(device).multiplies_sparse(device) else torch.device("cpu")
+
+
 def multiplies_bfloat16(device):
     """Whether the device multiplies bfloat16 faster than float32."""
     return _kind_of(device).multiplies_bfloat16(device)
@@ -102,6 +138,11 @@ def in_bfloat16(device_type, enabled):
     emptied during another thread's step, and inside the user's autocast it would outlive a step.
     """
     return torch.autocast(device_type, torch.bfloat16, enabled=enabled, cache_enabled=False)
+
+
+def rounds_convolutions(device):
+    """Whether convolutions of float32 on the device may round their factors."""
+    return _kind_of(device).rounds_convolutions(device)
 
 
 def has_float64(device):
@@ -137,6 +178,53 @@ def _kind_of(device):
         return DeviceKind(is_available=torch.get_device_module(device).is_available)
     except (RuntimeError, AttributeError):  # such as "meta", which computes nothing
         return DeviceKind(is_available=lambda: False)
+
+
+@cache
+def _computes(operation, device):
+    """Whether a small operation works on a device: a driver or a build of torch may lack it."""
+    try:
+        return bool(operation(device))
+    except (RuntimeError, TypeError) as error:  # TypeError: no float64
+        return is_out_of_memory(error)  # then it would work, with more memory
+
+
+def _solve(device):
+    matrix = torch.eye(2, dtype=torch.float64, device=device)
+    return torch.linalg.eigh(matrix)[0].sum().item() == 2
+
+
+def _embed(device):
+    indices = torch.arange(2, device=device)
+    rows = torch.eye(2, dtype=torch.float32, device=device)
+    offsets = torch.tensor([0, 2], device=device)
+    options = {"mode": "sum", "per_sample_weights": rows[0], "include_last_offset": True}
+    return embedding_bag(indices, rows, offsets, **options)[0, 0].item() == 1
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def _train(device):
+    weight = torch.ones(2, 2, dtype=torch.float32, device=device, requires_grad=True)
+    (weight @ weight).square().sum().backward()
+    torch.optim.AdamW([weight], lr=0.1).step()
+    return weight.sum().item() < 4
+
+
+def _cudnn_rounds():
+    """Whether convolutions on CUDA may use TF32, which torch allows by default."""
+    try:
+        if not torch.backends.cudnn.allow_tf32:
+            return False
+    except RuntimeError:  # the user has set newer settings
+        pass
+    return _precision_of_convolutions("cudnn") != "ieee"
+
+
+def _precision_of_convolutions(library):
+    """The setting of torch's newer versions; None if this version does not have it."""
+    settings = getattr(getattr(torch.backends, library), "conv", None)
+    return getattr(settings, "fp32_precision", None)
 
 
 def _multiplies_bfloat16_on_cpu():
@@ -178,8 +266,9 @@ def free_bytes(device):
 
 def is_out_of_memory(error):
     """Whether an error reports that a device other than the CPU lacks memory."""
-    # Apple's allocator raises a plain RuntimeError.
-    return isinstance(error, torch.OutOfMemoryError) or "MPS backend out of memory" in str(error)
+    # Apple's allocator, and the libraries of CUDA for their own work space, raise RuntimeError.
+    messages = ("backend out of memory", "error: out of memory", "_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(part in str(error) for part in messages)
 
 
 def in_pieces(indices, compute):
@@ -242,6 +331,8 @@ def empty_cache(device):
 def _free_beside_cache(device):
     """Free memory of the device, and memory that torch's cache reserves for new tensors."""
     module = torch.get_device_module(device)
+    if not hasattr(module, "mem_get_info"):
+        return float("inf")
     cached = module.memory_reserved(device) - module.memory_allocated(device)
     return module.mem_get_info(device)[0] + cached
 

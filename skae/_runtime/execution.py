@@ -21,9 +21,17 @@ import numpy as np
 import torch
 from filelock import FileLock
 from threadpoolctl import ThreadpoolController
+from torch.nn.modules.conv import _ConvNd
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .device import empty_cache, explain_out_of_memory, n_processes
+from .device import (
+    autocast_kinds,
+    empty_cache,
+    explain_out_of_memory,
+    has_float64,
+    n_processes,
+    rounds_convolutions,
+)
 
 P = ParamSpec("P")
 
@@ -93,9 +101,6 @@ def device_lock(device):
 
 # Neutral settings of torch and NumPy
 
-# Autocast is disabled for these kinds of device.
-_AUTOCAST = ("cpu", "cuda", "mps", "xpu")
-
 _DEFAULT_ERRORS = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
 
 _aten = torch.ops.aten
@@ -119,7 +124,7 @@ _PRODUCTS = {
 def neutral_settings():
     """Set this thread's settings of torch and NumPy to their defaults, and restore them after."""
     with ExitStack() as stack:
-        for kind in _AUTOCAST:
+        for kind in autocast_kinds():
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
         stack.enter_context(torch.inference_mode(False))
@@ -163,8 +168,56 @@ class _FullPrecision(TorchDispatchMode):
         return result if out is None else out.copy_(result)
 
 
+@contextmanager
+def full_precision_convolutions(module, device):
+    """Keep a trained module's convolutions from rounding float32 to TF32 or bfloat16.
+
+    torch allows TF32 by default and has no setting for one call.
+    """
+    has_convolutions = any(isinstance(part, _ConvNd) for part in module.modules())
+    if has_convolutions and rounds_convolutions(device):
+        with _FullPrecisionConvolutions():
+            yield
+    else:
+        yield
+
+
+class _FullPrecisionConvolutions(TorchDispatchMode):
+    """Compute convolutions of float32 from factors that rounding does not change."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func.overloadpacket is not _aten.convolution:
+            with self:
+                result = func.decompose(*args, **kwargs)
+            return func(*args, **kwargs) if result is NotImplemented else result
+        x, weight, bias, *others = args
+        if x.dtype != torch.float32:
+            return func(*args, **kwargs)
+        if _is_on_cpu(x):
+            wide = (None if value is None else value.double() for value in (x, weight, bias))
+            return func(*wide, *others).float()
+        (x, rest_of_x), (weight, rest_of_weight) = _split(x), _split(weight)
+        result = func(x, weight, bias, *others)
+        result += func(rest_of_x, weight, None, *others)
+        return result.add_(func(x, rest_of_weight, None, *others))
+
+
+def _is_on_cpu(tensor):
+    return tensor.device.type == "cpu"
+
+
+def _split(factor):
+    """Return float32 as the sum of two numbers: the nearest of TF32, and the rest.
+
+    Of the rest TF32 keeps the leading 11 bits: products of the two have an error of about 2^-22.
+    """
+    nearest = ((factor.view(torch.int32) + 2**12) & -(2**13)).view(torch.float32)
+    return nearest, factor - nearest
+
+
 def _is_rounded(factor):
-    return factor.dtype == torch.float32 and factor.device.type in ("cpu", "cuda")
+    return factor.dtype == torch.float32 and has_float64(factor.device)
 
 
 # Threads

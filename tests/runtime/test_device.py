@@ -77,6 +77,88 @@ def test_fits_agree_where_a_device_has_no_float64(digits, monkeypatch):
     )
 
 
+@pytest.mark.parametrize(
+    ("lacking", "expected"), [(None, "xpu"), ("float64", "cpu"), ("training", "cpu")]
+)
+def test_auto_is_the_accelerator_if_it_can_do_the_work(lacking, expected, monkeypatch):
+    accelerator = torch.device("xpu")
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: accelerator)
+    kind = device_module.DeviceKind(
+        is_available=lambda: True, has_float64=lambda device: lacking != "float64"
+    )
+    monkeypatch.setitem(device_module._KINDS, "xpu", kind)
+    monkeypatch.setattr(device_module, "_computes", lambda *arguments: lacking != "training")
+    assert device_module.resolve_device("auto") == torch.device(expected)
+    assert "xpu" in device_module.autocast_kinds()
+    missing = replace(kind, is_available=lambda: False)
+    monkeypatch.setitem(device_module._KINDS, "xpu", missing)
+    assert device_module.resolve_device("auto") == torch.device("cpu")
+
+
+def test_auto_is_the_cpu_without_an_accelerator(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: None)
+    assert device_module.resolve_device("auto") == torch.device("cpu")
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", True), ("meta", False)])
+def test_what_a_device_of_another_kind_can_do_is_tried(device, expected):
+    kind, device = device_module.DeviceKind(is_available=lambda: True), torch.device(device)
+    assert kind.has_float64(device) is expected
+    assert kind.multiplies_sparse(device) is expected
+    assert device_module._computes(device_module._train, device) is expected
+    assert not kind.multiplies_bfloat16(device)
+
+
+def test_a_device_without_memory_is_not_taken_for_one_that_cannot_compute():
+    def fail(device):
+        raise torch.OutOfMemoryError("Tried to allocate 2.00 GiB.")
+
+    assert device_module._computes(fail, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("MPS backend out of memory (MPS allocated: 9 GB)", True),
+        ("CUDA error: out of memory", True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("CUDA error: an illegal memory access was encountered", False),
+    ],
+)
+def test_messages_of_devices_without_memory_are_recognized(message, expected):
+    assert device_module.is_out_of_memory(RuntimeError(message)) is expected
+
+
+class WithoutSparse(TorchDispatchMode):
+    """Refuses products with sparse rows on a CUDA device."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if "embedding_bag" in func.name() and args[0].is_cuda:
+            raise NotImplementedError("not implemented for this device")
+        return func(*args, **(kwargs or {}))
+
+
+@gpu
+def test_sparse_rows_are_multiplied_on_the_cpu_where_a_device_cannot(digits, monkeypatch):
+    X = sp.csr_matrix(digits[0])
+    monkeypatch.setattr(solvers_module, "_EXACT_SIDE", 8)
+    expected = brief(device="cuda").fit(X)
+    tried = replace(
+        device_module._KINDS["cuda"],
+        multiplies_sparse=lambda device: device_module._computes(device_module._embed, device),
+    )
+    monkeypatch.setitem(device_module._KINDS, "cuda", tried)
+    device_module._computes.cache_clear()
+    try:
+        with WithoutSparse():
+            assert device_module.sparse_device(torch.device("cuda")) == torch.device("cpu")
+            model = brief(device="cuda").fit(X)
+            Z = model.transform(X)
+    finally:
+        device_module._computes.cache_clear()
+    np.testing.assert_allclose(Z, expected.transform(X), atol=1e-2 * np.abs(Z).max())
+
+
 class WithoutFloat64(TorchDispatchMode):
     """Refuses float64 on a CUDA device, as Apple's devices do."""
 
@@ -365,3 +447,29 @@ def test_sparse_rows_are_multiplied_in_narrow_panels_where_there_is_no_room():
         product = rows.times(W)
     assert room.refused == [8 * 3000 * width for width in (70, 64, 32)]
     np.testing.assert_allclose(product.cpu(), expected, atol=1e-9)
+
+
+@gpu
+@pytest.mark.parametrize("how", ["exact", "sparse krylov", "plain", "pictures"])
+def test_the_same_seed_gives_the_same_bits_on_a_device(digits, how, monkeypatch):
+    X = rows_whose_directions_are(how, digits, monkeypatch)
+    model = brief(device="cuda", linear_path=how != "plain")
+    if how == "pictures":
+        model = ConvAutoencoder(4, input_shape=(8, 8), channels=(4,), max_epochs=1, device="cuda")
+        model.set_params(random_state=0)
+    with torch.backends.cudnn.flags(deterministic=True):  # for the gradients of convolutions
+        first, second = (model.fit(X).transform(X) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+@gpu
+def test_tensors_are_measured_in_pieces_for_which_there_is_room(digits):
+    X = torch.from_numpy(digits[0]).float()
+    weights = np.linspace(0.5, 1.5, len(X))
+    rows = rows_module.rows_of(X.numpy(), weights=weights)
+    with WithRoomFor(8 * 64 * 700) as room:
+        tensors = rows_module.rows_of(X.cuda(), weights=weights, device="cuda")
+        mean, norms = tensors.mean, tensors.squared_norms()
+    assert len(room.refused) == 2
+    np.testing.assert_allclose(mean, rows.mean, atol=1e-12)
+    np.testing.assert_allclose(norms, rows.squared_norms(), rtol=1e-12)

@@ -2,16 +2,18 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from copy import copy
+from copy import copy, deepcopy
 from threading import Event, Thread
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import skae
 from skae import ConvAutoencoder, DenseAutoencoder
+from skae._runtime import execution as execution_module
 from skae._runtime.execution import neutral_settings
 
 
@@ -266,6 +268,83 @@ def test_products_are_not_rounded(graph):
         assert torch.equal(torch.addmm(c, a, b), added)
         assert torch.equal(c.clone().addmm_(a, b), added)
         assert (a.double() @ b.double()).dtype == torch.float64
+
+
+class RoundedConvolutions(TorchDispatchMode):
+    """Rounds the factors of convolutions of float32 to TF32, as CUDA devices do by default."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket is not torch.ops.aten.convolution:
+            with self:
+                result = func.decompose(*args, **(kwargs or {}))
+            return func(*args, **(kwargs or {})) if result is NotImplemented else result
+        if args[0].dtype == torch.float32:
+            args = (*(execution_module._split(factor)[0] for factor in args[:2]), *args[2:])
+        return func(*args, **(kwargs or {}))
+
+
+def test_rounding_and_the_rest_add_up():
+    x = torch.randn(1000, generator=torch.Generator().manual_seed(0)) * 2.0 ** torch.arange(
+        -50, 50, 0.1
+    )
+    nearest, rest = execution_module._split(x)
+    assert torch.equal(nearest + rest, x)
+    assert (rest.abs() <= 2.0**-11 * x.abs()).all()
+    assert not (nearest.view(torch.int32) & (2**13 - 1)).any()
+
+
+@pytest.mark.parametrize("graph", [torch.inference_mode, torch.no_grad])
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
+def test_convolutions_in_parts_are_not_rounded(kind, graph, monkeypatch):
+    x = torch.randn(4, 16, 20, 20, generator=torch.Generator().manual_seed(0))
+    layer = kind(16, 8, 5, stride=2, padding=2)
+    with torch.no_grad():
+        exact = deepcopy(layer).double()(x.double())
+    unit = float(exact.abs().max())
+    with RoundedConvolutions(), graph():
+        rounded = layer(x)
+        with execution_module._FullPrecisionConvolutions():
+            on_cpu = layer(x)  # in float64
+        monkeypatch.setattr(execution_module, "_is_on_cpu", lambda tensor: False)
+        with execution_module._FullPrecisionConvolutions():
+            in_parts = layer(x)
+    assert (rounded - exact).abs().max() > 5e-5 * unit
+    assert (on_cpu - exact).abs().max() < 1e-6 * unit
+    assert (in_parts - exact).abs().max() < 1e-6 * unit
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("linear_path", [True, False])
+def test_rounded_convolutions_do_not_change_codes(digits, linear_path):
+    X = digits[0][:300].reshape(-1, 8, 8).astype(np.float32)
+    model = ConvAutoencoder(4, channels=(4,), linear_path=linear_path, device="cuda", **BRIEF)
+    Z = model.fit(X).transform(X)
+    X_hat = model.inverse_transform(Z)
+    allowed = torch.backends.cudnn.allow_tf32
+    assert allowed
+    with RoundedConvolutions():
+        np.testing.assert_allclose(model.transform(X), Z, atol=2e-6 * np.abs(Z).max())
+        np.testing.assert_allclose(model.inverse_transform(Z), X_hat, atol=2e-6 * X_hat.max())
+    assert torch.backends.cudnn.allow_tf32 == allowed
+
+
+@pytest.mark.parametrize("setting", ["tf32", "bf16"])
+def test_convolutions_that_a_cpu_may_round_do_not_change_codes(digits, setting):
+    settings = getattr(torch.backends.mkldnn, "conv", None)
+    if settings is None:
+        pytest.skip("this version of torch has no such setting")
+    X = digits[0][:100].reshape(-1, 8, 8).astype(np.float32)
+    model = ConvAutoencoder(4, channels=(4,), device="cpu", **BRIEF).fit(X)
+    Z, before = model.transform(X), settings.fp32_precision
+    settings.fp32_precision = setting
+    try:
+        with RoundedConvolutions():
+            found = model.transform(X)
+        assert settings.fp32_precision == setting
+    finally:
+        settings.fp32_precision = before
+    np.testing.assert_allclose(found, Z, atol=2e-6 * np.abs(Z).max())
 
 
 def test_onnx_export_with_other_settings(digits):

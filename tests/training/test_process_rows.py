@@ -1,0 +1,137 @@
+"""Processes of a group that fit one model, each with its own rows."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from sklearn.datasets import load_digits
+
+from skae import ConvAutoencoder, DenseAutoencoder, ProcessRows
+
+linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="names the loopback interface as Linux does"
+)
+
+PROCESS = """
+import sys
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import distributed
+from sklearn.datasets import load_digits
+from skae import DenseAutoencoder, ProcessRows
+
+rank, folder, what = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+torch.set_num_threads(1)
+distributed.init_process_group(
+    "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
+)
+X = load_digits().data[:700]
+own = slice(0, 500) if rank == 0 else slice(500, 700)
+brief = {"max_epochs": 2, "precision": "float32", "random_state": 0, "device": "cpu"}
+linear = DenseAutoencoder(4, hidden_layer_sizes=(), **brief)
+if what == "dies":
+    rows = ProcessRows(X[own])
+    if rank:
+        sys.exit(3)
+    linear.fit(rows)
+if what == "is invalid":
+    X[600, 0] = np.nan
+    linear.fit(ProcessRows(X[own]))
+codes, weights = {}, np.linspace(0.5, 2, len(X))
+codes["linear"] = linear.fit(ProcessRows(X[own])).transform(X)
+codes["weighted"] = linear.fit(ProcessRows(X[own]), sample_weight=weights[own]).transform(X)
+codes["sparse"] = linear.fit(ProcessRows(sp.csr_array(X)[own])).transform(X)
+wide = sp.random(700, 3000, density=0.02, random_state=0, format="csr")
+krylov = DenseAutoencoder(4, hidden_layer_sizes=(), random_state=0, device="cpu")
+from skae._pca import solvers
+solvers._EXACT_SIDE = solvers._EXACT_SIDE_OF_LONG = 8
+codes["krylov"] = krylov.fit(ProcessRows(wide[own])).transform(wide)
+residual = DenseAutoencoder(4, hidden_layer_sizes=(32,), **brief)
+codes["residual"] = residual.fit(ProcessRows(X[own])).transform(X)
+codes["score"] = residual.score(X)
+np.savez(f"{folder}/{rank}.npz", **codes)
+distributed.destroy_process_group()
+"""
+
+
+def outcome_of_two(folder, what):
+    """Exit status and errors of two processes."""
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo"}
+    command = [sys.executable, "-W", "ignore", "-c", PROCESS]
+    processes = [
+        subprocess.Popen(
+            [*command, str(rank), str(folder), what],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for rank in range(2)
+    ]
+    errors = [process.communicate(timeout=300)[1] for process in processes]
+    return [process.returncode for process in processes], errors
+
+
+@linux
+@pytest.mark.slow
+def test_own_rows_of_two_processes_give_the_model_of_all_rows(tmp_path, monkeypatch):
+    status, errors = outcome_of_two(tmp_path, "fits")
+    assert status == [0, 0], errors
+    first, second = (np.load(tmp_path / f"{rank}.npz") for rank in range(2))
+    for name in first.files:
+        assert first[name].tobytes() == second[name].tobytes(), name
+    X, weights = load_digits().data[:700], np.linspace(0.5, 2, 700)
+    linear = DenseAutoencoder(4, hidden_layer_sizes=(), random_state=0, device="cpu")
+    wide = sp.random(700, 3000, density=0.02, random_state=0, format="csr")
+    expected = {
+        "linear": linear.fit(X).transform(X),
+        "sparse": linear.fit(sp.csr_array(X)).transform(X),
+        "weighted": linear.fit(X, sample_weight=weights).transform(X),
+    }
+    for name, codes in expected.items():
+        np.testing.assert_allclose(first[name], codes, atol=1e-8 * np.abs(codes).max())
+    from skae._pca import solvers
+
+    monkeypatch.setattr(solvers, "_EXACT_SIDE", 8)
+    monkeypatch.setattr(solvers, "_EXACT_SIDE_OF_LONG", 8)
+    codes = linear.fit(wide).transform(wide)
+    np.testing.assert_allclose(first["krylov"], codes, atol=1e-3 * np.abs(codes).max())
+    residual = DenseAutoencoder(
+        4, hidden_layer_sizes=(32,), max_epochs=2, precision="float32", random_state=0, device="cpu"
+    )
+    assert first["score"] == pytest.approx(residual.fit(X).score(X), abs=0.01)
+
+
+@linux
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("what", "sentences"),
+    [
+        ("dies", ["Another process of the 2 that share a fit has ended", ""]),
+        ("is invalid", ["Process 1 of 2 failed: ValueError: Input X contains NaN", "NaN"]),
+    ],
+)
+def test_a_process_that_fails_ends_the_others_with_a_sentence(tmp_path, what, sentences):
+    status, errors = outcome_of_two(tmp_path, what)
+    assert 0 not in status
+    for error, sentence in zip(errors, sentences, strict=True):
+        assert sentence in error
+
+
+def test_one_process_has_all_rows(digits):
+    X, weights = digits[0][:200], np.linspace(1, 2, 200)
+    linear = DenseAutoencoder(4, hidden_layer_sizes=(), device="cpu")
+    expected = linear.fit(X, sample_weight=weights).transform(X)
+    found = linear.fit(ProcessRows(X), sample_weight=weights).transform(X)
+    np.testing.assert_allclose(found, expected, atol=1e-8 * np.abs(expected).max())
+
+
+def test_networks_that_need_all_rows_refuse_own_rows(digits):
+    for model in (DenseAutoencoder(4, linear_path=False), ConvAutoencoder(4)):
+        with pytest.raises(
+            ValueError, match="ProcessRows are for DenseAutoencoder with linear_path"
+        ):
+            model.fit(ProcessRows(digits[0]))
