@@ -3,8 +3,8 @@
 Test error per pixel in [0, 1], everything in one run, each model in a process of its own:
 
 - MNIST, 12 dimensions: at most 0.80 of the strided 16-32-12 network's, in the same seconds; and at
-  most 0.0090 within five minutes, at most 0.0080 at the far end. At 30 dimensions at most 2.5, summed over the pixels (Hinton and
-  Salakhutdinov, 2006, published 3.00).
+  most 0.0090 within five minutes, at most 0.0080 at the far end. At 30 dimensions at most 2.5,
+  summed over the pixels (Hinton and Salakhutdinov, 2006, published 3.00).
 - Fashion-MNIST, 64 dimensions: at most 0.85 of PCA's.
 - CIFAR-10: at most 0.90 of PCA's at 200 dimensions; below PCA's and the tutorial network's best at
   32; not above PCA's at 1,000.
