@@ -3,8 +3,8 @@
 Test error per pixel in [0, 1], everything in one run, each model in a process of its own:
 
 - MNIST, 12 dimensions: at most 0.80 of the strided 16-32-12 network's, in the same seconds; and at
-  most 0.0080 within five minutes. At 30 dimensions at most 2.5, summed over the pixels (Hinton and
-  Salakhutdinov, 2006, published 3.00).
+  most 0.0090 within five minutes, at most 0.0080 at the far end. At 30 dimensions at most 2.5,
+  summed over the pixels (Hinton and Salakhutdinov, 2006, published 3.00).
 - Fashion-MNIST, 64 dimensions: at most 0.85 of PCA's.
 - CIFAR-10: at most 0.90 of PCA's at 200 dimensions; below PCA's and the tutorial network's best at
   32; not above PCA's at 1,000.
@@ -62,6 +62,7 @@ MODELS = {
     "TruncatedSVD": lambda job, seed: TruncatedSVD(job.latent_dim, random_state=seed),
     "DenseAutoencoder": lambda job, seed: DenseAutoencoder(job.latent_dim, random_state=seed),
     "ConvAutoencoder": conv,
+    "ConvAutoencoder, far end": lambda job, seed: conv(job, seed, channels=(32, 64), max_epochs=16),
     "ConvAutoencoder, brief": lambda job, seed: conv(
         job, seed, channels=(16, 32), max_epochs=4, learning_rate=0.008
     ),
@@ -78,7 +79,7 @@ FULL = [
     Job("mnist", 3, "PCA"),
     *(Job("mnist", 12, model) for model in MODELS),
     Job("mnist", 12, "16-32-k strided", like="ConvAutoencoder, brief"),
-    *(Job("fashion-mnist", 64, model) for model in MODELS if "brief" not in model),
+    *(Job("fashion-mnist", 64, model) for model in MODELS if "," not in model),
     *(Job("cifar10", 200, model) for model in MODELS if "brief" not in model),
     Job("cifar10", 200, "16-16-32-32-64-64"),
     *(Job("cifar10", k, model) for k in (32, 1000) for model in ("PCA", "ConvAutoencoder")),
@@ -213,7 +214,8 @@ SHARES = [
     ("cifar10", 32, "ConvAutoencoder", "16-16-32-32-64-64", 0.99),
     ("cifar10", 1000, "ConvAutoencoder", "PCA", 1.0),
 ]
-MNIST_ERROR, MNIST_SECONDS, SUMMED_ERROR = 0.0080, 300, 2.5
+MNIST_ERROR, MNIST_SECONDS, SUMMED_ERROR = 0.0090, 300, 2.5
+MNIST_ERROR_OF_FAR_END = 0.0080
 
 
 def _claims(by_cell):
@@ -235,6 +237,13 @@ def _claims(by_cell):
             best["error"] <= MNIST_ERROR and best["fit_seconds"] <= MNIST_SECONDS,
             f"mnist at 12 dimensions: {best['error']:.5f} in {best['fit_seconds']:.0f} s "
             f"(claimed: {MNIST_ERROR} in {MNIST_SECONDS})",
+        )
+    farthest = by_cell.get(("mnist", 12, "ConvAutoencoder, far end"))
+    if farthest is not None:
+        yield (
+            farthest["error"] <= MNIST_ERROR_OF_FAR_END,
+            f"mnist at 12 dimensions, far end: {farthest['error']:.5f} in "
+            f"{farthest['fit_seconds']:.0f} s (claimed: {MNIST_ERROR_OF_FAR_END})",
         )
     thirty = by_cell.get(("mnist", 30, "ConvAutoencoder"))
     if thirty is not None:

@@ -20,9 +20,9 @@ ROWS_OF_STREAM = 20_000
 # Above the first number of rows batches are larger; up to the second one dropout is needed.
 _MANY_ROWS, _FEW_ROWS = 40_000, 5_000
 
-# Codes of up to these lengths are very short, and short. From the last length on, one wide layer
-# explains more than several layers.
-_VERY_SHORT_CODE, _SHORT_CODE, _LONG_CODE = 4, 16, 64
+# Codes of up to the first length are short. From the last length on, one wide layer explains more
+# than several layers.
+_SHORT_CODE, _LONG_CODE = 16, 64
 
 # Widths of a layer; rows of at most _FEW_COLUMNS columns gain nothing from more than _NARROW.
 _NARROWEST, _NARROW, _WIDE, _WIDEST = 64, 512, 1024, 2048
@@ -80,31 +80,45 @@ def dense_schedule(n, p):
 
 
 def conv_schedule(n, p):
-    """Steps, fewest epochs, largest batch and highest learning rate of convolutional networks."""
-    return 1200, 4, 128, 0.004
+    """Steps, fewest epochs, largest batch and highest learning rate of convolutional networks.
+
+    A step takes as long as its rows, so smaller batches give more steps in the same time.
+    """
+    return (1200, 5, 128, 0.008) if n > _MANY_ROWS else (1200, 4, 64, 0.004)
 
 
 # The last stage leaves at most this many positions along an axis.
 _FEW_POSITIONS = 8
 
 
+# Channels after the last stage, and after the only one, whose convolutions take little time.
+_CHANNELS, _CHANNELS_OF_ONE_STAGE, _FEWEST_CHANNELS = 32, 64, 16
+
+
 def auto_channels(extents):
-    """Channels after each stage of convolutions: 64 after the last, half as many before, >= 16."""
+    """Channels after each stage of convolutions: most after the last, half as many before."""
     n_stages = max(1, ceil(log2(max(extents) / _FEW_POSITIONS)))
-    return tuple(max(64 // 2**stage, 16) for stage in reversed(range(n_stages)))
+    most = _CHANNELS if n_stages > 1 else _CHANNELS_OF_ONE_STAGE
+    return tuple(max(most // 2**stage, _FEWEST_CHANNELS) for stage in reversed(range(n_stages)))
 
 
 def hidden_layer_sizes_after_convolutions(k):
-    """Widths of the layers between convolutions and code: very short codes need two."""
-    return (512, 256) if k <= _VERY_SHORT_CODE else (512,)
+    """Widths of the layers between convolutions and code: short codes gain from depth."""
+    return (512, 256) if k <= _SHORT_CODE else (512,)
 
 
-def refiner_width(extents, k):
-    """Channels of the network that corrects PCA's picture; 0 for none.
+# The refiner has at most this many channels.
+_WIDEST_REFINER = 128
+
+
+def refiner_width(extents, k, channels):
+    """Channels of the network that corrects PCA's picture, those of the last stage; 0 for none.
 
     For short codes it gains too little, and on long signals it takes too long.
     """
-    return 64 if k > _SHORT_CODE and prod(extents) <= 2**14 else 0
+    if k <= _SHORT_CODE or prod(extents) > 2**14:
+        return 0
+    return min(channels[-1], _WIDEST_REFINER)
 
 
 # Upper bound of every count (rows, columns, units, epochs); above it torch overflows.

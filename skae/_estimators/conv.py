@@ -56,8 +56,8 @@ class ConvAutoencoder(BaseAutoencoder):
         otherwise.
     channels : "auto" or tuple of int, default="auto"
         Channels after each stage of convolutions; a stage halves the extents. "auto" adds stages
-        until at most 8 positions are left along an axis: 64 channels after the last, half as many
-        after the one before, and so on down to 16.
+        until at most 8 positions are left along an axis: 32 channels after the last, 16 after those
+        before; a single stage has 64. The network h has as many as the last stage.
     kernel_size : int, default=5
         Extent of the convolutions; odd.
     n_convs_per_stage : int, default=1
@@ -67,7 +67,7 @@ class ConvAutoencoder(BaseAutoencoder):
         all positions, to k channels; or one to a single channel, whose positions are the code.
     hidden_layer_sizes : "auto", int or tuple of int, default="auto"
         Widths of the layers between the convolutions and the code, with the dense bottleneck.
-        "auto" is one of 512, followed by one of 256 for codes of up to four dimensions.
+        "auto" is one of 512, followed by one of 256 for codes of up to 16 dimensions.
     activation : {"elu", "gelu", "relu", "sigmoid", "silu", "softplus", "tanh"}, default="gelu"
         Activation of the hidden layers.
     encoder : torch.nn.Module or callable, default=None
@@ -403,7 +403,7 @@ class ConvAutoencoder(BaseAutoencoder):
         }
         masked = 0.0 if self.corruption == "auto" else self.corruption
         settings = network_settings(self, k, masked, previous)
-        refiner_width = auto.refiner_width(layout.extents, k)
+        refiner_width = auto.refiner_width(layout.extents, k, channels)
         networks = ConvNetworks(settings, layout, architecture, refiner_width)
         networks.check(options.device)
         return networks

@@ -189,13 +189,13 @@ def conv_decoder(
     return nn.Sequential(*layers, Fold(layout))
 
 
-def conv_refiner(layout, width, *, n_convs=2, activation="gelu"):
+def conv_refiner(layout, width, *, n_convs=3, activation="gelu"):
     """Build a network from a picture to a correction of it, with convolutions at half its extents.
 
     Examples
     --------
     >>> import torch
-    >>> refiner = conv_refiner(Layout((28, 28)), 64)
+    >>> refiner = conv_refiner(Layout((28, 28)), 32)
     >>> refiner(torch.rand(5, 784)).shape
     torch.Size([5, 784])
     """

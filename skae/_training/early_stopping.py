@@ -15,6 +15,9 @@ from .._runtime.device import free_bytes, is_out_of_memory
 # A loss has exploded if it exceeds this multiple of the lowest by more than this amount.
 _EXPLOSION_FACTOR, _NEGLIGIBLE_LOSS = 100.0, 1e-6
 
+# Number of losses without improvement, at falling rates, from which no recovery is expected.
+_N_RISES = 2
+
 # Larger best weights, in bytes, are stored in a file.
 _MAX_BYTES_IN_MEMORY = 256 * 2**20
 
@@ -81,6 +84,11 @@ class BestSoFar:
     @property
     def stalled(self):
         return self._n_worse >= self._patience
+
+    def is_overfitting(self, progress):
+        """Whether the loss rises in the second half of a training: its rate falls there."""
+        is_limited = self._patience < inf
+        return is_limited and progress > 0.5 and self._n_worse >= _N_RISES
 
     def update(self, loss, module):
         """Compare a loss with those before; True if it is the best, and weights were stored."""

@@ -289,7 +289,7 @@ class _Selection:
             self.n_trial_epochs,
             validation=problem.row_set(validation, labels),
             seed=self.seed,
-            stage=Stage(_TRIAL_STAGES[kind], self.explained_by_pca),
+            stage=Stage(_TRIAL_STAGES[kind], self.explained_by_pca, is_trial=True),
         )
         of_variance, row_gains, is_better = self._row_gains(problem, module)
         variance = problem.variance(validation)
@@ -321,7 +321,8 @@ class _Selection:
         best = best_epoch(trial.history, measure, self.options.supervision)
         is_safe = trial.total_gain > _SAFE_GAIN * (1 - self.explained_by_pca)
         if not is_safe:
-            return min(best, self.max_final_epochs), best > self.max_final_epochs
+            n_epochs = best if best == self.n_trial_epochs else 1  # more made the trial run worse
+            return min(n_epochs, self.max_final_epochs), n_epochs > self.max_final_epochs
         n_epochs = max(1, round(best * self.max_final_epochs / self.n_trial_epochs))
         return n_epochs, best == self.n_trial_epochs
 

@@ -83,10 +83,13 @@ class Stage:
     explained_by_pca : float
         Share of the variance that PCA explains on the validation rows, or on the training rows if
         there are no others.
+    is_trial : bool
+        Whether training ends where the validation loss rises in the second half of the epochs.
     """
 
     name: str = "training"
     explained_by_pca: float = nan
+    is_trial: bool = False
 
 
 class Interrupted(KeyboardInterrupt):
@@ -370,7 +373,8 @@ class _Supervisor(Callback):
         loss, label_loss = epoch[f"{kind}_loss"], epoch.get(f"{kind}_label_loss")
         value = criterion(loss, label_loss, self.options.supervision)
         is_best = self.best.update(value, net.module_)
-        if self.best.stalled or self.best.exploded:
+        progress = len(self.history) / self.options.max_epochs if self.stage.is_trial else 0.0
+        if self.best.stalled or self.best.exploded or self.best.is_overfitting(progress):
             net.end_after_epoch(exploded=self.best.exploded)
         if net.ending is None:
             self._save(net, is_best)

@@ -10,6 +10,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline
 
 from skae import ConvAutoencoder
+from skae._estimators import auto
 
 
 @pytest.fixture
@@ -194,6 +195,43 @@ def test_the_strided_network_of_the_tutorials_can_be_asked_for():
     assert n_weights(ours.module_.encoder) == sum(kernels)
     X_hat = ours.inverse_transform(ours.transform(X))
     assert 0 <= X_hat.min() < X_hat.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("extents", "latent_dim", "channels", "hidden", "refiner"),
+    [
+        ((8, 8), 8, (64,), (512, 256), 0),
+        ((28, 28), 12, (16, 32), (512, 256), 0),
+        ((32, 32), 200, (16, 32), (512,), 32),
+        ((64, 48), 16, (16, 16, 32), (512, 256), 0),
+        ((2**15,), 200, (16,) * 11 + (32,), (512,), 0),
+    ],
+)
+def test_default_networks_follow_from_the_shape_and_the_length_of_the_code(
+    extents, latent_dim, channels, hidden, refiner
+):
+    assert auto.auto_channels(extents) == channels
+    assert auto.hidden_layer_sizes_after_convolutions(latent_dim) == hidden
+    assert auto.refiner_width(extents, latent_dim, channels) == refiner
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((28, 28), None), ((1, 200), 0), ((5, 7, 3), None), ((200,), None)]
+)
+def test_default_networks_of_every_shape_are_trained(shape, axis):
+    random = np.random.default_rng(0)
+    angles = random.uniform(0, np.pi, (240, 2)) @ random.normal(size=(2, np.prod(shape)))
+    X = np.tanh(np.sin(angles) + 0.1 * random.normal(size=angles.shape)).astype(np.float32)
+    autoencoder = ConvAutoencoder(
+        17, input_shape=shape, channel_axis=axis, max_epochs=2, linear_path=False, random_state=0
+    ).fit(X)
+    assert autoencoder.n_iter_ > 0
+    residual = ConvAutoencoder(
+        17, input_shape=shape, channel_axis=axis, max_epochs=2, random_state=0
+    ).fit(X)
+    assert residual.history_
+    assert residual.inverse_transform(residual.transform(X)).shape == X.shape
+    assert np.isfinite(residual.score(X))
 
 
 @pytest.mark.parametrize("linear_path", [True, False])

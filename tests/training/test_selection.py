@@ -1,4 +1,5 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from skae._nn.autoencoders import LinearPathAutoencoder, ResidualAutoencoder
 from skae._nn.layers import perceptron
 from skae._nn.losses import SquaredError
 from skae._pca.solvers import principal_basis
+from skae._training.early_stopping import BestSoFar
 from skae._training.residual import RowsProblem, ScoresProblem
-from skae._training.selection import select
+from skae._training.selection import _Selection, select
 from skae._training.trainer import TrainingOptions
 
 OPTIONS = TrainingOptions(
@@ -162,3 +164,45 @@ def test_an_encoder_of_a_shorter_code_is_tried_with_few_rows():
 def test_an_encoder_that_takes_rows_is_tried_with_few_rows():
     X = np.random.default_rng(0).normal(size=(300, 24))
     assert "trial run of both networks" in stages_of(rows_problem(X, 17))
+
+
+@pytest.mark.parametrize(
+    ("losses", "gain", "expected"),
+    [
+        ([3.0, 1.0, 2.0, 2.5], 0.005, (1, False)),  # a small gain, and then overfitting
+        ([3.0, 2.0, 1.5, 1.0], 0.005, (4, False)),  # a small gain that still grows
+        ([3.0, 1.0, 2.0, 2.5], 0.05, (6, False)),  # a large gain
+    ],
+)
+def test_small_gains_are_not_trained_beyond_where_the_trial_run_overfitted(losses, gain, expected):
+    problem = SimpleNamespace(row_set=lambda indices: SimpleNamespace(measure=None))
+    selection = SimpleNamespace(
+        options=OPTIONS,
+        trial_problem=problem,
+        validation=None,
+        explained_by_pca=0.8,
+        n_trial_epochs=4,
+        max_final_epochs=12,
+    )
+    trial = SimpleNamespace(total_gain=gain, history=[{"valid_loss": loss} for loss in losses])
+    assert _Selection._final_epochs(selection, trial) == expected
+
+
+def test_a_trial_run_ends_where_the_loss_rises_at_falling_rates():
+    best = BestSoFar(torch.nn.Linear(1, 1), patience=10, tol=0.0)
+    ends = []
+    for epoch, loss in enumerate([1.0, 2.0, 3.0, 0.5, 0.6, 0.7, 0.8, 0.9], 1):
+        best.update(loss, torch.nn.Linear(1, 1))
+        ends.append(best.is_overfitting(epoch / 8))
+    assert ends == [False] * 5 + [True] * 3
+    assert not best.stalled
+
+
+def test_a_trial_run_that_overfits_is_cut_short_and_the_training_is_brief():
+    generator = np.random.RandomState(0)
+    bend = generator.uniform(-1, 1, (150, 1))
+    X = np.hstack([bend, bend**2, np.zeros((150, 14))]) + 0.3 * generator.randn(150, 16)
+    options = replace(OPTIONS, max_epochs=80, learning_rate=0.02, weight_decay=0.0)
+    result = select(rows_problem(X, 2), options, 0.2, np.random.RandomState(0))
+    trial = [epoch for epoch in result.history if epoch["stage"] == "trial run of both networks"]
+    assert 10 < len(trial) < 20
