@@ -15,6 +15,7 @@ from .._runtime.device import float64_device, in_float64, in_turn_with_room
 from .._runtime.execution import in_threads, slices_of_work
 from .._runtime.tensors import batch_slices, power_of_two, tensor_of, zeros_for_rows
 from .blocks import Blocks
+from .incomplete import CompletedArray
 from .sparse import (
     add_products,
     column_blocks,
@@ -47,7 +48,7 @@ def rows_of(X, *, mean=None, weights=None, dtype=torch.float32, device="cpu"):
 
     Parameters
     ----------
-    X : ndarray, CSR matrix or array, or Blocks, of shape (n, p)
+    X : ndarray, CSR matrix or array, Blocks or CompletedArray, of shape (n, p)
     mean : ndarray of shape (p,), default=None
         Subtracted from each row; the (weighted) mean of the rows if None.
     weights : ndarray of shape (n,), default=None
@@ -60,6 +61,8 @@ def rows_of(X, *, mean=None, weights=None, dtype=torch.float32, device="cpu"):
     kind = SparseRows if sp.issparse(X) else DenseRows
     if isinstance(X, Blocks):
         kind = BlockRows
+    if isinstance(X, CompletedArray):
+        kind = CompletedRows
     return kind(X, mean, weights, dtype, torch.device(device))
 
 
@@ -232,6 +235,24 @@ class DenseRows(Rows):
 
         # Reading and converting a value takes as long as a dozen multiplications.
         self._apply_to_slices(measure, 12 * self.shape[0] * self.shape[1])
+        return norms
+
+
+class CompletedRows(DenseRows):
+    """Rows whose missing entries are filled; ``observed`` has NaN in their place."""
+
+    def __init__(self, X, mean, weights, dtype, device):
+        mean = X.mean if mean is None else mean
+        super().__init__(X.filled, mean, weights, dtype, device)
+        self.completed = X
+        self.observed = DenseRows(X.observed, mean, weights, dtype, device)
+
+    def observed_norms(self):
+        """Return the squared distance of the observed entries of each row from the mean."""
+        norms = np.empty(len(self))
+        for rows in self.slices():
+            centred = self.completed.observed[rows].astype(np.float64) - self.mean
+            norms[rows] = np.nansum(np.square(centred), axis=1)
         return norms
 
 

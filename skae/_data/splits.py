@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import nan
+from typing import Any
 
 import numpy as np
 import torch
@@ -146,6 +147,8 @@ class RowSet(Dataset):
         Weight of each row of the source, of mean one over the set.
     labels : Tensor, default=None
         Label of each row of the source and its weight, of mean one over the set, for a `LabelHead`.
+    targets : Targets, default=None
+        What is reconstructed, if it is not the batches themselves.
     """
 
     get_batch: Callable[[np.ndarray], torch.Tensor]
@@ -153,9 +156,21 @@ class RowSet(Dataset):
     measure: Measure = Measure()
     weights: torch.Tensor | None = None
     labels: torch.Tensor | None = None
+    targets: Any = None
 
     def __len__(self):
         return len(self.indices)
+
+    def input_of(self, indices, generator=None):
+        """Rows with given indices as networks take them; there is a generator in training."""
+        if generator is None or self.targets is None:
+            return self.get_batch(indices)
+        seed = int(torch.randint(2**31, (), generator=generator))
+        return self.targets.corrupted_batch(indices, seed)
+
+    def target_of(self, indices, batch):
+        """What networks should reconstruct from the batch of rows with given indices."""
+        return batch if self.targets is None else self.targets.get_target(indices).to(batch.device)
 
     def __getitem__(self, i):
         """Input and target of one row. Callbacks may need it; training gets whole batches."""

@@ -1,5 +1,6 @@
 """Validation of X, y and `sample_weight`, and their conversion to the forms used for computing."""
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Number
 
@@ -35,7 +36,7 @@ def as_blocks(X):
     return X
 
 
-def validate_rows(estimator, X, *, reset, in_random_order):
+def validate_rows(estimator, X, *, reset, in_random_order, missing=False):
     """Validate X and return it as an array, a CSR matrix in floating point, or `Blocks`.
 
     Parameters
@@ -46,23 +47,45 @@ def validate_rows(estimator, X, *, reset, in_random_order):
         Whether the estimator is fitted to X; otherwise X must match what it was fitted to.
     in_random_order : bool
         Whether fitting reads rows in random order.
+    missing : bool, default=False
+        Whether NaN in dense X is a missing entry; otherwise it is refused.
     """
     X = as_blocks(X)
     if isinstance(X, Blocks):
         if reset and in_random_order:
             X.check_random_access()
-        return _validated_blocks(estimator, X, reset)
-    with np.errstate(invalid="ignore"):  # scikit-learn finds NaN by a sum of X
+        with _explaining_nan(missing):
+            return _validated_blocks(estimator, X, reset)
+    # scikit-learn finds NaN by a sum of X.
+    with np.errstate(invalid="ignore"), _explaining_nan(missing):
         X = validate_data(
             estimator,
             X,
             reset=reset,
             accept_sparse="csr",
             dtype="numeric",
+            ensure_all_finite="allow-nan" if missing and not sp.issparse(X) else True,
             ensure_min_samples=2 if reset else 1,
         )
     _check_range(X)
     return canonical_csr(X, output_dtype(X.dtype)) if sp.issparse(X) else X
+
+
+@contextmanager
+def _explaining_nan(missing):
+    """Raise scikit-learn's error for NaN in X with the parameter that allows it."""
+    try:
+        yield
+    except ValueError as error:
+        if "contains NaN" not in str(error):
+            raise
+        sentence = (
+            "missing_values=np.nan takes NaN as missing entries of a dense array, and not of "
+            "sparse or stored rows."
+            if missing
+            else "Set missing_values=np.nan before fit to take NaN in dense X as missing entries."
+        )
+        raise ValueError(f"Input X contains NaN. {sentence}") from None
 
 
 def validate_groups(groups, n_rows):
@@ -288,7 +311,8 @@ def _check_range(X):
     values = X.data if sp.issparse(X) else X
     if values.dtype.kind != "f" or not values.size:
         return
-    for value in map(float, (values.min(), values.max())):
+    # Unlike `min` and `max` these return a number where there is NaN too.
+    for value in map(float, (np.fmin.reduce(values, None), np.fmax.reduce(values, None))):
         if abs(value) > _LARGEST:
             raise ValueError(
                 f"X has a value of {value:.3g}, but all must be between {-_LARGEST:.0e} and "

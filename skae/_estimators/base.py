@@ -65,6 +65,8 @@ class BaseAutoencoder(
 
     _parameter_constraints = CONSTRAINTS
 
+    missing_values = None  # in pickles from before it was a parameter
+
     latent_dim_ = FittedAttribute("latent_dim")
     n_components_ = FittedAttribute("latent_dim")
     mean_ = FittedAttribute("mean")
@@ -391,6 +393,7 @@ class BaseAutoencoder(
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = self.missing_values is not None
         tags.input_tags.positive_only = LOSSES.get(self.loss, Loss).of_counts
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
@@ -404,4 +407,9 @@ class BaseAutoencoder(
 
     def _validate_rows(self, X, *, reset):
         single_thread_after_fork()
-        return validate_rows(self, X, reset=reset, in_random_order=self._needs_random_access)
+        if reset:
+            missing = self.missing_values is not None
+        else:
+            missing = self._state.loadings is not None
+        in_random_order = self._needs_random_access
+        return validate_rows(self, X, reset=reset, in_random_order=in_random_order, missing=missing)

@@ -35,7 +35,7 @@ def n_batches(n_rows, batch_size):
 class _Batches:
     """Iterates over whole batches of a `RowSet`, shuffled if there is a generator.
 
-    Yields pairs of an input and a target: the input, and weights and labels of its rows or None.
+    Yields inputs, each with itself, weights and labels or None, and what is to be reconstructed.
     """
 
     def __init__(self, rows, batch_size, device, generator=None):
@@ -64,16 +64,17 @@ class _Batches:
             if labels is not None:
                 labels = labels[selected].to(batch.device)
                 labels[:, 1] *= factor
-            yield batch, (batch, weights, labels)
+            yield batch, (batch, weights, labels, self.rows.target_of(selected, batch))
 
     def _get_batch(self, indices):
         """The batch on the device, or on the CPU if the device has no room for all of it."""
         try:
-            return self.rows.get_batch(indices).to(self.device)
+            return self.rows.input_of(indices, self.generator).to(self.device)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-        return torch.cat(in_pieces(indices, lambda some: self.rows.get_batch(some).cpu()))
+        get_batch = self.rows.input_of
+        return torch.cat(in_pieces(indices, lambda some: get_batch(some, self.generator).cpu()))
 
 
 class EndOfTraining(Exception):  # noqa: N818, it is no error
@@ -257,7 +258,7 @@ class ReconstructionNet(NeuralNet):
 
     def get_loss(self, y_pred, y_true, *args, **kwargs):
         """The loss; terms added to its logarithm change its gradient and not its value."""
-        x, weights, labels = y_true
+        _, weights, labels, x = y_true
         output, penalties, prediction = _in_three(y_pred)
         loss = self.criterion_(output, x, weights)
         terms = []

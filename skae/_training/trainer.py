@@ -214,7 +214,7 @@ def _attempt(module, rows, options, validation, seed, supervisor):
         shards = _shards_of(module, rows, options)
         net = ReconstructionNet(
             module,
-            criterion=options.loss,
+            criterion=options.loss if rows.targets is None else rows.targets.criterion,
             **_optimizer(options, shards),
             lr=supervisor.learning_rate,
             max_epochs=supervisor.n_epochs,

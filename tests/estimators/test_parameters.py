@@ -64,6 +64,7 @@ BAD = {
     "whiten": [*OF_BOOLEANS, 1.5, float("nan")],
     "corruption": OF_SHARES,
     "noise": OF_REALS,
+    "missing_values": ["nan", -1, 0.0, "", np.inf, len],
     "max_epochs": OF_COUNTS,
     "batch_size": OF_COUNTS,
     "learning_rate": [*OF_REALS, 0],
