@@ -407,9 +407,6 @@ class BaseAutoencoder(
 
     def _validate_rows(self, X, *, reset):
         single_thread_after_fork()
-        if reset:
-            missing = self.missing_values is not None
-        else:
-            missing = self._state.loadings is not None
+        missing = (self.missing_values if reset else self._state.loadings) is not None
         in_random_order = self._needs_random_access
         return validate_rows(self, X, reset=reset, in_random_order=in_random_order, missing=missing)
