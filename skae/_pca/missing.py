@@ -24,10 +24,10 @@ _N_FACTORS, _MOST_PRODUCTS = (2, 4, 8, 16, 32), 2**24
 _VALIDATION_SHARE = 0.1
 
 # The model is fitted to about this number of rows, fewer if they have more than so many entries.
-_SAMPLE_SIZE, _MOST_ENTRIES = 4096, 2**23
+_SAMPLE_SIZE, _MOST_ENTRIES = 2048, 2**22
 
 # The iteration ends when the noise changes by a smaller share, or after so many steps.
-_TOLERANCE, _MOST_STEPS = 1e-3, 100
+_TOLERANCE, _MOST_STEPS = 2e-3, 30
 
 # Smallest variance of the noise, as a share of the variance of an entry.
 _LEAST_NOISE = 1e-6

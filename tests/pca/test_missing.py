@@ -94,7 +94,7 @@ def test_completed_rows_are_filled_ones_with_norms_of_the_observed_entries(low_r
     assert isinstance(X, CompletedArray)
     rows = rows_of(X)
     np.testing.assert_allclose(rows.dense([2, 5]), X.filled[[2, 5]], rtol=1e-6)
-    np.testing.assert_array_equal(np.isnan(rows.observed.dense([2, 5])), np.isnan(hidden[[2, 5]]))
+    np.testing.assert_array_equal(rows.observed.dense([2, 5]).isnan(), np.isnan(hidden[[2, 5]]))
     np.testing.assert_allclose(
         rows.observed_norms(), np.nansum((hidden - X.mean) ** 2, axis=1), rtol=1e-10
     )
