@@ -101,6 +101,8 @@ def test_every_bad_value_gets_a_sentence_that_names_the_parameter(kind, monkeypa
     assert names <= set(BAD)
     for name in names:
         for value in [*BAD[name], *NEVER]:
+            if name == "missing_values" and repr(value) in ("nan", repr(NEVER[2])):
+                continue  # its one value beside None
             estimator = KINDS[kind](**{name: value})
             with pytest.raises((ValueError, TypeError, MemoryError)) as raised:
                 estimator.fit(is_of(estimator))
