@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import distributed
 
-from .._runtime.device import n_processes, rank
+from .._runtime.process_group import n_processes, rank
 from .arrays import in_main_memory
 from .blocks import Blocks, RowBlocks
 

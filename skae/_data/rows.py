@@ -1,29 +1,23 @@
-"""Centred rows of an array, a sparse matrix or blocks: dense batches, and matrix products.
+"""X of any kind as centred rows; those of sparse matrices and of blocks."""
 
-All kinds of rows represent the centred matrix ``A = X - 1 mean'`` without building it: a dense
-batch is centred before a product, a sparse product after it.
-"""
-
-from abc import ABC, abstractmethod
 from functools import partial
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 
-from .._runtime.device import float64_device, in_float64, in_turn_with_room
+from .._runtime.device import float64_device, in_float64
 from .._runtime.execution import in_threads, slices_of_work
 from .._runtime.tensors import (
     batch_slices,
     on_host,
-    power_of_two,
-    rows_at,
-    tensor_of,
     zeros_for_rows,
 )
 from .arrays import is_tensor
 from .blocks import Blocks
-from .resident import Resident, ResidentArray, ResidentMatrix, mean_times, subtract_outer
+from .dense_rows import CompletedRows, DenseRows, Rows, TensorRows, weights_of
+from .incomplete import CompletedArray
+from .resident import Resident, ResidentMatrix, mean_times, subtract_outer
 from .sparse import (
     add_products,
     column_blocks,
@@ -41,9 +35,6 @@ _MANY_COLUMNS = 512
 # second size.
 _LARGE, _PART = 2**30, 256 * 2**20
 
-# Bytes of dense rows that one thread multiplies at a time, and the fewest rows.
-_DENSE_PART, _DENSE_ROWS = 16 * 2**20, 256
-
 # Sparse p x p products that are in memory at a time.
 _PRODUCTS_AT_ONCE = 4
 
@@ -56,7 +47,8 @@ def rows_of(X, *, mean=None, weights=None, dtype=torch.float32, device="cpu"):
 
     Parameters
     ----------
-    X : ndarray, CSR matrix or array, Blocks, or tensor on an accelerator, of shape (n, p)
+    X : ndarray, CSR matrix or array, Blocks, CompletedArray, or tensor on an accelerator
+        Of shape (n, p).
     mean : ndarray of shape (p,), default=None
         Subtracted from each row; the (weighted) mean of the rows if None.
     weights : ndarray of shape (n,), default=None
@@ -71,213 +63,9 @@ def rows_of(X, *, mean=None, weights=None, dtype=torch.float32, device="cpu"):
         kind = TensorRows
     if isinstance(X, Blocks):
         kind = BlockRows
+    if isinstance(X, CompletedArray):
+        kind = CompletedRows
     return kind(X, mean, weights, dtype, torch.device(device))
-
-
-def weights_of(rows):
-    """Return the weight of each row in float64: shape (n,)."""
-    return np.ones(len(rows)) if rows.weights is None else rows.weights
-
-
-class Rows(ABC):
-    """The centred rows of X: ``A = X - 1 mean'`` of shape (n, p)."""
-
-    def __init__(self, X, mean, weights, dtype, device):
-        self.X = X
-        self.weights = weights
-        self.shape = X.shape
-        self.dtype = dtype
-        self.device = device
-        self.mean = self._column_mean() if mean is None else np.asarray(mean, dtype=np.float64)
-        self._mean = torch.from_numpy(self.mean).to(dtype).to(device)
-        self._norms = None
-
-    def __len__(self):
-        return self.shape[0]
-
-    @abstractmethod
-    def _column_mean(self):
-        """The mean of each column in float64: shape (p,)."""
-
-    def _column_sum(self):
-        return len(self) * self.mean
-
-    @abstractmethod
-    def dense(self, index):
-        """Return rows at a slice, an ndarray or `Indices`, not centred, as a dense tensor."""
-
-    @abstractmethod
-    def times(self, W):
-        """Return ``A W`` for a tensor W of shape (p, c): shape (n, c)."""
-
-    @abstractmethod
-    def transposed_times(self, Q):
-        """Return ``A' Q`` for a tensor Q of shape (n, c): shape (p, c)."""
-
-    def prepare_for_many_products(self):  # noqa: B027, optional
-        """Rearrange the rows if that makes `times` and `transposed_times` faster."""
-
-    def squared_norms(self):
-        """Return the squared length of each centred row in float64: shape (n,)."""
-        if self._norms is None:
-            self._norms = self._squared_norms()
-        return self._norms
-
-    @abstractmethod
-    def _squared_norms(self):
-        """Compute the result of `squared_norms`, which stores it."""
-
-    @abstractmethod
-    def covariance(self):
-        """Return ``A' W A`` in float64 for the weights W: shape (p, p)."""
-
-    def gram(self):
-        """Return ``A A'`` in float64: shape (n, n)."""
-        # In a unit of their length: the squares of large or small float32 overflow or vanish.
-        n, precision = len(self), torch.finfo(self.dtype)
-        # Norms are in float64. Where they are near zero or zero, rows that were centred in the
-        # precision of the product may be zero, or rounding of the size of the mean's last digit.
-        rounding = precision.eps * np.abs(self.mean).max()
-        length = max(self.squared_norms().max() ** 0.5, rounding, precision.tiny)
-        unit = power_of_two(length)
-        gram = torch.empty(n, n, dtype=torch.float64, device=float64_device(self.device))
-
-        def multiply(rows):
-            gram[:, rows] = in_float64(self.times(self.centred(rows).T / unit)) * unit
-
-        in_turn_with_room(self.slices(), multiply)
-        return gram
-
-    def centred(self, index):
-        """Return the rows at ``index`` of A as a dense tensor."""
-        return self.dense(index) - self._mean
-
-    def slices(self):
-        """Return slices of rows that are small enough to be made dense."""
-        return batch_slices(self.shape[0], self.shape[1] * self.dtype.itemsize)
-
-
-class DenseRows(Rows):
-    """Rows of a NumPy array or memmap of any real dtype and memory order."""
-
-    def __init__(self, X, mean, weights, dtype, device):
-        super().__init__(X, mean, weights, dtype, device)
-        self._resident = Resident(ResidentArray, X, dtype, device)
-
-    def _column_mean(self):
-        total = np.zeros(self.shape[1])
-        for rows in batch_slices(self.shape[0], self.shape[1] * 8):
-            if self.weights is None:
-                total += self._contiguous(rows).sum(axis=0, dtype=np.float64)
-            else:
-                total += self.weights[rows] @ self._contiguous(rows)
-        return total / self.shape[0]
-
-    def _contiguous(self, rows):
-        # The rounding of sums depends on the memory order: use the same order for every X.
-        return np.ascontiguousarray(self.X[rows])
-
-    def dense(self, index):
-        if self._resident:
-            return self._resident.dense(index)
-        index = on_host(index)
-        numpy_dtype = np.float64 if self.dtype == torch.float64 else np.float32
-        batch = np.ascontiguousarray(self.X[index], dtype=numpy_dtype)
-        return tensor_of(batch).to(self.device)
-
-    def times(self, W):
-        product = zeros_for_rows(self.shape[0], W)
-
-        def multiply(rows):
-            product[rows] = self.centred(rows) @ W
-
-        if self.device.type == "cpu":
-            self._apply_to_slices(multiply, 2 * self.shape[0] * W.numel())
-        else:
-            in_turn_with_room(self.slices(), multiply)
-        return product
-
-    def _apply_to_slices(self, function, n_operations):
-        """Call a function on the CPU with slices of rows, in threads if that is worth it."""
-        n, row_bytes = self.shape[0], self.shape[1] * self.dtype.itemsize
-        parts = slices_of_work(n, n_operations)
-        max_bytes = max(_DENSE_PART, _DENSE_ROWS * row_bytes)
-        if len(parts) == 1:
-            in_turn_with_room(batch_slices(n, row_bytes, max_bytes), function)
-        else:
-            part_bytes = min(parts[0].stop * row_bytes, max_bytes)
-            in_threads(function, batch_slices(n, row_bytes, part_bytes))
-
-    def transposed_times(self, Q):
-        product = torch.zeros(self.shape[1], Q.shape[1], dtype=Q.dtype, device=self.device)
-
-        def multiply(rows):
-            batch, q = self.dense(rows), Q[rows].to(self.device)
-
-            def add(columns):
-                centred = batch[:, columns] - self._mean[columns]
-                product[columns].addmm_(centred.T, q)
-
-            n_operations = 2 * batch.numel() * q.shape[1]
-            in_threads(add, slices_of_work(self.shape[1], n_operations, self.device))
-
-        in_turn_with_room(self.slices(), multiply)
-        return product
-
-    def covariance(self):
-        p = self.shape[1]
-        covariance = torch.zeros(p, p, dtype=torch.float64, device=float64_device(self.device))
-
-        def multiply(rows):
-            batch = in_float64(self.centred(rows))
-            weighted = batch
-            if self.weights is not None:
-                weighted = torch.from_numpy(self.weights[rows, None]).to(batch) * batch
-
-            def add(columns):
-                # On and above the diagonal: the rest is copied at the end.
-                right = slice(columns.start, None)
-                covariance[columns, right].addmm_(batch[:, columns].T, weighted[:, right])
-
-            in_threads(add, slices_of_work(p, 2 * p * batch.numel(), covariance.device))
-
-        in_turn_with_room(self.slices(), multiply)
-        return covariance.triu_() + covariance.triu(1).T
-
-    def _squared_norms(self):
-        norms = np.empty(self.shape[0])
-
-        def measure(rows):
-            centred = self._contiguous(rows).astype(np.float64) - self.mean
-            norms[rows] = np.einsum("ij,ij->i", centred, centred)
-
-        # Reading and converting a value takes as long as a dozen multiplications.
-        self._apply_to_slices(measure, 12 * self.shape[0] * self.shape[1])
-        return norms
-
-
-class TensorRows(DenseRows):
-    """Rows of a tensor on an accelerator, whose batches are not copied to the CPU."""
-
-    def _column_mean(self):
-        weights = torch.from_numpy(weights_of(self)).to(float64_device(self.X.device))
-        total = weights.new_zeros(self.shape[1])
-        self._in_float64(lambda rows, x: total.add_(weights[rows] @ x))
-        return total.cpu().numpy() / self.shape[0]
-
-    def dense(self, index):
-        return rows_at(self.X, index).to(self.dtype).to(self.device)
-
-    def _squared_norms(self):
-        mean = torch.from_numpy(self.mean).to(float64_device(self.X.device))
-        norms = mean.new_empty(self.shape[0])
-        self._in_float64(lambda rows, x: norms[rows].copy_((x - mean).square_().sum(dim=1)))
-        return norms.cpu().numpy()
-
-    def _in_float64(self, function):
-        """Call a function with slices of rows and these rows in float64."""
-        batches = batch_slices(self.shape[0], self.shape[1] * 8)
-        in_turn_with_room(batches, lambda rows: function(rows, in_float64(self.X[rows])))
 
 
 class SparseRows(Rows):

@@ -4,10 +4,13 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import nan
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
+
+from .._runtime.tensors import on_host
 
 # With fewer rows a gain cannot be distinguished from chance.
 MIN_VALIDATION_ROWS = 8
@@ -146,6 +149,8 @@ class RowSet(Dataset):
         Weight of each row of the source, of mean one over the set.
     labels : Tensor, default=None
         Label of each row of the source and its weight, of mean one over the set, for a `LabelHead`.
+    targets : Targets, default=None
+        What is reconstructed, if it is not the batches themselves.
     """
 
     get_batch: Callable[[np.ndarray], torch.Tensor]
@@ -153,9 +158,23 @@ class RowSet(Dataset):
     measure: Measure = Measure()
     weights: torch.Tensor | None = None
     labels: torch.Tensor | None = None
+    targets: Any = None
 
     def __len__(self):
         return len(self.indices)
+
+    def input_of(self, indices, generator=None):
+        """Rows with given indices as networks take them; there is a generator in training."""
+        if generator is None or self.targets is None:
+            return self.get_batch(indices)
+        seed = int(torch.randint(2**31, (), generator=generator))
+        return self.targets.corrupted_batch(on_host(indices), seed)
+
+    def target_of(self, indices, batch):
+        """What networks should reconstruct from the batch of rows with given indices."""
+        if self.targets is None:
+            return batch
+        return self.targets.get_target(on_host(indices)).to(batch.device)
 
     def __getitem__(self, i):
         """Input and target of one row. Callbacks may need it; training gets whole batches."""

@@ -1,5 +1,6 @@
 """Validation of X, y and `sample_weight`, and their conversion to the forms used for computing."""
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Number
 
@@ -38,7 +39,7 @@ def as_blocks(X):
     return X
 
 
-def validate_rows(estimator, X, *, reset, in_random_order):
+def validate_rows(estimator, X, *, reset, in_random_order, missing=False):
     """Validate X and return it as an array, a CSR matrix in floating point, or `Blocks`.
 
     Parameters
@@ -50,20 +51,26 @@ def validate_rows(estimator, X, *, reset, in_random_order):
         Whether the estimator is fitted to X; otherwise X must match what it was fitted to.
     in_random_order : bool
         Whether fitting reads rows in random order.
+    missing : bool, default=False
+        Whether NaN in dense X is a missing entry; otherwise it is refused.
     """
     X = as_blocks(X)
     if isinstance(X, Blocks):
         if reset and in_random_order:
             X.check_random_access()
-        return _validated_blocks(estimator, X, reset)
+        with _explaining_nan(missing):
+            return _validated_blocks(estimator, X, reset)
     check_frame(X)
-    with np.errstate(invalid="ignore"):  # scikit-learn finds NaN by a sum of X
+    missing_allowed = missing and not sp.issparse(X) and not is_tensor(X)
+    # scikit-learn finds NaN by a sum of X.
+    with np.errstate(invalid="ignore"), _explaining_nan(missing):
         X = validate_data(
             estimator,
             X,
             reset=reset,
             accept_sparse="csr",
             dtype="numeric",
+            ensure_all_finite="allow-nan" if missing_allowed else True,
             ensure_min_samples=2 if reset else 1,
         )
     _check_range(X)
@@ -76,6 +83,23 @@ def validate_codes(Z):
     if is_tensor(Z):
         dtypes = [torch.float64, torch.float32] if has_float64(Z.device) else torch.float32
     return check_array(Z, dtype=dtypes, input_name="X")
+
+
+@contextmanager
+def _explaining_nan(missing):
+    """Raise scikit-learn's error for NaN in X with the parameter that allows it."""
+    try:
+        yield
+    except ValueError as error:
+        if "contains NaN" not in str(error):
+            raise
+        sentence = (
+            "missing_values=np.nan takes NaN as missing entries of a dense array in main memory, "
+            "and not of sparse or stored rows."
+            if missing
+            else "Set missing_values=np.nan before fit to take NaN in dense X as missing entries."
+        )
+        raise ValueError(f"Input X contains NaN. {sentence}") from None
 
 
 def validate_groups(groups, n_rows):
@@ -312,7 +336,11 @@ def _check_range(X):
     is_float = values.is_floating_point() if is_tensor(X) else values.dtype.kind == "f"
     if not is_float or 0 in values.shape:
         return
-    for value in map(float, (values.min(), values.max())):
+    if is_tensor(X):
+        extremes = values.min(), values.max()
+    else:  # numbers where there is NaN, too, unlike the result of `min`
+        extremes = np.fmin.reduce(values, None), np.fmax.reduce(values, None)
+    for value in map(float, extremes):
         if abs(value) > _LARGEST:
             raise ValueError(
                 f"X has a value of {value:.3g}, but all must be between {-_LARGEST:.0e} and "

@@ -14,8 +14,8 @@ from .._data.blocks import is_dask, lazy_result
 from .._data.validation import apply_sample_weight, dense_array, validate_codes, validate_rows
 from .._nn.losses import LOSSES, Loss
 from .._nn.serialization import decoded, encoded
-from .._runtime.device import explain_out_of_memory, resolve_device, single_thread_after_fork
-from .._runtime.execution import on_snapshot, with_neutral_settings
+from .._runtime.device import explain_out_of_memory, resolve_device
+from .._runtime.execution import on_snapshot, single_thread_after_fork, with_neutral_settings
 from .._runtime.reports import CallbackSupportMixin, with_callbacks
 from .auto import resolve_linear_path
 from .column_errors import ColumnErrorsMixin
@@ -65,6 +65,8 @@ class BaseAutoencoder(
     """
 
     _parameter_constraints = CONSTRAINTS
+
+    missing_values = None  # in pickles from before it was a parameter
 
     latent_dim_ = FittedAttribute("latent_dim")
     n_components_ = FittedAttribute("latent_dim")
@@ -410,6 +412,7 @@ class BaseAutoencoder(
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = self.missing_values is not None
         tags.input_tags.positive_only = LOSSES.get(self.loss, Loss).of_counts
         tags.array_api_support = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
@@ -424,4 +427,6 @@ class BaseAutoencoder(
 
     def _validate_rows(self, X, *, reset):
         single_thread_after_fork()
-        return validate_rows(self, X, reset=reset, in_random_order=self._needs_random_access)
+        missing = (self.missing_values if reset else self._state.loadings) is not None
+        in_random_order = self._needs_random_access
+        return validate_rows(self, X, reset=reset, in_random_order=in_random_order, missing=missing)

@@ -2,16 +2,26 @@
 
 from abc import ABC, abstractmethod
 from copy import deepcopy
+from itertools import repeat
 
+import numpy as np
 import torch
 from torch import nn
 
+from .._data.dense_rows import CompletedRows
+from .._data.incomplete import CompletedArray, has_missing
 from .._data.rows import rows_of
+from .._pca.missing import fill
 from .._runtime.device import in_float64, supported_dtype
 from .._runtime.tensors import tensor_of, torch_dtype
+from .._training.observed import with_output_for_missing
 
 # Bytes of rows that are made dense at a time for networks on the rows themselves.
 _BATCH_BYTES = 8 * 2**20
+
+# How often missing entries move half of the way to the reconstruction by the networks. Further
+# steps, or whole ones, make rows worse of which half is missing (docs/design.md).
+_N_PASSES = 2
 
 
 class Codec(ABC):
@@ -34,6 +44,7 @@ class Codec(ABC):
             self.module = deepcopy(state.module).to(self.dtype).to(device)
         self.mean = self.placed(state.mean)
         self._mean_of_rows = state.mean
+        self._loadings = state.loadings
 
     def placed(self, array):
         """An array or tensor as a tensor on the device."""
@@ -41,8 +52,22 @@ class Codec(ABC):
         return tensor.to(self.dtype).to(self.device)
 
     def rows(self, X):
-        """Rows of X as `Rows` on the device."""
+        """Rows of X as `Rows` on the device, filled where entries are missing."""
+        if self._loadings is not None and has_missing(X):
+            X = CompletedArray(self._filled(X), X, self._mean_of_rows, self._loadings)
         return rows_of(X, mean=self._mean_of_rows, dtype=self.dtype, device=self.device)
+
+    def _filled(self, X):
+        """X with each NaN filled: linearly, then partly by the reconstructions of the networks."""
+        filled, incomplete = X.copy(), np.isnan(X).any(axis=1)
+        x = X[incomplete]
+        x_filled = fill(x, self._mean_of_rows, self._loadings)
+        has_networks = any(True for _ in self.module.parameters())
+        for _ in range(_N_PASSES if has_networks else 0):
+            x_hat = self.decode(self.encode(self.rows(x_filled))).cpu().numpy()
+            x_filled = np.where(np.isnan(x), (x_filled + x_hat) / 2, x)
+        filled[incomplete] = x_filled
+        return filled
 
     def bytes_of_row(self, X):
         """Memory for encoding a row of X, including the row if it is read from a file."""
@@ -105,6 +130,9 @@ class PrincipalCodec(Codec):
 
     @torch.inference_mode()
     def errors(self, rows):
+        if isinstance(rows, CompletedRows):
+            x_hat = self.decode(self.encode(rows))
+            return in_float64(rows.observed.dense(slice(None)) - x_hat).square().nansum(dim=1)
         # |x - x_hat|^2 = |x - m|^2 - |y|^2 + |y - y_hat|^2, because the directions are orthonormal.
         y = self._scores(rows)
         y_hat = self.module(y)
@@ -117,10 +145,13 @@ class PrincipalCodec(Codec):
         # Around the mean: the difference of two large numbers would lose digits.
         codes = self.encode(rows).to(self.mean.device)
         centred = self._decoded(codes, torch.zeros_like(self.mean))
-        return in_float64(rows.centred(slice(None)) - centred).square()
+        given = rows.observed if isinstance(rows, CompletedRows) else rows
+        errors = in_float64(given.centred(slice(None)) - centred).square()
+        return errors.masked_fill_(errors.isnan(), 0.0)  # of missing entries
 
     def errors_of_mean(self, rows):
-        return torch.from_numpy(rows.squared_norms())
+        incomplete = isinstance(rows, CompletedRows)
+        return torch.from_numpy(rows.observed_norms() if incomplete else rows.squared_norms())
 
 
 class PlainCodec(Codec):
@@ -142,20 +173,27 @@ class PlainCodec(Codec):
 
     @torch.inference_mode()
     def errors(self, rows):
-        batches = self._batches(rows)
-        return torch.cat([self.module.deviances(self.module(x), x) for x in batches])
+        outputs = (self.module(x) for x in self._batches(rows))
+        return self._deviances(outputs, rows, self.module.deviances)
 
     @torch.inference_mode()
     def errors_by_column(self, rows):
-        batches = self._batches(rows)
-        errors = [self.module.deviances_by_column(self.module(x), x) for x in batches]
-        return in_float64(torch.cat(errors))
+        outputs = (self.module(x) for x in self._batches(rows))
+        return in_float64(self._deviances(outputs, rows, self.module.deviances_by_column))
 
     @torch.inference_mode()
     def errors_of_mean(self, rows):
-        output = self.module.output_of_mean(self.mean)
-        batches = self._batches(rows)
-        return torch.cat([self.module.deviances(output, x) for x in batches])
+        outputs = repeat(self.module.output_of_mean(self.mean))
+        return self._deviances(outputs, rows, self.module.deviances)
+
+    def _deviances(self, outputs, rows, compare):
+        """What a method of the module returns for rows and the outputs of their batches."""
+        if isinstance(rows, CompletedRows):
+            rows = rows.observed
+        errors = []
+        for x, output in zip(self._batches(rows), outputs, strict=False):
+            errors.append(compare(output, with_output_for_missing(x, output)))
+        return torch.cat(errors)
 
     def _batches(self, rows):
         for start in range(0, len(rows), self._batch_size):

@@ -53,8 +53,8 @@ class ColumnErrorsMixin:
         Returns
         -------
         errors : ndarray of shape (n_samples, n_features), (n_samples, top) or (n_features,)
-            Of float64, not negative. For a `ConvAutoencoder` that was fitted to pictures, rows
-            and means have the shape of these, unless ``top`` is given.
+            Of float64, not negative; zero for missing entries. For a `ConvAutoencoder` that was
+            fitted to pictures, rows and means have the shape of these, unless ``top`` is given.
         columns : ndarray of int of shape (n_samples, top)
             Only with ``top``: the columns of these errors, the largest error first;
             ``feature_names_in_[columns]`` are their names.

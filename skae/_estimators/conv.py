@@ -12,11 +12,13 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._data.arrays import with_results_in_kind
 from .._data.blocks import Blocks
+from .._data.dense_rows import CompletedRows
 from .._data.validation import as_blocks, flat_rows
 from .._nn.autoencoders import LinearPathAutoencoder
 from .._nn.builders import ConvNetworks
 from .._nn.conv import checked_layout, layout_warning
 from .._runtime.execution import on_snapshot
+from .._training.observed import ObservedRowsProblem
 from .._training.residual import RowsProblem
 from . import auto
 from .auto import LARGEST, positive_integers, resolve_latent_dim, resolve_linear_path
@@ -112,6 +114,10 @@ class ConvAutoencoder(BaseAutoencoder):
     noise : float, default=0.0
         Standard deviation of normal noise that is added to the encoder's inputs in training, in
         units of their typical standard deviation.
+    missing_values : np.nan or None, default=None
+        np.nan takes NaN in dense X as missing entries: principal directions and losses are those
+        of the observed entries, `transform` fills the others first, and reconstructions of codes
+        can replace them; see docs/missing.md. None refuses X with NaN.
     max_epochs : int or "auto", default="auto"
         Maximum number of passes over the training rows. "auto" is about 1,200 steps in 4 to 30
         passes.
@@ -267,6 +273,7 @@ class ConvAutoencoder(BaseAutoencoder):
         whiten: bool | float = False,
         corruption: float | str = "auto",
         noise: float = 0.0,
+        missing_values: float | None = None,
         max_epochs: int | str = "auto",
         batch_size: int | str = "auto",
         learning_rate: float | str = "auto",
@@ -305,6 +312,7 @@ class ConvAutoencoder(BaseAutoencoder):
         self.whiten = whiten
         self.corruption = corruption
         self.noise = noise
+        self.missing_values = missing_values
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -412,7 +420,8 @@ class ConvAutoencoder(BaseAutoencoder):
         return networks.settings.latent_dim
 
     def _problem(self, rows, basis, networks, build, device):
-        return RowsProblem(rows, basis, build)
+        kind = ObservedRowsProblem if isinstance(rows, CompletedRows) else RowsProblem
+        return kind(rows, basis, build)
 
     def _fields(self, module, rows, basis, dtype, latent_dim):
         if module is None:

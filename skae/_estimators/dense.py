@@ -7,9 +7,11 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from .._data.dense_rows import CompletedRows
 from .._nn.builders import DenseNetworks
 from .._runtime.device import resolve_device
 from .._runtime.execution import with_neutral_settings
+from .._training.observed import ObservedScoresProblem
 from .._training.residual import ScoresProblem
 from .._training.selection import LONGEST_NONLINEAR_CODE
 from . import auto
@@ -25,6 +27,10 @@ def _can_learn_from_batches(autoencoder):
     if not linear_path or autoencoder.whiten or autoencoder.truncations is not None:
         raise AttributeError(
             "partial_fit needs the linear path (linear_path), whiten=0 and truncations=None."
+        )
+    if autoencoder.missing_values is not None:
+        raise AttributeError(
+            "partial_fit needs missing_values=None: entries are filled by a model of all rows."
         )
     return True
 
@@ -103,6 +109,10 @@ class DenseAutoencoder(BaseAutoencoder):
     noise : float, default=0.0
         Standard deviation of normal noise that is added to the encoder's inputs in training, in
         units of their typical standard deviation.
+    missing_values : np.nan or None, default=None
+        np.nan takes NaN in dense X as missing entries: principal directions and losses are those
+        of the observed entries, `transform` fills the others first, and reconstructions of codes
+        can replace them; see docs/missing.md. None refuses X with NaN.
     max_epochs : int or "auto", default="auto"
         Maximum number of passes over the training rows. "auto" is about 600 steps in 8 to 30
         passes.
@@ -239,6 +249,7 @@ class DenseAutoencoder(BaseAutoencoder):
         whiten: bool | float = False,
         corruption: float | str = "auto",
         noise: float = 0.0,
+        missing_values: float | None = None,
         max_epochs: int | str = "auto",
         batch_size: int | str = "auto",
         learning_rate: float | str = "auto",
@@ -271,6 +282,7 @@ class DenseAutoencoder(BaseAutoencoder):
         self.whiten = whiten
         self.corruption = corruption
         self.noise = noise
+        self.missing_values = missing_values
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -352,7 +364,8 @@ class DenseAutoencoder(BaseAutoencoder):
         if not _has_networks(networks):
             return None
         k, is_custom = networks.settings.latent_dim, networks.settings.encoder is not None
-        return ScoresProblem(rows, basis, k, build, device, custom_encoder=is_custom)
+        kind = ObservedScoresProblem if isinstance(rows, CompletedRows) else ScoresProblem
+        return kind(rows, basis, k, build, device, custom_encoder=is_custom)
 
     def _fields(self, module, rows, basis, dtype, latent_dim):
         module = module or pca_module(latent_dim)

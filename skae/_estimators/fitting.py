@@ -10,6 +10,7 @@ import torch
 
 from .._data.arrays import in_main_memory, is_tensor
 from .._data.blocks import Blocks
+from .._data.incomplete import CompletedArray
 from .._data.rows import rows_of
 from .._data.validation import (
     apply_sample_weight,
@@ -24,6 +25,7 @@ from .._nn.layers import check_one_row
 from .._nn.losses import LOSSES
 from .._pca.holdout import shortest_code
 from .._pca.incremental import RunningBasis
+from .._pca.missing import completed
 from .._pca.solvers import Basis, apply_weights, principal_basis, uses_full_eigenproblem
 from .._runtime.device import float64_device, has_float64, resolve_device
 from .._runtime.execution import device_lock
@@ -103,9 +105,14 @@ def learn(estimator, X, y, sample_weight, groups, previous):
             report = ReportGroup([report, CallbackReport(estimator, context)])
         options = replace(options, report=report, interrupts=interrupts)
         rng = random_state_of(estimator.random_state)
-        networks = estimator._networks(X, weights, options, rng, previous)
+        data, loadings = X, None
+        if estimator.missing_values is not None and isinstance(X, np.ndarray):
+            data = completed(X, weights)
+            loadings = data.loadings
+        networks = estimator._networks(data, weights, options, rng, previous)
         learn_kind = _learn_residual if linear_path else _learn_plain
-        state = learn_kind(estimator, X, weights, networks, options, rng, labels)
+        state = learn_kind(estimator, data, weights, networks, options, rng, labels)
+        state = replace(state, loadings=loadings)
         if estimator.whiten:
             codes = state.encode(X, estimator.device)
             deviations = standard_deviations(dense_array(codes), weights, sample_weight)
@@ -245,6 +252,8 @@ def _cache_of(memory, X, weights, rows, seed):
     """The cache that fits on the same rows share. Its key has all that their bits depend on."""
     if memory is None:
         return NO_CHECKPOINT
+    if isinstance(X, CompletedArray):
+        X = X.filled
     key = {
         "X": digest(X),
         "sample_weight": "None" if weights is None else digest(weights),

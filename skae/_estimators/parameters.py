@@ -18,7 +18,7 @@ from skorch.callbacks import Callback
 from .._nn.layers import ACTIVATIONS
 from .._nn.losses import LOSSES
 from .._nn.penalties import PENALTIES
-from .._runtime.device import n_processes
+from .._runtime.process_group import n_processes
 from .._training.selection import LONGEST_NONLINEAR_CODE
 from .._version import DOCUMENTATION
 from .auto import LARGEST, as_python_number, resolve_linear_path
@@ -223,6 +223,7 @@ CONSTRAINTS = {
     "whiten": ["boolean", Interval(Real, 0, 1, closed="both")],
     "corruption": [Interval(Real, 0, 1, closed="left"), StrOptions({"auto"})],
     "noise": [Interval(Real, 0, _LARGEST_NOISE, closed="both")],
+    "missing_values": ["nan", None],
     "max_epochs": [_COUNT, StrOptions({"auto"})],
     "batch_size": [_COUNT, StrOptions({"auto"})],
     "learning_rate": [Interval(Real, 0, _LARGEST_FACTOR, closed="right"), StrOptions({"auto"})],
@@ -282,6 +283,23 @@ def check_callbacks(callbacks):
             )
 
 
+def _check_combinations_with_missing(estimator):
+    if estimator.missing_values is None:
+        return
+    if not LOSSES[estimator.loss].degree:
+        allowed = sorted(name for name, loss in LOSSES.items() if loss.degree)
+        raise ValueError(
+            f"missing_values=np.nan needs a loss of the differences of entries, one of "
+            f"{', '.join(allowed)}, got loss={estimator.loss!r}."
+        )
+    if estimator.truncations is not None:
+        raise ValueError(
+            f"missing_values=np.nan needs truncations=None, got "
+            f"truncations={estimator.truncations!r}: shorter codes would be trained on entries "
+            f"that are missing."
+        )
+
+
 def check_combinations(estimator):
     """Raise ValueError for parameters that are valid alone and not together."""
     linear_path = resolve_linear_path(estimator)
@@ -295,6 +313,7 @@ def check_combinations(estimator):
             f"loss={estimator.loss!r} needs linear_path=False: principal components are those of "
             f"the squared error, loss='mse'."
         )
+    _check_combinations_with_missing(estimator)
     if estimator.penalty is not None and linear_path:
         raise ValueError(
             f"penalty={estimator.penalty!r} needs linear_path=False: it cannot change PCA's part "

@@ -89,6 +89,8 @@ class FittedState:
         Whether it comes from `partial_fit`, which needs more than this to continue.
     shape, flat : tuple of int or None, bool
         Shape of one picture, and whether reconstructions are flat rows.
+    loadings : ndarray of shape (p, q), or None
+        With which missing entries are filled; None if X may have none.
     """
 
     module: Autoencoder
@@ -109,6 +111,7 @@ class FittedState:
     of_stream: bool = False
     shape: tuple | None = None
     flat: bool = True
+    loadings: np.ndarray | None = None
 
     latent_dim = property(lambda self: self.module.latent_dim)
     has_linear_path = property(lambda self: not isinstance(self.module, PlainAutoencoder))
@@ -287,6 +290,7 @@ class FittedState:
             ((tuple, none), "shape"),
             (array, "mean"),
             ((array, none), "code_scale", "components", "further_components", "variances"),
+            ((array, none), "loadings"),
         ]
         if self.has_linear_path:
             kinds.append((array, "explained_variance", "explained_variance_ratio"))
@@ -314,6 +318,8 @@ class FittedState:
             }
             if self.components is None:
                 raise ValueError("components are missing")
+        if self.loadings is not None:
+            expected["loadings"] = (p, self.loadings.shape[-1])
         for name, shape in expected.items():
             array = getattr(self, name)
             if array is not None and array.shape != shape:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy import linalg
 
-from .._data.rows import weights_of
+from .._data.dense_rows import weights_of
 from .._data.splits import MIN_VALIDATION_ROWS, held_out_rows
 from .._runtime.device import in_float64
 from .._runtime.tensors import (

@@ -1,4 +1,4 @@
-"""Devices: what each kind can do, and how much memory is free; processes that share a training."""
+"""Devices: what each kind can do, how much memory is free, and what happens where there is none."""
 
 import ctypes
 import os
@@ -12,9 +12,9 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from torch import distributed
 from torch.nn.functional import embedding_bag
-from torch.nn.parallel import DistributedDataParallel
+
+from .process_group import n_processes
 
 
 @dataclass(frozen=True)
@@ -379,57 +379,3 @@ def _free_in_container():
         return int(limit.read_text(encoding="utf-8")) - int(used.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # no such file, or the limit is "max"
         return float("inf")
-
-
-# Processes that share a training, and forks
-
-
-# The process that imported skae: a fork of it has another id.
-_IMPORTING_PROCESS = os.getpid()
-
-
-def n_processes():
-    """Return how many processes share a training."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return 1
-    return distributed.get_world_size()
-
-
-def rank():
-    """Return the index of this process among them."""
-    return distributed.get_rank() if n_processes() > 1 else 0
-
-
-def indices_of_rank(indices):
-    """Return this process's share of the rows of a batch, and the weight of its loss.
-
-    With these weights the mean of the processes' gradients is the gradient of the batch.
-    """
-    own = indices[rank() :: n_processes()]
-    if not len(own):
-        return indices[:1], 0.0
-    return own, len(own) * n_processes() / len(indices)
-
-
-def data_parallel(module):
-    """Wrap a module so that its gradients are averaged over the processes."""
-    device = next(module.parameters()).device
-    return DistributedDataParallel(module, device_ids=None if device.type == "cpu" else [device])
-
-
-def mean_over_processes(value, device):
-    """Return the mean of a number over the processes, so that all make the same decisions."""
-    if n_processes() == 1:
-        return value
-    shared = torch.tensor(value, dtype=torch.float64, device=device)
-    distributed.all_reduce(shared)
-    return float(shared) / n_processes()
-
-
-def single_thread_after_fork():
-    """Compute in one thread if this process is a fork.
-
-    A fork does not have its parent's threads, and GNU OpenMP would wait for them forever.
-    """
-    if os.getpid() != _IMPORTING_PROCESS:
-        torch.set_num_threads(1)

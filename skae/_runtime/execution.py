@@ -29,9 +29,9 @@ from .device import (
     empty_cache,
     explain_out_of_memory,
     has_float64,
-    n_processes,
     rounds_convolutions,
 )
+from .process_group import n_processes
 
 P = ParamSpec("P")
 
@@ -373,3 +373,16 @@ def _set_mkl_threads():
         return ctypes.CDLL(str(library)).MKL_Set_Num_Threads_Local
     except (OSError, AttributeError):
         return lambda n: 0
+
+
+# The process that imported skae: a fork of it has another id.
+_IMPORTING_PROCESS = os.getpid()
+
+
+def single_thread_after_fork():
+    """Compute in one thread if this process is a fork.
+
+    A fork does not have its parent's threads, and GNU OpenMP would wait for them forever.
+    """
+    if os.getpid() != _IMPORTING_PROCESS:
+        torch.set_num_threads(1)

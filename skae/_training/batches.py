@@ -2,7 +2,8 @@
 
 import torch
 
-from .._runtime.device import in_pieces, indices_of_rank, is_out_of_memory
+from .._runtime.device import in_pieces, is_out_of_memory
+from .._runtime.process_group import indices_of_rank
 from .._runtime.tensors import Indices, rows_at
 
 
@@ -19,7 +20,7 @@ def n_batches(n_rows, batch_size):
 class Batches:
     """Iterates over whole batches of a `RowSet`, shuffled if there is a generator.
 
-    Yields pairs of an input and a target: the input, and weights and labels of its rows or None.
+    Yields inputs, each with itself, weights and labels or None, and what is to be reconstructed.
     """
 
     def __init__(self, rows, batch_size, device, generator=None):
@@ -55,13 +56,14 @@ class Batches:
             if labels is not None:
                 labels = rows_at(labels, selected).to(batch.device)
                 labels[:, 1] *= factor
-            yield batch, (batch, weights, labels)
+            yield batch, (batch, weights, labels, self.rows.target_of(selected, batch))
 
     def _get_batch(self, indices):
         """The batch on the device, or on the CPU if the device has no room for all of it."""
         try:
-            return self.rows.get_batch(indices).to(self.device)
+            return self.rows.input_of(indices, self.generator).to(self.device)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-        return torch.cat(in_pieces(indices, lambda some: self.rows.get_batch(some).cpu()))
+        get_batch = self.rows.input_of
+        return torch.cat(in_pieces(indices, lambda some: get_batch(some, self.generator).cpu()))

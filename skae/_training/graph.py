@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from .._runtime.device import n_processes
+from .._runtime.process_group import n_processes
 
 # Steps before the recording: libraries choose and load their kernels in these.
 _N_STEPS_BEFORE = 8
@@ -16,8 +16,10 @@ _TOLERANCE = 0.02
 
 
 def records_steps(rows, options):
-    """Whether a CUDA graph may compute the steps: not those of users' code, nor with labels."""
-    if options.callbacks or not options.divisible or rows.labels is not None:
+    """Whether a CUDA graph may compute steps: not with users' code, labels or missing entries."""
+    if options.callbacks or not options.divisible:
+        return False
+    if rows.labels is not None or rows.targets is not None:
         return False
     return n_processes() == 1 and can_record(options.device)
 

@@ -9,15 +9,9 @@ from skorch import NeuralNet
 from skorch.callbacks import EpochTimer
 from torch import nn
 
-from .._runtime.device import (
-    data_parallel,
-    empty_cache,
-    in_bfloat16,
-    is_out_of_memory,
-    mean_over_processes,
-    n_processes,
-)
+from .._runtime.device import empty_cache, in_bfloat16, is_out_of_memory
 from .._runtime.execution import in_threads
+from .._runtime.process_group import data_parallel, mean_over_processes, n_processes
 from .batches import Batches
 from .graph import RecordedStep
 
@@ -132,7 +126,8 @@ class ReconstructionNet(NeuralNet):
         """Let a CUDA graph compute whole batches, whose random numbers a generator draws."""
 
         def compute(inputs):
-            loss = self.get_loss(self.infer(inputs[0]), (*inputs, None))
+            x, weights = inputs
+            loss = self.get_loss(self.infer(x), (x, weights, None, x))
             loss.backward()
             return loss
 
@@ -227,7 +222,7 @@ class ReconstructionNet(NeuralNet):
 
     def get_loss(self, y_pred, y_true, *args, **kwargs):
         """The loss; terms added to its logarithm change its gradient and not its value."""
-        x, weights, labels = y_true
+        _, weights, labels, x = y_true
         output, penalties, prediction = _in_three(y_pred)
         loss = self.criterion_(output, x, weights)
         terms = []

@@ -2,13 +2,14 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from .._data.rows import Rows, weights_of
+from .._data.dense_rows import CompletedRows, Rows, weights_of
 from .._data.splits import held_out_rows, row_set
 from .._data.validation import Labels
 from .._nn.autoencoders import PlainAutoencoder
@@ -16,6 +17,7 @@ from .._nn.losses import SquaredError
 from .._nn.penalties import with_head
 from .._runtime.device import in_pieces
 from .._runtime.progress import PlannedStage
+from .observed import ObservedEntries, Targets, partly_hidden, with_output_for_missing
 from .residual import scaled_batch, typical_entry
 from .trainer import (
     Interrupted,
@@ -61,24 +63,28 @@ def fit_plain(
         In the unit of X.
     history : list of dict
     """
-    module, squared_norms, weights = build(), rows.squared_norms(), weights_of(rows)
+    module, weights = build(), weights_of(rows)
+    incomplete = isinstance(rows, CompletedRows)
+    squared_norms = rows.observed_norms() if incomplete else rows.squared_norms()
     loss, unit = module.loss, 1.0
     if not bounded and loss.degree:
         # The loss is homogeneous: the module is trained in the unit of the data.
         unit = typical_entry(rows, weights)
     mean, factor = _to(module, rows.mean / unit), unit**loss.degree
     get_batch = partial(scaled_batch, rows, unit)
+    get_target = partial(scaled_batch, rows.observed, unit) if incomplete else get_batch
     if not bounded:
         _standardize_inputs(module, rows, mean)
         module.mean = loss.output_of_mean(mean)
     error_of_mean = squared_norms
     if not isinstance(loss, SquaredError):
         output = loss.output_of_mean(mean)
-        error_of_mean = factor * _losses(output, loss, get_batch, len(rows))
+        error_of_mean = factor * _losses(output, loss, get_target, len(rows))
     fitted, validation = held_out_rows(len(rows), validation_fraction, rng, options.groups)
 
     def some_rows(indices):
-        return row_set(get_batch, indices, weights, error_of_mean, factor=factor, labels=labels)
+        chosen = row_set(get_batch, indices, weights, error_of_mean, factor=factor, labels=labels)
+        return replace(chosen, targets=_targets(rows, unit, loss)) if incomplete else chosen
 
     if labels is not None:
         labels = labels.standardised(weights)
@@ -138,12 +144,21 @@ def _standardize_inputs(module, rows, mean):
     module.unit = torch.where(unit > 0, unit, 1.0)
 
 
-def _losses(output, loss, get_batch, n_rows):
+def _targets(rows, unit, loss):
+    def corrupted_batch(indices, seed):
+        return torch.from_numpy(partly_hidden(rows, indices, seed) / unit).float()
+
+    criterion = ObservedEntries(loss)
+    return Targets(partial(scaled_batch, rows.observed, unit), corrupted_batch, criterion)
+
+
+def _losses(output, loss, get_target, n_rows):
     """The loss of each row, where the output is the same for all rows."""
     losses = np.empty(n_rows)
 
     def compute(indices):
-        losses[indices] = loss.deviances(output, get_batch(indices).to(output)).cpu()
+        target = with_output_for_missing(get_target(indices).to(output), output)
+        losses[indices] = loss.deviances(output, target).cpu()
 
     for indices in np.array_split(np.arange(n_rows), -(-n_rows // _BATCH_SIZE)):
         in_pieces(indices, compute)

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from .._data.rows import Rows, weights_of
+from .._data.dense_rows import Rows, weights_of
 from .._data.splits import MIN_VALIDATION_ROWS, row_set
 from .._nn.autoencoders import LinearPathAutoencoder, ResidualAutoencoder
 from .._nn.penalties import fitted_head
@@ -171,11 +171,15 @@ class ResidualProblem(ABC):
         def compute(indices):
             x = self.get_batch(indices)
             x_hat = module.decode(module.encode(x)[:, :length])
-            return in_float64(x - x_hat).square().sum(dim=1)
+            return self._squared_errors(x_hat, x, indices)
 
         for batch in np.array_split(indices, -(-len(indices) // _BATCH_SIZE)):
             errors += in_pieces(batch, compute)
         return self.unit**2 * torch.cat(errors).cpu().numpy() + self.outside_subspace[indices]
+
+    def _squared_errors(self, x_hat, x, indices):
+        """Squared error of each reconstruction of a batch, in the unit of batches."""
+        return in_float64(x - x_hat).square().sum(dim=1)
 
     @torch.inference_mode()
     def _codes(self, module, indices):

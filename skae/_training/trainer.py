@@ -14,8 +14,8 @@ from skorch.helper import predefined_split
 from torch.nn.modules.conv import _ConvNd
 
 from .._nn.layers import use_generator
-from .._runtime.device import n_processes, rank
 from .._runtime.execution import multithreaded_operations
+from .._runtime.process_group import n_processes, rank
 from .._runtime.reports import NO_REPORT, Report
 from .._runtime.storage import NO_CHECKPOINT, Checkpoint, NoCheckpoint
 from .batches import n_batches
@@ -219,7 +219,7 @@ def _attempt(module, rows, options, validation, seed, supervisor):
         shards = _shards_of(module, rows, options)
         net = ReconstructionNet(
             module,
-            criterion=options.loss,
+            criterion=options.loss if rows.targets is None else rows.targets.criterion,
             **_optimizer(options, shards),
             lr=supervisor.learning_rate,
             max_epochs=supervisor.n_epochs,

@@ -41,7 +41,13 @@ def expected_failures(estimator):
         ),
         DenseAutoencoder(whiten=True, hidden_layer_sizes=()),
         DenseAutoencoder(2, whiten=True, hidden_layer_sizes=()),
+        DenseAutoencoder(missing_values=np.nan),
+        DenseAutoencoder(2, hidden_layer_sizes=(), missing_values=np.nan),
+        DenseAutoencoder(
+            linear_path=False, hidden_layer_sizes=(16,), max_epochs=4, missing_values=np.nan
+        ),
         ConvAutoencoder(),
+        ConvAutoencoder(missing_values=np.nan),
         ConvAutoencoder(2, channels=(4,), max_epochs=4, validation_fraction=0.5),
         ConvAutoencoder(linear_path=False, channels=(4,), max_epochs=4),
     ],

@@ -64,6 +64,7 @@ BAD = {
     "whiten": [*OF_BOOLEANS, 1.5, float("nan")],
     "corruption": OF_SHARES,
     "noise": OF_REALS,
+    "missing_values": ["nan", -1, 0.0, "", np.inf, len],
     "max_epochs": OF_COUNTS,
     "batch_size": OF_COUNTS,
     "learning_rate": [*OF_REALS, 0],
@@ -100,6 +101,8 @@ def test_every_bad_value_gets_a_sentence_that_names_the_parameter(kind, monkeypa
     assert names <= set(BAD)
     for name in names:
         for value in [*BAD[name], *NEVER]:
+            if name == "missing_values" and repr(value) in ("nan", repr(NEVER[2])):
+                continue  # its one value beside None
             estimator = KINDS[kind](**{name: value})
             with pytest.raises((ValueError, TypeError, MemoryError)) as raised:
                 estimator.fit(is_of(estimator))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from skae import ConvAutoencoder, DenseAutoencoder
-from skae._runtime.device import indices_of_rank
+from skae._runtime.process_group import indices_of_rank
 
 PROCESS = """
 import sys
@@ -93,13 +93,13 @@ def test_both_processes_have_the_same_model(of_two):
 
 @pytest.mark.parametrize("n_rows", [1, 7, 128])
 def test_parts_of_a_batch_average_to_the_batch(n_rows, monkeypatch):
-    from skae._runtime import device as device_module
+    from skae._runtime import process_group
 
     values, indices = torch.randn(n_rows), np.arange(n_rows)
-    monkeypatch.setattr(device_module, "n_processes", lambda: 3)
+    monkeypatch.setattr(process_group, "n_processes", lambda: 3)
     means = []
     for rank in range(3):
-        monkeypatch.setattr(device_module, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(process_group, "rank", lambda rank=rank: rank)
         part, factor = indices_of_rank(indices)
         means.append(factor * values[part].mean())
     torch.testing.assert_close(torch.stack(means).mean(), values.mean())
