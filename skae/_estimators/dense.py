@@ -110,7 +110,7 @@ class DenseAutoencoder(BaseAutoencoder):
         Standard deviation of normal noise that is added to the encoder's inputs in training, in
         units of their typical standard deviation.
     missing_values : np.nan or None, default=None
-        np.nan takes NaN in dense X as missing entries: principal directions and losses are those
+        With np.nan, NaN in dense X is a missing entry: principal directions and losses are those
         of the observed entries, `transform` fills the others first, and reconstructions of codes
         can replace them; see docs/missing.md. None refuses X with NaN.
     max_epochs : int or "auto", default="auto"

@@ -200,7 +200,7 @@ def test_what_is_refused_gets_a_sentence(hidden):
     with pytest.raises(ValueError, match=r"contains NaN. Set missing_values=np.nan before fit"):
         DenseAutoencoder(2).fit(hidden[0])
     for rows in (sp.csr_array(hidden[0]), RowBlocks([hidden[0]])):
-        with pytest.raises(ValueError, match="missing entries of a dense array, and not of sparse"):
+        with pytest.raises(ValueError, match="entries of a dense array in main memory, and"):
             clone(make).fit(rows)
     with pytest.raises(ValueError, match="infinity"):
         clone(make).fit(np.where(np.isnan(hidden[0]), np.inf, hidden[0]))

@@ -15,6 +15,7 @@ from skae import (
     DenseAutoencoder,
     LatentDisplay,
     LossCurveDisplay,
+    ProcessRows,
     ReconstructionDisplay,
     RowBlocks,
     VarianceDisplay,
@@ -39,7 +40,10 @@ def autoencoders() -> None:
     DenseAutoencoder(0.9, whiten=0.5, memory="folder", checkpoint="folder", callbacks=None)
     DenseAutoencoder(4, encoder=nn.Linear(4, 4), decoder=nn.Identity, linear_path=False)
     assert_type(AnomalyDetector(autoencoder, contamination=0.05).fit(X), AnomalyDetector)
-    assert_type(AnomalyDetector().predict(X), np.ndarray)
+    detector = AnomalyDetector()
+    assert_type(detector.predict(X), np.ndarray)
+    assert_type(detector.decision_function(X), np.ndarray)
+    assert_type(detector.score_samples(X), np.ndarray)
 
     pictures = ConvAutoencoder(0.9, input_shape=(2, 2), channels=(4, 8), channel_axis=None)
     assert_type(pictures.fit(X), ConvAutoencoder)
@@ -61,6 +65,7 @@ def bytes_and_blocks() -> None:
     assert_type(bigrams.transform(["file"]), sparse.csr_matrix)
     assert_type(bigrams.get_feature_names_out(), np.ndarray)
     assert_type(RowBlocks(["rows.npy", "more.npz"]), RowBlocks)
+    assert_type(ProcessRows(np.zeros((3, 2))), ProcessRows)
 
 
 def displays() -> None:

@@ -126,6 +126,7 @@ def test_in_a_second_trial_run_the_first_ones_networks_still_count(
     assert autoencoder.score(digits[1]) > pca.score(digits[1]) + 0.01
 
 
+@pytest.mark.usefixtures("few_rows_suffice")
 def test_a_slight_gain_of_the_first_trial_run_counts_if_the_second_had_no_time(digits, quick):
     pressing = Pressing(steps=N_STEPS_OF_TRIAL + 1)
     slight = quick(20, hidden_layer_sizes=256, learning_rate=0.0009, callbacks=[pressing])
