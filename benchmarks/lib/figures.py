@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from benchmarks.lib.records import read
 
@@ -84,7 +85,7 @@ def gain_by_seconds(results):
     results = Path(results)
     rows = read(results)
     cells = list(dict.fromkeys((row["data"], row["form"], row["latent_dim"]) for row in rows))
-    n_columns = min(3, len(cells))
+    n_columns = 2 if len(cells) in (2, 4) else min(3, len(cells))
     n_lines = -(-len(cells) // n_columns)
     figure = Figure(figsize=(3.4 * n_columns, 2.8 * n_lines), layout="constrained")
     panels = figure.subplots(n_lines, n_columns, squeeze=False).ravel()
@@ -111,6 +112,9 @@ def gain_by_seconds(results):
                 axes.plot(*np.transpose(chosen), marker, color=colour, ms=5, lw=1, label=name)
         axes.plot(*points["default"], "o", ms=10, mfc="none", mec="#d1495b", label="default")
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=9))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
         axes.set_title(f"{cell[0]}, {cell[1]}, {cell[2]} dimensions", fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in panels[len(cells) :]:
@@ -118,7 +122,7 @@ def gain_by_seconds(results):
     figure.supxlabel("seconds of fit", fontsize=9)
     figure.supylabel("points of variance beyond PCA", fontsize=9)
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=7, frameon=False, fontsize=8)
+    figure.legend(handles, labels, loc="outside upper center", ncols=7, frameon=False, fontsize=8)
     return _saved(figure, results.with_suffix(".png"))
 
 
