@@ -16,6 +16,18 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # which share the cores among the
     torch.set_num_threads(max(1, os.cpu_count() // n_workers))
 
 
+# The longest tests, of one process each: begun last they would keep the others waiting.
+LONGEST = (
+    "test_the_tests_of_a_gpu_pass_on_a_simulated_one",
+    "test_rows_larger_than_a_worker_fit_though_one_is_killed",
+    "test_a_fit_killed_repeatedly_ends_with_the_same_codes",
+)
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: getattr(item, "originalname", None) not in LONGEST)
+
+
 @pytest.fixture(scope="session")
 def digits():
     """Training and test rows of scikit-learn's digits, with their labels."""

@@ -79,6 +79,8 @@ def add_products(parts, dense, product, n_entries, device):
     device : torch.device
         Computes the products, if it can.
     """
+    if not dense.shape[1]:  # torch's kernels fail on some machines
+        return
     device = sparse_device(device)
 
     def gather(panel):
