@@ -55,11 +55,8 @@ def variance_by_length(results):
     results = Path(results)
     rows = sorted(read(results), key=lambda row: row["latent_dim"])
     names = list(dict.fromkeys(row["data"] for row in rows))
-    n_columns = min(3, len(names))
-    n_rows = -(-len(names) // n_columns)
-    figure = Figure(figsize=(3.2 * n_columns, 2.6 * n_rows), layout="constrained")
-    panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
-    for axes, name in zip(panels, names, strict=False):
+    figure, panels = _panels(len(names), 3.2, 2.6)
+    for axes, name in zip(panels, names, strict=True):
         found = [row for row in rows if row["data"] == name]
         lengths = [row["latent_dim"] for row in found]
         for key, model in (("pca", "PCA"), ("autoencoder", "DenseAutoencoder")):
@@ -71,8 +68,6 @@ def variance_by_length(results):
         axes.minorticks_off()
         axes.set_title(f"{name} ({found[0]['n_train']:,} rows)", fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
-    for axes in panels[len(names) :]:
-        axes.remove()
     figure.supxlabel("latent_dim", fontsize=9)
     figure.supylabel("variance explained", fontsize=9)
     handles, labels = panels[0].get_legend_handles_labels()
@@ -85,10 +80,7 @@ def gain_by_seconds(results):
     results = Path(results)
     rows = read(results)
     cells = list(dict.fromkeys((row["data"], row["form"], row["latent_dim"]) for row in rows))
-    n_columns = 2 if len(cells) in (2, 4) else min(3, len(cells))
-    n_lines = -(-len(cells) // n_columns)
-    figure = Figure(figsize=(3.4 * n_columns, 2.8 * n_lines), layout="constrained")
-    panels = figure.subplots(n_lines, n_columns, squeeze=False).ravel()
+    figure, panels = _panels(len(cells), 3.4, 2.8, n_columns=2 if len(cells) == 4 else 3)
     styles = {
         "epochs": ("o-", "#d1495b"),
         "batch": ("s", "#4e79a7"),
@@ -98,7 +90,7 @@ def gain_by_seconds(results):
         "PCA": ("x", "#000000"),
         "TruncatedSVD": ("+", "#000000"),
     }
-    for axes, cell in zip(panels, cells, strict=False):
+    for axes, cell in zip(panels, cells, strict=True):
         found = [row for row in rows if (row["data"], row["form"], row["latent_dim"]) == cell]
         points = {}
         for row in found:
@@ -117,8 +109,6 @@ def gain_by_seconds(results):
         axes.xaxis.set_minor_formatter("")
         axes.set_title(f"{cell[0]}, {cell[1]}, {cell[2]} dimensions", fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
-    for axes in panels[len(cells) :]:
-        axes.remove()
     figure.supxlabel("seconds of fit", fontsize=9)
     figure.supylabel("points of variance beyond PCA", fontsize=9)
     handles, labels = panels[0].get_legend_handles_labels()
@@ -136,16 +126,13 @@ def accuracy_by_length(results):
     largest = {}
     for row in rows:
         largest[row["data"]] = max(largest.get(row["data"], 0), row["n_train"])
-    n_columns = min(3, len(largest))
-    n_lines = -(-len(largest) // n_columns)
-    figure = Figure(figsize=(max(5.6, 3.6 * n_columns), 3.2 * n_lines), layout="constrained")
-    panels = figure.subplots(n_lines, n_columns, squeeze=False).ravel()
+    figure, panels = _panels(len(largest), 3.6, 3.2, least_width=5.6)
     kinds = {
         "PCA": ("PCA", "#7f7f7f"),
         "ours": ("DenseAutoencoder", "#d1495b"),
         "supervision=1": ("DenseAutoencoder(supervision=1.0)", "#00798c"),
     }
-    for axes, (name, n_train) in zip(panels, largest.items(), strict=False):
+    for axes, (name, n_train) in zip(panels, largest.items(), strict=True):
         found = [row for row in rows if row["data"] == name and row["n_train"] == n_train]
         found.sort(key=lambda row: row["latent_dim"])
         for kind, (label, colour) in kinds.items():
@@ -163,13 +150,23 @@ def accuracy_by_length(results):
         axes.minorticks_off()
         axes.set_title(f"{name} ({n_train:,} training rows)", fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
-    for axes in panels[len(largest) :]:
-        axes.remove()
     figure.supxlabel("latent_dim", fontsize=9)
     figure.supylabel("accuracy on test rows, %", fontsize=9)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False, fontsize=8)
     return _saved(figure, results.with_suffix(".png"))
+
+
+def _panels(n, width, height, *, n_columns=3, least_width=0.0):
+    """A figure with n axes of this size in inches, in lines of at most ``n_columns``."""
+    n_columns = min(n_columns, n)
+    n_lines = -(-n // n_columns)
+    size = max(least_width, width * n_columns), height * n_lines
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(n_lines, n_columns, squeeze=False).ravel()
+    for unused in axes[n:]:
+        unused.remove()
+    return figure, axes[:n]
 
 
 def seconds_by_length(results):

@@ -72,7 +72,10 @@ def fit_plain(
         unit = typical_entry(rows, weights)
     mean, factor = _to(module, rows.mean / unit), unit**loss.degree
     get_batch = partial(scaled_batch, rows, unit)
-    get_target = partial(scaled_batch, rows.observed, unit) if incomplete else get_batch
+    get_target, targets = get_batch, None
+    if incomplete:
+        get_target = partial(scaled_batch, rows.observed, unit)
+        targets = Targets(get_target, partial(_corrupted_batch, rows, unit), ObservedEntries(loss))
     if not bounded:
         _standardize_inputs(module, rows, mean)
         module.mean = loss.output_of_mean(mean)
@@ -84,7 +87,7 @@ def fit_plain(
 
     def some_rows(indices):
         chosen = row_set(get_batch, indices, weights, error_of_mean, factor=factor, labels=labels)
-        return replace(chosen, targets=_targets(rows, unit, loss)) if incomplete else chosen
+        return replace(chosen, targets=targets)
 
     if labels is not None:
         labels = labels.standardised(weights)
@@ -144,12 +147,8 @@ def _standardize_inputs(module, rows, mean):
     module.unit = torch.where(unit > 0, unit, 1.0)
 
 
-def _targets(rows, unit, loss):
-    def corrupted_batch(indices, seed):
-        return torch.from_numpy(partly_hidden(rows, indices, seed) / unit).float()
-
-    criterion = ObservedEntries(loss)
-    return Targets(partial(scaled_batch, rows.observed, unit), corrupted_batch, criterion)
+def _corrupted_batch(rows, unit, indices, seed):
+    return torch.from_numpy(partly_hidden(rows, indices, seed) / unit).float()
 
 
 def _losses(output, loss, get_target, n_rows):
