@@ -34,12 +34,13 @@ class Blocks(ABC):
     is_sparse : bool
     row_slices : list of slice
         The rows of each block, in order.
-    device : torch.device or None
-        The device that computes with blocks; None for that of the estimator.
+    has_workers : bool
+        Whether functions are called by workers, which have devices of their own: what is sent to
+        them and what they return is in main memory.
     """
 
     ndim = 2
-    device = None
+    has_workers = False
 
     def __len__(self):
         return self.shape[0]
@@ -279,7 +280,7 @@ class DaskBlocks(Blocks):
     returned, and sums are added up by the workers.
     """
 
-    device = torch.device("cpu")  # that of the workers
+    has_workers = True
 
     def __init__(self, X):
         if X.ndim != 2 or np.isnan(X.shape).any():

@@ -6,7 +6,13 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from .._runtime.device import float64_device, in_float64, sparse_device
+from .._runtime.device import (
+    float64_device,
+    in_float64,
+    is_out_of_memory,
+    resolve_device,
+    sparse_device,
+)
 from .._runtime.execution import in_threads, slices_of_work
 from .._runtime.tensors import (
     batch_slices,
@@ -210,8 +216,12 @@ class BlockRows(Rows):
 
     def _call(self, method, *arguments, centred=True):
         """The function and arguments that `Blocks.each` needs to call a method of `Rows`."""
-        device = self.X.device or self.device
-        function = partial(_call_method, method, self.mean if centred else None, self.dtype, device)
+        call, device = _call_method, self.device
+        if self.X.has_workers:
+            # The CPU of a machine with an accelerator is what the user asked for.
+            is_chosen = device.type == "cpu" and resolve_device("auto").type != "cpu"
+            call, device = _call_on_worker, "cpu" if is_chosen else "auto"
+        function = partial(call, method, self.mean if centred else None, self.dtype, device)
         arguments = (self.weights, *arguments)
         parts = [
             tuple(None if values is None else values[rows] for values in arguments)
@@ -229,13 +239,14 @@ class BlockRows(Rows):
     def times(self, W):
         product = zeros_for_rows(len(self), W)
         function, parts = self._call("times")
-        products = self.X.each(partial(function, W=W.to(self.X.device or self.device)), parts)
+        W = W.to("cpu" if self.X.has_workers else self.device)
+        products = self.X.each(partial(function, W=W), parts)
         for rows, part in zip(self.X.row_slices, products, strict=True):
             product[rows] = part
         return product
 
     def transposed_times(self, Q):
-        Q = Q.to(self.X.device or Q.device)
+        Q = Q.cpu() if self.X.has_workers else Q
         return self.X.total(*self._call("transposed_times", Q)).to(self.device)
 
     def _squared_norms(self):
@@ -249,3 +260,26 @@ def _call_method(method, mean, dtype, device, block, weights, *arguments, **keyw
     """Call a method of the rows of a block."""
     rows = rows_of(block, mean=mean, weights=weights, dtype=dtype, device=device)
     return getattr(rows, method)(*arguments, **keywords)
+
+
+def _call_on_worker(method, mean, dtype, device, block, weights, *arguments, **keywords):
+    """Do so on a device of this process, or on its CPU if the device has no room for the block."""
+
+    def call(device):
+        moved = [_moved(value, device) for value in arguments]
+        named = {name: _moved(value, device) for name, value in keywords.items()}
+        return _moved(
+            _call_method(method, mean, dtype, device, block, weights, *moved, **named), "cpu"
+        )
+
+    try:
+        return call(resolve_device(device))
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    return call(torch.device("cpu"))
+
+
+def _moved(value, device):
+    """A tensor on a device; other values unchanged."""
+    return value.to(device) if isinstance(value, torch.Tensor) else value

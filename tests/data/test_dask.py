@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from itertools import product
 from threading import Timer
 
 import dask
@@ -11,10 +12,12 @@ import joblib
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 from distributed import Client, LocalCluster
 from sklearn.model_selection import GridSearchCV
 
 from skae import ConvAutoencoder, DenseAutoencoder
+from skae._data import rows as rows_module
 from skae._pca import solvers as solvers_module
 
 BRIEF = {"hidden_layer_sizes": (32,), "max_epochs": 6, "random_state": 0}
@@ -85,6 +88,53 @@ def test_wide_sparse_blocks_stay_sparse(solver, bigrams, monkeypatch):
     assert linear.fit(lazy).score(X_test) == pytest.approx(expected, abs=1e-3)
     codes = linear.transform(X_test)
     np.testing.assert_allclose(linear.transform(sparse_blocks(X_test, 100)), codes, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+class TestWorkersWithAGPU:
+    """The synchronous scheduler calls functions of blocks in this process."""
+
+    def fit(self, X, device, kind):
+        lazy = sparse_blocks(X, 300) if kind == "sparse" else da.from_array(X, chunks=(300, 64))
+        linear = DenseAutoencoder(6, hidden_layer_sizes=(), device=device, random_state=0)
+        with dask.config.set(scheduler="synchronous"):
+            return linear.fit(lazy)
+
+    def test_blocks_are_multiplied_there(self, kind, digits, monkeypatch):
+        monkeypatch.setattr(solvers_module, "_EXACT_SIDE", 16)
+        monkeypatch.setattr(solvers_module, "_EXACT_SIDE_OF_LONG", 16)
+        devices = []
+        kinds = rows_module.SparseRows, rows_module.DenseRows
+        for rows, method in product(kinds, ("times", "transposed_times")):
+            computed = getattr(rows, method)
+
+            def noted(self, *args, _computed=computed, **named):
+                devices.append(self.device.type)
+                return _computed(self, *args, **named)
+
+            monkeypatch.setattr(rows, method, noted)
+        on_workers = self.fit(digits[0], "auto", kind)
+        assert set(devices) == {"cuda"}
+        devices.clear()
+        on_cpu = self.fit(digits[0], "cpu", kind)
+        assert set(devices) == {"cpu"}
+        codes = on_cpu.transform(digits[1])
+        np.testing.assert_allclose(on_workers.transform(digits[1]), codes, atol=1e-4)
+
+    def test_without_room_there_they_are_multiplied_on_the_cpu(self, kind, digits, monkeypatch):
+        def without_room(method, mean, dtype, device, *args, **keywords):
+            if torch.device(device).type != "cpu":
+                raise torch.OutOfMemoryError("no room")
+            return call(method, mean, dtype, device, *args, **keywords)
+
+        call = rows_module._call_method
+        monkeypatch.setattr(rows_module, "_call_method", without_room)
+        found = self.fit(digits[0], "auto", kind)
+        monkeypatch.undo()
+        codes = self.fit(digits[0], "cpu", kind).transform(digits[1])
+        np.testing.assert_allclose(found.transform(digits[1]), codes, atol=1e-4)
 
 
 def test_weights_follow_their_rows(digits):

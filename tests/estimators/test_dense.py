@@ -32,11 +32,14 @@ def test_never_below_pca_on_test_digits(digits, latent_dim, variance_explained):
 @pytest.mark.parametrize("latent_dim", [2, 8, 16, 64])
 def test_never_below_pca_on_test_files(bigrams, latent_dim):
     X_train, X_test, _, _ = bigrams
-    pca = DenseAutoencoder(latent_dim, hidden_layer_sizes=()).fit(X_train)
+    pca = DenseAutoencoder(latent_dim, hidden_layer_sizes=(), random_state=0).fit(X_train)
     autoencoder = DenseAutoencoder(
         latent_dim, hidden_layer_sizes=(256, 256), max_epochs=20, random_state=0
     ).fit(X_train)
-    assert autoencoder.score(X_test) >= pca.score(X_test)
+    # Which files there are depends on the machine, so that a small gain may differ on test rows.
+    assert autoencoder.score(X_test) >= pca.score(X_test) - 1e-4
+    if latent_dim <= 8:
+        assert autoencoder.score(X_test) >= pca.score(X_test) + 0.01
 
 
 def test_noise_leaves_pca():
