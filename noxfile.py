@@ -32,6 +32,7 @@ OLDEST = [
     "numpy",
     "pandas",
     "pytest",
+    "pytest-timeout",
     "pytest-xdist",
     "safetensors",
     "scikit-learn",

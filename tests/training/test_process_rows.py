@@ -24,13 +24,14 @@ from torch import distributed
 from sklearn.datasets import load_digits
 from skae import DenseAutoencoder, ProcessRows
 
-rank, folder, what = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+rank, n_processes, folder, what = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
 torch.set_num_threads(1)
 distributed.init_process_group(
-    "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
+    "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=n_processes
 )
 X = load_digits().data[:700]
-own = slice(0, 500) if rank == 0 else slice(500, 700)
+ends = {2: [0, 500, 700], 3: [0, 100, 600, 700]}[n_processes]
+own = slice(*ends[rank : rank + 2])
 brief = {"max_epochs": 2, "precision": "float32", "random_state": 0, "device": "cpu"}
 linear = DenseAutoencoder(4, hidden_layer_sizes=(), **brief)
 if what == "dies":
@@ -58,18 +59,18 @@ distributed.destroy_process_group()
 """
 
 
-def outcome_of_two(folder, what):
-    """Exit status and errors of two processes."""
+def outcome(n_processes, folder, what):
+    """Exit status and errors of processes."""
     environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo"}
     command = [sys.executable, "-W", "ignore", "-c", PROCESS]
     processes = [
         subprocess.Popen(
-            [*command, str(rank), str(folder), what],
+            [*command, str(rank), str(n_processes), str(folder), what],
             stderr=subprocess.PIPE,
             text=True,
             env=environment,
         )
-        for rank in range(2)
+        for rank in range(n_processes)
     ]
     errors = [process.communicate(timeout=300)[1] for process in processes]
     return [process.returncode for process in processes], errors
@@ -77,12 +78,14 @@ def outcome_of_two(folder, what):
 
 @linux
 @pytest.mark.slow
-def test_own_rows_of_two_processes_give_the_model_of_all_rows(tmp_path, monkeypatch):
-    status, errors = outcome_of_two(tmp_path, "fits")
-    assert status == [0, 0], errors
-    first, second = (np.load(tmp_path / f"{rank}.npz") for rank in range(2))
-    for name in first.files:
-        assert first[name].tobytes() == second[name].tobytes(), name
+@pytest.mark.parametrize("n_processes", [2, 3])
+def test_own_rows_of_processes_give_the_model_of_all_rows(n_processes, tmp_path, monkeypatch):
+    status, errors = outcome(n_processes, tmp_path, "fits")
+    assert status == [0] * n_processes, errors
+    first, *others = (np.load(tmp_path / f"{rank}.npz") for rank in range(n_processes))
+    for other in others:
+        for name in first.files:
+            assert first[name].tobytes() == other[name].tobytes(), name
     X, weights = load_digits().data[:700], np.linspace(0.5, 2, 700)
     linear = DenseAutoencoder(4, hidden_layer_sizes=(), random_state=0, device="cpu")
     wide = sp.random(700, 3000, density=0.02, random_state=0, format="csr")
@@ -115,7 +118,7 @@ def test_own_rows_of_two_processes_give_the_model_of_all_rows(tmp_path, monkeypa
     ],
 )
 def test_a_process_that_fails_ends_the_others_with_a_sentence(tmp_path, what, sentences):
-    status, errors = outcome_of_two(tmp_path, what)
+    status, errors = outcome(2, tmp_path, what)
     assert 0 not in status
     for error, sentence in zip(errors, sentences, strict=True):
         assert sentence in error
