@@ -275,6 +275,8 @@ def _claims_of_labels(where, data, latent_dim, cell, columns):
         least, most_lost = {16: (0.1, 0.02), 64: (0.005, 0.015)}[latent_dim]
         mean, error = differences(supervised, cell[PCA])
         yield mean >= least, f"{where}, with labels: {_points(mean, error)} against PCA"
+        if columns is None:  # --n-ceilings 0
+            return
         loss = np.mean(supervised["accuracy"]) - np.mean(columns["svc"])
         yield loss >= -most_lost, f"{where}, with labels: {100 * loss:+.2f} against all columns"
 

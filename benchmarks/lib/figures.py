@@ -125,15 +125,16 @@ def accuracy_by_length(results):
     rows = read(results)
     largest = {}
     for row in rows:
-        largest[row["data"]] = max(largest.get(row["data"], 0), row["n_train"])
+        largest[row["data"]] = max(largest.get(row["data"], 0), row["rows_asked"])
     figure, panels = _panels(len(largest), 3.6, 3.2, least_width=5.6)
     kinds = {
         "PCA": ("PCA", "#7f7f7f"),
         "ours": ("DenseAutoencoder", "#d1495b"),
         "supervision=1": ("DenseAutoencoder(supervision=1.0)", "#00798c"),
     }
-    for axes, (name, n_train) in zip(panels, largest.items(), strict=True):
-        found = [row for row in rows if row["data"] == name and row["n_train"] == n_train]
+    for axes, (name, n_asked) in zip(panels, largest.items(), strict=True):
+        found = [row for row in rows if row["data"] == name and row["rows_asked"] == n_asked]
+        n_train = found[0]["n_train"]
         found.sort(key=lambda row: row["latent_dim"])
         for kind, (label, colour) in kinds.items():
             points = [row for row in found if row["codes"] == kind]
