@@ -37,10 +37,13 @@ class Blocks(ABC):
     has_workers : bool
         Whether functions are called by workers, which have devices of their own: what is sent to
         them and what they return is in main memory.
+    own : slice or None
+        The rows that this process has, if each process of a group has its own.
     """
 
     ndim = 2
     has_workers = False
+    own = None
 
     def __len__(self):
         return self.shape[0]

@@ -31,7 +31,13 @@ def weights_of(rows):
 
 
 class Rows(ABC):
-    """The centred rows of X: ``A = X - 1 mean'`` of shape (n, p)."""
+    """The centred rows of X: ``A = X - 1 mean'`` of shape (n, p).
+
+    If each process of a group has its own rows, ``own`` is the slice of those of this process, else
+    None.
+    """
+
+    own = None
 
     def __init__(self, X, mean, weights, dtype, device):
         self.X = X
@@ -56,6 +62,14 @@ class Rows(ABC):
     @abstractmethod
     def dense(self, index):
         """Return rows at a slice, an ndarray or `Indices`, not centred, as a dense tensor."""
+
+    def own_dense(self, index):
+        """The same of rows that this process has, without the other processes."""
+        return self.dense(index)
+
+    def of_all(self, values):
+        """Values of all rows from those of the rows that this process has: an ndarray."""
+        return values
 
     @abstractmethod
     def times(self, W):

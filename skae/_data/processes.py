@@ -16,11 +16,12 @@ from .blocks import Blocks, RowBlocks
 class ProcessRows(Blocks):
     """Own rows of each process of a `torch.distributed` group, used together as one X.
 
-    For `fit` of a `DenseAutoencoder` with the linear path: the principal directions are those of
-    the rows of all processes, in the order of ranks, and every process ends with the same model.
-    Products with principal directions are computed by each process for its own rows, and summed
-    over the processes. The networks are trained on the scores of all rows, which every process
-    has. Without a process group, X is the rows of this process.
+    For `fit`: X is the rows of all processes, in the order of ranks, and every process ends with
+    the same model. Products with principal directions are computed by each process for its own
+    rows, and summed over the processes. Networks are trained together: `DenseAutoencoder` with the
+    linear path on the scores of all rows, which every process has; plain and convolutional networks
+    on batches of which each process takes its own rows. Without a process group, X is the rows of
+    this process.
 
     All processes must make the same calls in the same order, the constructor included, on machines
     of the same kind. `y`, `sample_weight` and `groups` of `fit` are those of the own rows. Pass
@@ -69,14 +70,29 @@ class ProcessRows(Blocks):
         _, n_columns, self.is_sparse, self.dtype = found[0]
         ends = accumulate((n_rows for n_rows, *_ in found), initial=0)
         self.row_slices = [slice(*pair) for pair in pairwise(ends)]
+        self.own = self.row_slices[rank()]
         self.shape = self.row_slices[-1].stop, n_columns
 
-    def check_random_access(self):
-        """Raise ValueError, since rows of other processes cannot be read one by one."""
-        raise ValueError(
-            "ProcessRows are for DenseAutoencoder with linear_path=True: other networks read rows "
-            "in random order. Pass the same rows in every process."
-        )
+    def __getitem__(self, index):
+        """Return rows of all processes, which must all ask for the same.
+
+        Parameters
+        ----------
+        index : slice without a step, or ndarray of int
+        """
+        indices = np.arange(len(self))[index]
+        order = np.argsort(indices, kind="stable")
+        ordered = indices[order]
+        own = ordered[(ordered >= self.own.start) & (ordered < self.own.stop)]
+        parts = _of_all_processes(lambda: self.own_rows(own))
+        return self._stacked(parts)[np.argsort(order)]
+
+    def own_rows(self, indices):
+        """Return own rows by their indices in all rows, without the other processes."""
+        positions = indices - self.own.start
+        if (positions < 0).any():
+            raise IndexError("The rows are those of another process.")
+        return self._own[positions]
 
     def each(self, function, arguments):
         """Call a function with the rows of each process, in that process.

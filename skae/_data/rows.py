@@ -233,7 +233,22 @@ class BlockRows(Rows):
         return self.X.total(*self._call("_column_sum", centred=False)) / len(self)
 
     def dense(self, index):
-        rows = rows_of(self.X[on_host(index)], mean=self.mean, dtype=self.dtype, device=self.device)
+        return self._dense(self.X[on_host(index)])
+
+    @property
+    def own(self):
+        return self.X.own
+
+    def own_dense(self, index):
+        return (
+            self.dense(index) if self.own is None else self._dense(self.X.own_rows(on_host(index)))
+        )
+
+    def of_all(self, values):
+        return values if self.own is None else self.X.of_all_rows(values, "values")
+
+    def _dense(self, X):
+        rows = rows_of(X, mean=self.mean, dtype=self.dtype, device=self.device)
         return rows.dense(slice(None))
 
     def times(self, W):

@@ -151,6 +151,9 @@ class RowSet(Dataset):
         Label of each row of the source and its weight, of mean one over the set, for a `LabelHead`.
     targets : Targets, default=None
         What is reconstructed, if it is not the batches themselves.
+    own : slice, default=None
+        The rows of the source that this process has, if each process of a group has its own: it
+        takes these of each batch. None if every process has all rows.
     """
 
     get_batch: Callable[[np.ndarray], torch.Tensor]
@@ -159,6 +162,7 @@ class RowSet(Dataset):
     weights: torch.Tensor | None = None
     labels: torch.Tensor | None = None
     targets: Any = None
+    own: slice | None = None
 
     def __len__(self):
         return len(self.indices)

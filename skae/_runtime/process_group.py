@@ -1,5 +1,6 @@
 """Processes that share a training: their number, their parts of a batch, and means over them."""
 
+import numpy as np
 import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
@@ -17,15 +18,27 @@ def rank():
     return distributed.get_rank() if n_processes() > 1 else 0
 
 
-def indices_of_rank(indices):
+def indices_of_rank(indices, own=None):
     """Return this process's share of the rows of a batch, and the weight of its loss.
 
     With these weights the mean of the processes' gradients is the gradient of the batch.
+
+    Parameters
+    ----------
+    indices : ndarray of int or Indices
+        Those of the batch.
+    own : slice, default=None
+        The rows that this process has, if each has its own: its share is those in the batch, from
+        an ndarray of indices. Else the processes take equal shares.
     """
-    own = indices[rank() :: n_processes()]
-    if not len(own):
-        return indices[:1], 0.0
-    return own, len(own) * n_processes() / len(indices)
+    if own is None:
+        share, any_row = indices[rank() :: n_processes()], indices[:1]
+    else:
+        share = indices[(indices >= own.start) & (indices < own.stop)]
+        any_row = np.array([own.start])
+    if not len(share):
+        return any_row, 0.0
+    return share, len(share) * n_processes() / len(indices)
 
 
 def data_parallel(module):
@@ -38,6 +51,13 @@ def mean_over_processes(value, device):
     """Return the mean of a number over the processes, so that all make the same decisions."""
     if n_processes() == 1:
         return value
-    shared = torch.tensor(value, dtype=torch.float64, device=device)
+    return float(averaged(torch.tensor(value, dtype=torch.float64, device=device)))
+
+
+def averaged(tensor):
+    """Return the mean of a tensor over the processes, without waiting for its device."""
+    if n_processes() == 1:
+        return tensor
+    shared = tensor.clone()
     distributed.all_reduce(shared)
-    return float(shared) / n_processes()
+    return shared / n_processes()

@@ -37,17 +37,26 @@ class Batches:
     def __len__(self):
         return n_batches(len(self.rows), self.batch_size)
 
+    @property
+    def sizes(self):
+        """Number of rows of each batch, of which a process of a group takes a share."""
+        n_before_last = self.batch_size * (len(self) - 1)
+        return [self.batch_size] * (len(self) - 1) + [len(self.rows) - n_before_last]
+
     def __iter__(self):
-        indices = self.rows.indices
+        indices, own = self.rows.indices, self.rows.own
         if self.generator is not None:
             indices = indices[torch.randperm(len(indices), generator=self.generator).numpy()]
-        if self.device.type != "cpu":
-            indices = Indices(indices, self.device)
-        for i in range(len(self)):
-            end = len(indices) if i == len(self) - 1 else (i + 1) * self.batch_size
-            selected, factor = indices[i * self.batch_size : end], 1.0
-            if self.generator is not None:
-                selected, factor = indices_of_rank(selected)
+        if own is None:
+            indices = self._on_device(indices)
+        start = 0
+        for size in self.sizes:
+            selected, factor = indices[start : start + size], 1.0
+            start += size
+            if own is not None or self.generator is not None:
+                selected, factor = indices_of_rank(selected, own)
+            if own is not None:
+                selected = self._on_device(selected)
             batch, weights = self._get_batch(selected), self.weights
             weights = None if weights is None else rows_at(weights, selected).to(batch.device)
             if factor != 1.0:
@@ -57,6 +66,9 @@ class Batches:
                 labels = rows_at(labels, selected).to(batch.device)
                 labels[:, 1] *= factor
             yield batch, (batch, weights, labels, self.rows.target_of(selected, batch))
+
+    def _on_device(self, indices):
+        return indices if self.device.type == "cpu" else Indices(indices, self.device)
 
     def _get_batch(self, indices):
         """The batch on the device, or on the CPU if the device has no room for all of it."""

@@ -11,7 +11,7 @@ from torch import nn
 
 from .._runtime.device import empty_cache, in_bfloat16, is_out_of_memory
 from .._runtime.execution import in_threads
-from .._runtime.process_group import data_parallel, mean_over_processes, n_processes
+from .._runtime.process_group import averaged, data_parallel, mean_over_processes, n_processes
 from .batches import Batches
 from .graph import RecordedStep
 
@@ -236,7 +236,8 @@ class ReconstructionNet(NeuralNet):
         if not terms:
             return loss
         term = sum(terms)
-        return loss + loss.detach() * (term - term.detach())
+        # The loss of the batch, of which this process may have a part.
+        return loss + averaged(loss.detach()) * (term - term.detach())
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         if iterator is None:
@@ -245,11 +246,15 @@ class ReconstructionNet(NeuralNet):
             self._zero_grad_optimizer()  # gradients take as much memory as the weights
         total, n_rows = 0.0, 0
         self._label_losses = []
-        for batch in iterator:
+        for batch, size in zip(iterator, iterator.sizes, strict=True):
             self.notify("on_batch_begin", batch=batch, training=training)
+            n_before = len(self._label_losses)
             step = step_fn(batch, **fit_params)
-            total = total + step["loss"].detach() * len(batch[0])
-            n_rows += len(batch[0])
+            total = total + step["loss"].detach() * size
+            n_rows += size
+            if size != len(batch[0]):  # weights make the mean over own rows one over the batch
+                of_batch = self._label_losses[n_before:]
+                self._label_losses[n_before:] = [x * size / len(batch[0]) for x in of_batch]
             self.notify("on_batch_end", batch=batch, training=training, **step)
         key = f"{prefix}_loss"
         self.history.record(key, mean_over_processes(float(total) / n_rows, self.device))

@@ -71,10 +71,10 @@ def fit_plain(
         # The loss is homogeneous: the module is trained in the unit of the data.
         unit = typical_entry(rows, weights)
     mean, factor = _to(module, rows.mean / unit), unit**loss.degree
-    get_batch = partial(scaled_batch, rows, unit)
+    get_batch = partial(scaled_batch, rows.own_dense, unit)
     get_target, targets = get_batch, None
     if incomplete:
-        get_target = partial(scaled_batch, rows.observed, unit)
+        get_target = partial(scaled_batch, rows.observed.dense, unit)
         targets = Targets(get_target, partial(_corrupted_batch, rows, unit), ObservedEntries(loss))
     if not bounded:
         _standardize_inputs(module, rows, mean)
@@ -82,12 +82,14 @@ def fit_plain(
     error_of_mean = squared_norms
     if not isinstance(loss, SquaredError):
         output = loss.output_of_mean(mean)
-        error_of_mean = factor * _losses(output, loss, get_target, len(rows))
+        error_of_mean = factor * rows.of_all(
+            _losses(output, loss, get_target, rows.own or slice(0, len(rows)))
+        )
     fitted, validation = held_out_rows(len(rows), validation_fraction, rng, options.groups)
 
     def some_rows(indices):
         chosen = row_set(get_batch, indices, weights, error_of_mean, factor=factor, labels=labels)
-        return replace(chosen, targets=targets)
+        return replace(chosen, targets=targets, own=rows.own)
 
     if labels is not None:
         labels = labels.standardised(weights)
@@ -151,15 +153,15 @@ def _corrupted_batch(rows, unit, indices, seed):
     return torch.from_numpy(partly_hidden(rows, indices, seed) / unit).float()
 
 
-def _losses(output, loss, get_target, n_rows):
-    """The loss of each row, where the output is the same for all rows."""
-    losses = np.empty(n_rows)
+def _losses(output, loss, get_target, some):
+    """The loss of each row of a slice, where the output is the same for all rows."""
+    losses = np.empty(some.stop - some.start)
 
     def compute(indices):
         target = with_output_for_missing(get_target(indices).to(output), output)
-        losses[indices] = loss.deviances(output, target).cpu()
+        losses[indices - some.start] = loss.deviances(output, target).cpu()
 
-    for indices in np.array_split(np.arange(n_rows), -(-n_rows // _BATCH_SIZE)):
+    for indices in np.array_split(np.r_[some], -(-len(losses) // _BATCH_SIZE)):
         in_pieces(indices, compute)
     return losses
 

@@ -3,7 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from copy import copy
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -347,7 +348,11 @@ class RowsProblem(ResidualProblem):
         return problem
 
     def get_batch(self, indices):
-        return scaled_batch(self.rows, self.unit, indices)
+        return scaled_batch(self.rows.dense, self.unit, indices)
+
+    def row_set(self, indices, labels=None):
+        get_batch = partial(scaled_batch, self.rows.own_dense, self.unit)
+        return replace(super().row_set(indices, labels), get_batch=get_batch, own=self.rows.own)
 
     def new_module(self, encoder):
         mean = torch.from_numpy(self.rows.mean / self.unit).float()
@@ -399,6 +404,6 @@ def typical_entry(rows, weights):
     return float(max(typical, np.finfo(np.float32).eps * of_mean)) or 1.0
 
 
-def scaled_batch(rows, unit, indices):
+def scaled_batch(get_rows, unit, indices):
     """Rows with given indices, divided by a unit: a float32 tensor."""
-    return (rows.dense(indices) / unit).float()
+    return (get_rows(indices) / unit).float()
