@@ -3,11 +3,11 @@
 Test error per pixel in [0, 1], everything in one run, each model in a process of its own:
 
 - MNIST, 12 dimensions: at most 0.80 of the strided 16-32-12 network's, in the same seconds; and at
-  most 0.0090 within five minutes, at most 0.0080 at the far end. At 30 dimensions at most 2.5,
+  most 0.0085 in twice these seconds, at most 0.0075 at the far end. At 30 dimensions at most 2.65,
   summed over the pixels (Hinton and Salakhutdinov, 2006, published 3.00).
 - Fashion-MNIST, 64 dimensions: at most 0.85 of PCA's.
-- CIFAR-10: at most 0.90 of PCA's at 200 dimensions; below PCA's and the tutorial network's best at
-  32; not above PCA's at 1,000.
+- CIFAR-10: at most 0.85 of PCA's at 200 dimensions, 0.83 at the far end; below PCA's and the
+  tutorial network's best at 32; not above PCA's at 1,000.
 - Digits, 8 dimensions (the quick part): at most 0.80 of PCA's.
 
     python -m benchmarks.pictures --quick            # digits
@@ -63,9 +63,7 @@ MODELS = {
     "DenseAutoencoder": lambda job, seed: DenseAutoencoder(job.latent_dim, random_state=seed),
     "ConvAutoencoder": conv,
     "ConvAutoencoder, far end": lambda job, seed: conv(job, seed, channels=(32, 64), max_epochs=16),
-    "ConvAutoencoder, brief": lambda job, seed: conv(
-        job, seed, channels=(16, 32), max_epochs=4, learning_rate=0.008
-    ),
+    "ConvAutoencoder, brief": lambda job, seed: conv(job, seed, max_epochs=4),
 }
 LITERATURE = ("784-128-64-12", "16-32-k strided", "16-16-32-32-64-64")
 
@@ -209,13 +207,17 @@ SHARES = [
     ("digits", 8, "ConvAutoencoder", "PCA", 0.80),
     ("mnist", 12, "ConvAutoencoder, brief", "16-32-k strided", 0.80),
     ("fashion-mnist", 64, "ConvAutoencoder", "PCA", 0.85),
-    ("cifar10", 200, "ConvAutoencoder", "PCA", 0.90),
+    ("cifar10", 200, "ConvAutoencoder", "PCA", 0.85),
+    ("cifar10", 200, "ConvAutoencoder, far end", "PCA", 0.83),
     ("cifar10", 32, "ConvAutoencoder", "PCA", 0.99),
     ("cifar10", 32, "ConvAutoencoder", "16-16-32-32-64-64", 0.99),
     ("cifar10", 1000, "ConvAutoencoder", "PCA", 1.0),
 ]
-MNIST_ERROR, MNIST_SECONDS, SUMMED_ERROR = 0.0090, 300, 2.5
-MNIST_ERROR_OF_FAR_END = 0.0080
+MNIST_ERROR, SUMMED_ERROR = 0.0085, 2.65
+MNIST_ERROR_OF_FAR_END = 0.0075
+
+# The most that a default fit may take, in seconds of a brief one.
+BRIEF_FITS = 2.0
 
 
 def _claims(by_cell):
@@ -231,12 +233,15 @@ def _claims(by_cell):
             f"{pair[0]['fit_seconds']:.0f} s and {pair[1]['fit_seconds']:.0f} s "
             f"(claimed: at most {most})",
         )
-    best = by_cell.get(("mnist", 12, "ConvAutoencoder"))
-    if best is not None:
+    default, brief = (
+        by_cell.get(("mnist", 12, f"ConvAutoencoder{brief}")) for brief in ("", ", brief")
+    )
+    if default is not None and brief is not None:
+        seconds, most = default["fit_seconds"], BRIEF_FITS * brief["fit_seconds"]
         yield (
-            best["error"] <= MNIST_ERROR and best["fit_seconds"] <= MNIST_SECONDS,
-            f"mnist at 12 dimensions: {best['error']:.5f} in {best['fit_seconds']:.0f} s "
-            f"(claimed: {MNIST_ERROR} in {MNIST_SECONDS})",
+            default["error"] <= MNIST_ERROR and seconds <= most,
+            f"mnist at 12 dimensions: {default['error']:.5f} in {seconds:.0f} s "
+            f"(claimed: {MNIST_ERROR} in {most:.0f} s)",
         )
     farthest = by_cell.get(("mnist", 12, "ConvAutoencoder, far end"))
     if farthest is not None:
