@@ -7,7 +7,7 @@ codes, mean of five seeds).
 
     python -m benchmarks.grid --quick            # digits
     python -m benchmarks.grid                    # digits and the files of this Python
-    python -m benchmarks.grid --data FOLDER      # also images; about an hour on two cores
+    python -m benchmarks.grid --data FOLDER      # also images; 25 minutes on one core
 
 Exits with status 1 if the claim is false.
 """
