@@ -79,6 +79,10 @@ class ProcessRows(Blocks):
         Parameters
         ----------
         index : slice without a step, or ndarray of int
+
+        Returns
+        -------
+        rows : ndarray or CSR matrix
         """
         indices = np.arange(len(self))[index]
         order = np.argsort(indices, kind="stable")
@@ -88,7 +92,17 @@ class ProcessRows(Blocks):
         return self._stacked(parts)[np.argsort(order)]
 
     def own_rows(self, indices):
-        """Return own rows by their indices in all rows, without the other processes."""
+        """Return own rows, without the other processes.
+
+        Parameters
+        ----------
+        indices : ndarray of int
+            Of the own rows among all rows.
+
+        Returns
+        -------
+        rows : ndarray or CSR matrix
+        """
         positions = indices - self.own.start
         if (positions < 0).any():
             raise IndexError("The rows are those of another process.")

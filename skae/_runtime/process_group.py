@@ -1,6 +1,5 @@
 """Processes that share a training: their number, their parts of a batch, and means over them."""
 
-import numpy as np
 import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
@@ -35,7 +34,7 @@ def indices_of_rank(indices, own=None):
         share, any_row = indices[rank() :: n_processes()], indices[:1]
     else:
         share = indices[(indices >= own.start) & (indices < own.stop)]
-        any_row = np.array([own.start])
+        any_row = 0 * indices[:1] + own.start
     if not len(share):
         return any_row, 0.0
     return share, len(share) * n_processes() / len(indices)

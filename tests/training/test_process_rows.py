@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 
@@ -193,6 +194,7 @@ def test_fewer_rows_than_columns_are_read_from_all_processes(digits):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_own_rows_are_trained_on_a_gpu(digits):
     X = digits[0][:300]
     conv = ConvAutoencoder(
