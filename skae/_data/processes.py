@@ -102,6 +102,7 @@ class ProcessRows(Blocks):
         Returns
         -------
         rows : ndarray or CSR matrix
+            In the order of the indices.
         """
         positions = indices - self.own.start
         if (positions < 0).any():
