@@ -40,18 +40,14 @@ OLDEST = [
     "skops",
     "skorch",
 ]
+# Tests of what skae does with these packages; those of the networks need torch alone.
 TESTS_OF_OLDEST = [
     "tests/data/test_rows.py",
     "tests/data/test_validation.py",
     "tests/estimators/test_code_length.py",
     "tests/estimators/test_contract.py",
     "tests/estimators/test_sample_weight.py",
-    "tests/estimators/test_truncate.py",
     "tests/export/test_saving.py",
-    "tests/nn/test_custom_networks.py",
-    "tests/nn/test_layers.py",
-    "tests/nn/test_losses.py",
-    "tests/nn/test_penalties.py",
     "tests/pca/test_solvers.py",
     "tests/plotting/test_displays.py",
     "tests/runtime/test_progress.py",

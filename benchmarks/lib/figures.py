@@ -75,45 +75,69 @@ def variance_by_length(results):
     return _saved(figure, results.with_suffix(".png"))
 
 
+# How settings and models are drawn, by the first word of their names: marker, colour and label.
+STYLES = {
+    "epochs": ("o-", "#d1495b", "epochs"),
+    "batch": ("s", "#4e79a7", "batch size"),
+    "rate": ("^", "#59a14f", "learning rate"),
+    "layers": ("D", "#b07aa1", "widths"),
+    "channels": ("D", "#b07aa1", "widths"),
+    "PCA": ("x", "#000000", "PCA"),
+    "TruncatedSVD": ("+", "#000000", "TruncatedSVD"),
+    "PyOD": ("<", "#9c755f", "PyOD"),
+    "MLPRegressor(X,": (">", "#9c755f", "MLPRegressor"),
+    "skorch": ("1", "#9c755f", "skorch by hand"),
+    "bare": ("2", "#9c755f", "bare PyTorch loop"),
+}
+
+
 def gain_by_seconds(results):
-    """Points of variance beyond PCA against seconds of fit, a panel for each data and length."""
+    """Points of variance beyond PCA against seconds of fit, a panel for each data and length.
+
+    What loses more against PCA than half of the most that is gained stands at the lower edge.
+    """
     results = Path(results)
-    rows = read(results)
-    cells = list(dict.fromkeys((row["data"], row["form"], row["latent_dim"]) for row in rows))
-    figure, panels = _panels(len(cells), 3.4, 2.8, n_columns=2 if len(cells) == 4 else 3)
-    styles = {
-        "epochs": ("o-", "#d1495b"),
-        "batch": ("s", "#4e79a7"),
-        "rate": ("^", "#59a14f"),
-        "layers": ("D", "#b07aa1"),
-        "channels": ("D", "#b07aa1"),
-        "PCA": ("x", "#000000"),
-        "TruncatedSVD": ("+", "#000000"),
-    }
+    keys = ("form", "data", "latent_dim", "n_train")
+    rows = sorted(read(results), key=lambda row: row["form"], reverse=True)
+    cells = list(dict.fromkeys(tuple(row[key] for key in keys) for row in rows))
+    figure, panels = _panels(len(cells), 2.9, 2.4, n_columns=2 if len(cells) == 4 else 4)
+    handles = {}
     for axes, cell in zip(panels, cells, strict=True):
-        found = [row for row in rows if (row["data"], row["form"], row["latent_dim"]) == cell]
-        points = {}
-        for row in found:
-            points.setdefault(row["setting"], []).append((row["fit_seconds"], row["points"]))
-        points = {setting: np.mean(pairs, axis=0) for setting, pairs in points.items()}
-        for name, (marker, colour) in styles.items():
-            chosen = [xy for setting, xy in points.items() if setting.split()[0] == name]
-            if name == "epochs":
-                chosen = sorted([*chosen, points["default"]], key=lambda xy: xy[0])
-            if chosen:
-                axes.plot(*np.transpose(chosen), marker, color=colour, ms=5, lw=1, label=name)
-        axes.plot(*points["default"], "o", ms=10, mfc="none", mec="#d1495b", label="default")
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=9))
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("")
-        axes.set_title(f"{cell[0]}, {cell[1]}, {cell[2]} dimensions", fontsize=9)
-        axes.spines[["top", "right"]].set_visible(False)
+        handles |= _draw_gains(axes, [row for row in rows if tuple(map(row.get, keys)) == cell])
+        form, data, latent_dim, n_train = cell
+        kind = {"dense": "DenseAutoencoder", "conv": "ConvAutoencoder"}[form]
+        axes.set_title(f"{kind}({latent_dim})\n{data}, {n_train:,} rows", fontsize=8)
     figure.supxlabel("seconds of fit", fontsize=9)
     figure.supylabel("points of variance beyond PCA", fontsize=9)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=7, frameon=False, fontsize=8)
+    figure.legend(
+        handles.values(), handles, loc="outside upper center", ncols=6, frameon=False, fontsize=8
+    )
     return _saved(figure, results.with_suffix(".png"))
+
+
+def _draw_gains(axes, rows):
+    """Draw the means over seeds, and return what stands in the legend by its label."""
+    pairs = {}
+    for row in rows:
+        pairs.setdefault(row["setting"], []).append((row["fit_seconds"], row["points"]))
+    means = {setting: np.mean(found, axis=0) for setting, found in pairs.items()}
+    lowest = -max(0.5, max(points for _, points in means.values()) / 2)
+    means = {setting: (x, max(y, lowest)) for setting, (x, y) in means.items()}
+    handles = {}
+    for word, (marker, colour, label) in STYLES.items():
+        chosen = [xy for setting, xy in means.items() if setting.split()[0] == word]
+        if word == "epochs":
+            chosen = sorted([*chosen, means["default"]])
+        if chosen:
+            [handles[label]] = axes.plot(*np.transpose(chosen), marker, color=colour, ms=5, lw=1)
+    [handles["default"]] = axes.plot(*means["default"], "o", ms=10, mfc="none", mec="#d1495b")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=9))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    return handles
 
 
 def accuracy_by_length(results):

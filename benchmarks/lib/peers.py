@@ -1,10 +1,12 @@
-"""What else reconstructs its input: 784-512-12-512-784, five epochs, batches of 256, Adam 0.001.
+"""What else reconstructs its input: p-512-k-512-p, five epochs, batches of 256, Adam 0.001.
 
-Each peer is wrapped to have `fit`, `transform` and `inverse_transform` like PCA.
+Each peer is wrapped to have `fit`, `transform` and `inverse_transform` like PCA. Unless told
+otherwise it takes rows of p = 784 columns and codes of k = 12 dimensions.
 """
 
 import warnings
 
+import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
@@ -32,7 +34,7 @@ class Peer:
         return X
 
 
-def network(n_features, latent_dim=12):
+def network(n_features, latent_dim):
     return nn.Sequential(
         nn.Linear(n_features, HIDDEN),
         nn.ReLU(),
@@ -43,14 +45,14 @@ def network(n_features, latent_dim=12):
     )
 
 
-def seeded_network(seed, n_features=784):
+def seeded_network(seed, n_features, latent_dim):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return network(n_features)
+        return network(n_features, latent_dim)
 
 
-def bare_loop(seed):
-    module = seeded_network(seed)
+def bare_loop(seed, n_features=784, latent_dim=12):
+    module = seeded_network(seed, n_features, latent_dim)
     generator = torch.Generator().manual_seed(seed)
 
     def fit(X):
@@ -69,9 +71,9 @@ def bare_loop(seed):
     return Peer(fit, reconstruct)
 
 
-def skorch_by_hand(seed):
+def skorch_by_hand(seed, n_features=784, latent_dim=12):
     net = NeuralNetRegressor(
-        seeded_network(seed),
+        seeded_network(seed, n_features, latent_dim),
         max_epochs=EPOCHS,
         batch_size=BATCH,
         lr=RATE,
@@ -83,10 +85,10 @@ def skorch_by_hand(seed):
     return Peer(lambda X: net.fit(X, X), net.predict)
 
 
-def mlp_regressor(seed):
+def mlp_regressor(seed, n_features=784, latent_dim=12):
     # It has no layer without an activation, so the code passes a ReLU as well.
     model = MLPRegressor(
-        hidden_layer_sizes=(HIDDEN, 12, HIDDEN),
+        hidden_layer_sizes=(HIDDEN, latent_dim, HIDDEN),
         batch_size=BATCH,
         learning_rate_init=RATE,
         max_iter=EPOCHS,
@@ -102,7 +104,7 @@ def mlp_regressor(seed):
     return Peer(fit, model.predict)
 
 
-def pyod(seed):
+def pyod(seed, n_features=784, latent_dim=12):
     try:
         from pyod.models.auto_encoder import AutoEncoder
     except ImportError:
@@ -111,14 +113,15 @@ def pyod(seed):
         epoch_num=EPOCHS,
         batch_size=BATCH,
         lr=RATE,
-        hidden_neuron_list=[HIDDEN, 12],
+        hidden_neuron_list=[HIDDEN, latent_dim],
         random_state=seed,
         verbose=0,
     )
 
     @torch.inference_mode()
     def reconstruct(X):
-        scaled = (X - model.X_mean) / (model.X_std + 1e-8)  # as its own Dataset does
+        # As its own Dataset does, but for constant columns, which that divides by almost zero.
+        scaled = np.where(model.X_std > 0, (X - model.X_mean) / (model.X_std + 1e-8), 0)
         X_hat = model.model.eval()(torch.as_tensor(scaled, dtype=torch.float32)).numpy()
         return X_hat * model.X_std + model.X_mean
 

@@ -131,7 +131,7 @@ def test_bigram_counts_train_by_multinomial_deviance(bigrams):
         hidden_layer_sizes=(32,),
         linear_path=False,
         loss="multinomial",
-        max_epochs=15,
+        max_epochs=5,
         random_state=0,
     ).fit(X)
     first, *_, last = (epoch["train_loss"] for epoch in autoencoder.history_)

@@ -140,7 +140,13 @@ def test_alpha_is_the_weight_of_the_penalty(plain, digits):
 def test_convolutional_autoencoders_support_penalties(penalty, digits):
     X_train, X_test, _, _ = digits
     autoencoder = ConvAutoencoder(
-        4, linear_path=False, input_shape=(8, 8), penalty=penalty, max_epochs=10, random_state=0
+        4,
+        linear_path=False,
+        input_shape=(8, 8),
+        channels=(16,),
+        penalty=penalty,
+        max_epochs=10,
+        random_state=0,
     ).fit(X_train)
     assert 0.2 < autoencoder.score(X_test) < 1
     if penalty == "variational":

@@ -293,16 +293,36 @@ def test_a_wanting_model_is_found_wanting(capsys):
     assert "FALSE" in capsys.readouterr().out
 
 
+def test_the_default_is_found_wanting_where_another_setting_gains_more_in_its_time():
+    from benchmarks.curve import claims_of
+
+    def holds(**measured):
+        measured = {"default": (10, 5.0), "epochs x 4": (40, 5.5), **measured}
+        rows = [
+            {**cell, "setting": name, "fit_seconds": seconds, "points": points}
+            for name, (seconds, points) in measured.items()
+        ]
+        return [claim for claim, _ in claims_of(tuple(cell.values()), rows)]
+
+    cell = {"data": "digits", "form": "dense", "latent_dim": 8}
+    assert all(holds(peer=(9, 5.4)))
+    assert all(holds(peer=(20, 9.0)))
+    assert not all(holds(peer=(9, 5.6)))
+    assert not all(holds(**{"epochs x 4": (40, 6.3)}))
+
+
 @pytest.mark.parametrize("name", ["bare PyTorch loop", "skorch by hand", "MLPRegressor(X, X)"])
 def test_the_peers_learn(name):
     from benchmarks.lib import peers
 
     rng = np.random.default_rng(0)
     X = rng.normal(size=(600, 5)).astype(np.float32) @ rng.normal(size=(5, 784)).astype(np.float32)
-    peer = peers.PEERS[name](0).fit(X)
-    X_hat = peer.inverse_transform(peer.transform(X))
-    assert X_hat.shape == X.shape
-    assert np.square(X - X_hat).mean() < 0.6 * X.var()
+    for n_features, latent_dim in ((784, 12), (300, 20)):
+        rows = X[:, :n_features]
+        peer = peers.PEERS[name](0, n_features, latent_dim).fit(rows)
+        X_hat = peer.inverse_transform(peer.transform(rows))
+        assert X_hat.shape == rows.shape
+        assert np.square(rows - X_hat).mean() < 0.6 * rows.var()
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,19 @@ def test_settings_for_a_gpu_change_no_bit(digits, tmp_path, expected, model, aro
 MOST_DIFFERENT = ("autocast", "default device", "float64", "inference_mode")
 
 
+def codes_of_stream(X, new):
+    model = DenseAutoencoder(4, hidden_layer_sizes=(64,), random_state=0, precision="bfloat16")
+    for part in np.array_split(np.tile(X, (4, 1)), 4):
+        model.partial_fit(part)
+    assert model.nonlinear_gain_ > 0
+    return model.transform(new)
+
+
+@pytest.fixture(scope="module")
+def expected_of_stream(digits):
+    return codes_of_stream(*digits[:2])
+
+
 @pytest.mark.parametrize(
     "around",
     [
@@ -201,20 +214,12 @@ MOST_DIFFERENT = ("autocast", "default device", "float64", "inference_mode")
         for around in AROUND
     ],
 )
-def test_settings_around_partial_fit_change_no_bit(digits, around):
-    def codes():
-        model = DenseAutoencoder(4, hidden_layer_sizes=(64,), random_state=0, precision="bfloat16")
-        for part in np.array_split(np.tile(digits[0], (4, 1)), 4):
-            model.partial_fit(part)
-        assert model.nonlinear_gain_ > 0
-        return model.transform(digits[1])
-
-    wanted = codes()
+def test_settings_around_partial_fit_change_no_bit(digits, expected_of_stream, around):
     with AROUND[around]():
         before = surroundings()
-        found = codes()
+        found = codes_of_stream(*digits[:2])
         assert surroundings() == before
-    np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(found, expected_of_stream)
 
 
 @pytest.mark.parametrize("around", list(AROUND))
