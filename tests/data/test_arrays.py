@@ -281,6 +281,7 @@ print(pipeline.score(X, y), pca.score(X, y))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_a_pipeline_of_tensors_predicts_on_their_device(device):
     if device == "cuda" and not torch.cuda.is_available():

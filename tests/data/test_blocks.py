@@ -100,6 +100,7 @@ def test_images_in_a_dataset_keep_their_shape(tmp_path, digits):
     assert autoencoder.inverse_transform(codes[:3]).shape == (3, 8, 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["eigenproblem", "Krylov"])
 def test_wide_sparse_blocks_are_never_made_dense_whole(solver, bigrams, monkeypatch):
     if solver == "Krylov":

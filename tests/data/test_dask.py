@@ -77,7 +77,8 @@ def test_dask_arrays_give_the_same_results_as_arrays(blocks, parameters, digits)
     assert ours.score(lazy) == pytest.approx(ours.score(X), abs=1e-6)
 
 
-@pytest.mark.parametrize("solver", ["eigenproblem", pytest.param("Krylov", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", ["eigenproblem", "Krylov"])
 def test_wide_sparse_blocks_stay_sparse(solver, bigrams, monkeypatch):
     if solver == "Krylov":
         monkeypatch.setattr(solvers_module, "_EXACT_SIDE", 16)
@@ -246,6 +247,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_a_fresh_script_needs_no_distributed_and_leaves_the_configuration_as_it_was():
     command = [sys.executable, "-W", "error::UserWarning", "-c", FRESH]
     finished = subprocess.run(command, capture_output=True, text=True)

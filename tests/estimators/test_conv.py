@@ -38,6 +38,7 @@ def images(digits):
 # -- Never worse than PCA -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latent_dim", [2, 8, 32])
 def test_never_below_pca_on_test_digits(digits, latent_dim, variance_explained):
     X_train, X_test, _, _ = digits
@@ -50,6 +51,7 @@ def test_never_below_pca_on_test_digits(digits, latent_dim, variance_explained):
         assert score >= of_pca + 0.05
 
 
+@pytest.mark.slow
 def test_signals_are_kept_as_well_as_by_pca(small, variance_explained):
     rng = np.random.default_rng(0)
     at = rng.uniform(10, 54, size=(800, 1))
@@ -254,6 +256,7 @@ def test_two_convolutions_a_stage(images, small):
 # -- In the place of PCA --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_search_over_the_length_of_the_code(digits, small):
     X, _, y, _ = digits

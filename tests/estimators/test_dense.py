@@ -113,6 +113,7 @@ def script_of_a_pca_user(reducer, X, y):
     return make_pipeline(clone(reducer), MLPClassifier(max_iter=1000, random_state=0)).fit(X, y)
 
 
+@pytest.mark.slow
 def test_a_script_written_for_pca_runs_unchanged(digits, quick):
     X, _, y, _ = digits
     for reducer in (PCA(4), quick(4)):
@@ -125,6 +126,7 @@ def test_frames_have_named_columns(digits, quick):
     assert list(frame.columns) == ["denseautoencoder0", "denseautoencoder1", "denseautoencoder2"]
 
 
+@pytest.mark.slow
 def test_a_pipeline_classifies_sparse_bigrams(bigrams):
     X_train, X_test, y_train, y_test = bigrams
     pipeline = Pipeline(
@@ -351,6 +353,7 @@ def test_a_gpu_fit_agrees_with_a_cpu_fit(digits, quick):
     np.testing.assert_allclose(moved.transform(X), on_gpu.transform(X), rtol=1e-3, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_a_plain_encoder_trained_on_masked_rows_restores_them_better(digits):
     X_train, X_test, _, _ = digits
     rng = np.random.default_rng(0)
@@ -371,6 +374,7 @@ def test_a_plain_encoder_trained_on_masked_rows_restores_them_better(digits):
     assert error(0.3) < 0.95 * error(0.0)
 
 
+@pytest.mark.slow
 def test_a_noisy_encoder_still_gains_on_pca(digits, quick):
     X_train, X_test, _, _ = digits
     autoencoder = quick(8, noise=0.1, corruption=0.1, max_epochs=40).fit(X_train)
@@ -379,6 +383,7 @@ def test_a_noisy_encoder_still_gains_on_pca(digits, quick):
     assert autoencoder.transform(X_test).tobytes() == autoencoder.transform(X_test).tobytes()
 
 
+@pytest.mark.slow
 def test_longer_codes_of_wide_rows_are_trained_on_masked_inputs(bigrams, quick):
     X = bigrams[0][::3]
 

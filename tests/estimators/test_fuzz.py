@@ -429,6 +429,7 @@ def test_memory_order_does_not_matter(case, form):
     assert_same(codes_of(clone(estimator), form(X)), codes_of(estimator, X))
 
 
+@pytest.mark.slow
 @holds_for(cases(), sparse_forms())
 def test_formats_of_sparse_rows_do_not_matter(case, form):
     X, estimator = case
@@ -459,6 +460,7 @@ def test_sparse_rows_are_reconstructed_like_dense_ones(case):
         assert found[0][1] == pytest.approx(found[1][1], abs=1e-2)
 
 
+@pytest.mark.slow
 @holds_for(cases(), arrays())
 def test_earlier_fits_do_not_matter(case, other):
     X, estimator = case

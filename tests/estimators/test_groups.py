@@ -218,6 +218,7 @@ def test_a_pipeline_routes_groups_to_fit(kind, rows, groups, digits, splits):
     np.testing.assert_array_equal(*codes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["scores", "pictures"])
 def test_a_search_routes_groups_to_the_splitter_and_to_fit(kind, rows, groups, digits, splits):
     with sklearn.config_context(enable_metadata_routing=True):
@@ -230,6 +231,7 @@ def test_a_search_routes_groups_to_the_splitter_and_to_fit(kind, rows, groups, d
     assert all(len(set(found)) < 60 for found, _, _ in splits[:-1])
 
 
+@pytest.mark.slow
 def test_groups_that_are_not_requested_reach_the_splitter_alone(rows, groups, digits, splits):
     with sklearn.config_context(enable_metadata_routing=True):
         model = KINDS["scores"]().set_fit_request(groups=False)

@@ -44,6 +44,7 @@ def fitted(hidden):
     ).fit(hidden[0])
 
 
+@pytest.mark.slow
 def test_hidden_entries_of_new_rows_are_imputed_better_than_by_the_mean_with_pca(
     fitted, digits, hidden
 ):
@@ -157,6 +158,7 @@ def test_labels_groups_and_weights_take_part(digits, hidden):
     assert "train_label_loss" in whole.history_[0]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_an_interrupted_fit_resumes_from_its_checkpoint(hidden, tmp_path):
     from skorch.callbacks import Callback

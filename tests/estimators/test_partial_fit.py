@@ -44,6 +44,7 @@ def test_one_pass_of_the_linear_form_is_pca(digits, storage):
     )
 
 
+@pytest.mark.slow
 def test_wide_sparse_rows_are_not_behind_incremental_pca(bigrams):
     X = bigrams[0][:, ::16].tocsr()
     stream = in_batches(linear(16), X, size=200)
@@ -73,6 +74,7 @@ def test_noise_leaves_pca(quick):
     assert stream.module_.decoder is None
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_fit_ended(digits, quick):
     X, X_test, _, _ = digits
     autoencoder = quick(8, max_epochs=30).fit(X[:900])

@@ -77,6 +77,7 @@ def test_the_score_of_weighted_rows_is_that_of_repeated_ones(weighted_digits, qu
     assert autoencoder.score(X, sample_weight=weights) == pytest.approx(autoencoder.score(repeated))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("linear_path", [True, False])
 def test_networks_learn_the_rows_that_count(digits, quick, linear_path):
     X, _, y, _ = digits

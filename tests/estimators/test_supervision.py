@@ -78,6 +78,7 @@ def test_codes_classify_new_rows_better_and_still_explain_more_than_pca(
     assert with_labels.nonlinear_gain_ > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("linear_path", [True, False])
 @pytest.mark.parametrize("kind", [DenseAutoencoder, ConvAutoencoder])
 def test_both_estimators_take_labels_on_both_paths(make, digits, kind, linear_path):
@@ -97,6 +98,7 @@ def test_zero_ignores_y(make, digits, without_labels):
     np.testing.assert_array_equal(given.transform(X_test), without_labels.transform(X_test))
 
 
+@pytest.mark.slow
 def test_labels_without_information_change_no_bit(make, digits, without_labels):
     X_train, X_test, y_train, _ = digits
     shuffled = np.random.default_rng(0).permutation(y_train)
@@ -117,6 +119,7 @@ def test_scores_of_new_rows_are_not_inflated(make, digits):
     assert abs(pipeline.score(X[900:], y[900:]) - 0.5) < 0.08
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.5, 0.1])
 def test_rows_without_a_label_are_marked_by_minus_one(make, digits, without_labels, share):
     X_train, X_test, y_train, _ = digits
@@ -157,7 +160,8 @@ def test_booleans_are_classes(make, digits):
     assert history[0]["valid_label_loss"] < 1.2 * np.log(2)
 
 
-@pytest.mark.parametrize("share", [pytest.param(1.0, marks=pytest.mark.slow), 0.3])
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [1.0, 0.3])
 def test_regression_targets(make, digits, share):
     X_train, X_test = digits[:2]
     # What the leading directions do not contain.
@@ -261,6 +265,7 @@ def test_what_is_fitted_holds_no_head(with_labels, digits, tmp_path):
         np.testing.assert_array_equal(copy.transform(digits[1]), with_labels.transform(digits[1]))
 
 
+@pytest.mark.slow
 def test_the_same_random_state_gives_the_same_bits(make, with_labels, digits):
     X_train, X_test, y_train, _ = digits
     again = clone(with_labels).fit(X_train, y_train)

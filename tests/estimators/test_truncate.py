@@ -20,6 +20,7 @@ def linear(latent_dim, X):
     return DenseAutoencoder(latent_dim, hidden_layer_sizes=()).fit(X)
 
 
+@pytest.mark.slow
 def test_truncated_codes_are_better_than_pca_of_that_length(ordered, digits):
     X_train, X_test, _, _ = digits
     assert ordered.nonlinear_gain_ > 0
@@ -29,6 +30,7 @@ def test_truncated_codes_are_better_than_pca_of_that_length(ordered, digits):
         assert shorter.nonlinear_gain_ > 0
 
 
+@pytest.mark.slow
 def test_a_truncated_model_has_the_first_dimensions_and_attributes_of_its_length(ordered, digits):
     X_test = digits[1]
     codes = ordered.transform(X_test)
@@ -67,7 +69,8 @@ def test_pca_can_be_truncated_to_any_length(digits):
     assert shorter.partial_fit(X_test).transform(X_test).shape == (len(X_test), 3)
 
 
-@pytest.mark.parametrize("linear_path", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("linear_path", [True, False])
 def test_convolutional_codes_can_be_truncated(digits, linear_path):
     X_train, X_test, _, _ = digits
     autoencoder = ConvAutoencoder(

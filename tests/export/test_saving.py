@@ -353,6 +353,7 @@ except OSError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such limits")
 def test_a_full_disk_leaves_the_old_file_and_no_other(path, tmp_path):
     target = tmp_path / "model.skae"

@@ -62,6 +62,7 @@ def test_custom_networks_replace_the_default_ones(digits, linear_path):
     assert again.transform(X_test).tobytes() == autoencoder.transform(X_test).tobytes()
 
 
+@pytest.mark.slow
 def test_a_custom_module_is_copied_and_not_changed(digits):
     custom = Wide(64, 4)
     before = {name: weight.clone() for name, weight in custom.state_dict().items()}
@@ -95,6 +96,7 @@ def test_custom_networks_take_pictures(digits, linear_path):
     assert autoencoder.score(images) > 0.2
 
 
+@pytest.mark.slow
 def test_a_search_over_custom_networks(digits):
     search = GridSearchCV(
         DenseAutoencoder(4, linear_path=False, **BRIEF), {"encoder": [None, Wide]}, cv=2

@@ -100,6 +100,7 @@ def test_a_network_learns_by_its_loss_on_every_form_of_x(digits, plain, name):
     )
 
 
+@pytest.mark.slow
 def test_reconstructions_are_in_the_range_of_the_data(digits, plain):
     X_train, X_test, _, _ = digits
     shares = plain("multinomial").fit(X_train)

@@ -66,6 +66,7 @@ def test_the_contractive_penalty_is_the_squared_jacobian():
     np.testing.assert_allclose(np.mean(estimates, axis=0), expected, rtol=0.15)
 
 
+@pytest.mark.slow
 def test_contractive_codes_change_less_with_noise(plain, digits):
     X_train, X_test, _, _ = digits
     noise = np.random.RandomState(0).normal(size=X_test.shape)
@@ -122,6 +123,7 @@ def test_samples_have_the_mean_and_variance_of_the_model(probabilistic_pca, digi
     assert autoencoder.sample().shape == (1, 64)
 
 
+@pytest.mark.slow
 def test_alpha_is_the_weight_of_the_penalty(plain, digits):
     X_train, X_test, _, _ = digits
 

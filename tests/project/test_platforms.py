@@ -321,6 +321,7 @@ with tempfile.TemporaryDirectory() as folder:
 """
 
 
+@pytest.mark.slow
 def test_a_script_runs_without_what_posix_alone_has():
     script = SCRIPT.format(modules=sorted(POSIX_MODULES - {"posix"}))
     command = [sys.executable, "-X", "warn_default_encoding", "-W", "ignore", "-c", script]

@@ -89,9 +89,8 @@ def test_other_rows_and_other_weights_share_nothing(solver, tmp_path, digits):
     assert codes_of(4, changed, memory) == codes_of(4, changed)
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(GridSearchCV, marks=pytest.mark.slow), HalvingGridSearchCV]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [GridSearchCV, HalvingGridSearchCV])
 def test_searches_find_the_same_scores(kind, tmp_path, digits):
     X, y = digits[0][:600], digits[2][:600]
     parameters = {} if kind is GridSearchCV else {"random_state": 0, "min_resources": 300}
@@ -116,6 +115,7 @@ def test_searches_find_the_same_scores(kind, tmp_path, digits):
         np.testing.assert_allclose(scores(str(tmp_path), 2), alone, atol=0.02)
 
 
+@pytest.mark.slow
 def test_convolutions_share_too(solver, tmp_path, n_products, digits):
     def fit(latent_dim):
         return ConvAutoencoder(

@@ -233,6 +233,7 @@ def sentence_or_codes(folder, X):
         return str(error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["stopped", "ended"])
 def test_damaged_files_raise_or_give_the_same_codes(state, folders, tmp_path):
     X, codes, root = folders
@@ -352,6 +353,7 @@ except OSError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such limits")
 def test_a_write_that_fails_in_the_middle_raises(tmp_path):
     script = [sys.executable, "-W", "ignore", "-c", LIMITED, str(tmp_path), "5000"]
@@ -405,6 +407,7 @@ DenseAutoencoder(
 """
 
 
+@pytest.mark.slow
 def test_a_folder_in_use_is_refused_until_its_fit_has_died(folders, tmp_path):
     X, codes, _ = folders
     script = [sys.executable, "-W", "ignore", "-c", WAITING, str(tmp_path)]

@@ -79,6 +79,14 @@ AROUND = {
 }
 
 
+# One of each kind of setting; the slow tests have all.
+_MOST_DIFFERENT = ("autocast", "default device", "float64", "inference_mode")
+_SETTINGS = [
+    around if around in _MOST_DIFFERENT else pytest.param(around, marks=pytest.mark.slow)
+    for around in AROUND
+]
+
+
 class Own(nn.Module):
     """A custom encoder."""
 
@@ -160,7 +168,7 @@ def expected(digits, tmp_path_factory):
 
 
 @pytest.mark.parametrize("model", list(MODELS))
-@pytest.mark.parametrize("around", list(AROUND))
+@pytest.mark.parametrize("around", _SETTINGS)
 def test_settings_around_a_call_change_no_bit(digits, tmp_path, expected, model, around):
     wanted = expected(model)
     X, new = digits[0][:600], digits[1][:50]
@@ -190,10 +198,6 @@ def test_settings_for_a_gpu_change_no_bit(digits, tmp_path, expected, model, aro
         np.testing.assert_array_equal(one, other)
 
 
-# One of each kind of setting; the slow tests have all.
-MOST_DIFFERENT = ("autocast", "default device", "float64", "inference_mode")
-
-
 def codes_of_stream(X, new):
     model = DenseAutoencoder(4, hidden_layer_sizes=(64,), random_state=0, precision="bfloat16")
     for part in np.array_split(np.tile(X, (4, 1)), 4):
@@ -207,13 +211,7 @@ def expected_of_stream(digits):
     return codes_of_stream(*digits[:2])
 
 
-@pytest.mark.parametrize(
-    "around",
-    [
-        around if around in MOST_DIFFERENT else pytest.param(around, marks=pytest.mark.slow)
-        for around in AROUND
-    ],
-)
+@pytest.mark.parametrize("around", _SETTINGS)
 def test_settings_around_partial_fit_change_no_bit(digits, expected_of_stream, around):
     with AROUND[around]():
         before = surroundings()
@@ -364,6 +362,7 @@ def test_onnx_export_with_other_settings(digits):
     np.testing.assert_allclose(codes, model.transform(X), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_transform_while_another_thread_refits_gives_old_codes_or_new_ones(digits):
     X, new = digits[0][:400], digits[1][:20]
     short, long = (DenseAutoencoder(k, hidden_layer_sizes=(8,), **BRIEF).fit(X) for k in (3, 6))

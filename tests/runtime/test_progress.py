@@ -116,6 +116,7 @@ def test_fit_is_silent_by_default(digits, quick, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_rows_suffice")
 @pytest.mark.parametrize(
     ("latent_dim", "trials"), [(4, {"trial run"}), (20, {"trial run 1 of 2", "trial run 2 of 2"})]

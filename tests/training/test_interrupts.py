@@ -220,6 +220,7 @@ def test_between_trainings_the_next_does_not_start(digits, quick, press_in):
     assert autoencoder.nonlinear_gain_ > 0
 
 
+@pytest.mark.slow
 def test_after_the_training_on_all_rows_it_leaves_the_whole_fit(digits, quick, press_in):
     press_in(_Selection, "_still_beats_pca")
     autoencoder = interrupted(quick(4), digits[0])  # without a warning
@@ -229,6 +230,7 @@ def test_after_the_training_on_all_rows_it_leaves_the_whole_fit(digits, quick, p
     )
 
 
+@pytest.mark.slow
 def test_in_the_work_after_training_it_leaves_the_whole_fit(digits, quick, press_in):
     press_in(FittedState, "encode")
     autoencoder = interrupted(quick(4, whiten=True), digits[0])
@@ -255,6 +257,7 @@ def test_a_fit_after_it_is_whole(digits, quick):
     assert autoencoder.nonlinear_gain_ > 0
 
 
+@pytest.mark.slow
 def test_an_interrupted_fit_with_a_checkpoint_ends_with_the_same_bits(digits, quick, tmp_path):
     for steps in (20, N_STEPS_OF_TRIAL + 30):
         pressing = Pressing(steps=steps)
@@ -347,6 +350,7 @@ print("the program went on")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent SIGINT alone")
 def test_it_ends_a_script(tmp_path):
     script = tmp_path / "script.py"

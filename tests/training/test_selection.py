@@ -100,6 +100,7 @@ def test_a_selected_module_is_in_the_unit_of_the_rows(new_problem):
     assert linear - error > 0.5 * result.gain * variance
 
 
+@pytest.mark.slow
 def test_a_curve_that_its_first_direction_determines_gets_a_decoder_alone():
     t = np.random.default_rng(0).uniform(-1, 1, size=1000)
     result = selection_on(np.stack([3 * t, 0.5 * t**2, 0.5 * t**3], axis=1), 1)
@@ -108,6 +109,7 @@ def test_a_curve_that_its_first_direction_determines_gets_a_decoder_alone():
     assert result.gain > 0.002
 
 
+@pytest.mark.slow
 def test_a_curve_that_bends_back_gets_an_encoder_too():
     t = np.random.default_rng(0).uniform(0, 1.75 * np.pi, size=1000)
     result = selection_on(np.stack([np.cos(t), np.sin(t)], axis=1), 1)
@@ -130,6 +132,7 @@ def test_nothing_is_trained_where_there_is_nothing_to_gain(k, monkeypatch):
     assert selection_on(X, k).module is None
 
 
+@pytest.mark.slow
 def test_a_small_gain_is_trained_no_longer_than_tried():
     rng = np.random.default_rng(0)
     t = rng.uniform(-1, 1, size=1000)
