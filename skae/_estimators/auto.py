@@ -91,15 +91,15 @@ def conv_schedule(n, p):
 _FEW_POSITIONS = 8
 
 
-# Channels after the last stage, and after the only one, whose convolutions take little time.
-_CHANNELS, _CHANNELS_OF_ONE_STAGE, _FEWEST_CHANNELS = 32, 64, 16
+# Channels after the last stage, and the fewest after any.
+_CHANNELS, _FEWEST_CHANNELS = 32, 16
 
 
 def auto_channels(extents):
     """Channels after each stage of convolutions: most after the last, half as many before."""
     n_stages = max(1, ceil(log2(max(extents) / _FEW_POSITIONS)))
-    most = _CHANNELS if n_stages > 1 else _CHANNELS_OF_ONE_STAGE
-    return tuple(max(most // 2**stage, _FEWEST_CHANNELS) for stage in reversed(range(n_stages)))
+    halvings = reversed(range(n_stages))
+    return tuple(max(_CHANNELS // 2**n, _FEWEST_CHANNELS) for n in halvings)
 
 
 def hidden_layer_sizes_after_convolutions(k):

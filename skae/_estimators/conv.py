@@ -59,7 +59,7 @@ class ConvAutoencoder(BaseAutoencoder):
     channels : "auto" or tuple of int, default="auto"
         Channels after each stage of convolutions; a stage halves the extents. "auto" adds stages
         until at most 8 positions are left along an axis: 32 channels after the last, 16 after those
-        before; a single stage has 64. The network h has as many as the last stage.
+        before. The network h has as many as the last stage.
     kernel_size : int, default=5
         Extent of the convolutions; odd.
     n_convs_per_stage : int, default=1

@@ -63,10 +63,14 @@ class ResidualProblem(ABC):
         reconstructs.
     has_rows_for_encoder : bool
         Whether there are enough rows to try a non-linear encoder of a longer code.
+    safe_gain : float
+        Minimum gain for training to be longer than the trial run, as a share of PCA's error:
+        longer training could lose a smaller one.
     """
 
     linear_errors = outside_subspace = None
     has_rows_for_encoder = True
+    safe_gain = 0.04
 
     def __init__(self, rows: Rows, basis: Basis, latent_dim: int):
         self.rows = rows
@@ -320,6 +324,8 @@ class RowsProblem(ResidualProblem):
         ``build(mean, directions, scale, encoder=...)`` makes a new module, with or without a
         non-linear encoder.
     """
+
+    safe_gain = 0.08  # convolutions lost gains that fully connected networks keep
 
     def __init__(self, rows: Rows, basis: Basis, build: Callable[..., LinearPathAutoencoder]):
         super().__init__(rows, basis, basis.directions.shape[1])

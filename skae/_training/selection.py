@@ -30,10 +30,6 @@ _MIN_STEPS_OF_EPOCH = 200
 # Minimum validation gain for training to continue, as a share of the variance.
 _MIN_GAIN = 0.001
 
-# Minimum gain for training to be longer than the trial run, as a share of PCA's error: longer
-# training could lose a smaller one.
-_SAFE_GAIN = 0.04
-
 # Minimum gain of a non-linear encoder over a non-linear decoder alone, as a share of the variance:
 # it moves the codes away from PCA's, which makes classifiers worse (docs/design.md).
 _MIN_ENCODER_GAIN = 0.003
@@ -319,7 +315,7 @@ class _Selection:
             return self.max_final_epochs, True
         measure = self.trial_problem.row_set(self.validation).measure
         best = best_epoch(trial.history, measure, self.options.supervision)
-        is_safe = trial.total_gain > _SAFE_GAIN * (1 - self.explained_by_pca)
+        is_safe = trial.total_gain > self.final_problem.safe_gain * (1 - self.explained_by_pca)
         if not is_safe:
             n_epochs = best if best == self.n_trial_epochs else 1  # more made the trial run worse
             return min(n_epochs, self.max_final_epochs), n_epochs > self.max_final_epochs

@@ -202,7 +202,7 @@ def test_the_strided_network_of_the_tutorials_can_be_asked_for():
 @pytest.mark.parametrize(
     ("extents", "latent_dim", "channels", "hidden", "refiner"),
     [
-        ((8, 8), 8, (64,), (512, 256), 0),
+        ((8, 8), 8, (32,), (512, 256), 0),
         ((28, 28), 12, (16, 32), (512, 256), 0),
         ((32, 32), 200, (16, 32), (512,), 32),
         ((64, 48), 16, (16, 16, 32), (512, 256), 0),

@@ -63,9 +63,9 @@ def new_problem(request):
         yield request.param
 
 
-def selection_on(X, k):
+def selection_on(X, k, problem=scores_problem):
     with torch.random.fork_rng(devices=[]):
-        return select(scores_problem(X, k), OPTIONS, 0.2, np.random.RandomState(0))
+        return select(problem(X, k), OPTIONS, 0.2, np.random.RandomState(0))
 
 
 # In a unit far from one, around a mean that is not zero.
@@ -142,6 +142,17 @@ def test_a_small_gain_is_trained_no_longer_than_tried():
     assert slight.n_epochs <= OPTIONS.max_epochs / 4
     large = selection_on(np.stack([3 * t, 3 * t**2], axis=1), 1)
     assert large.n_epochs > OPTIONS.max_epochs / 2
+
+
+def test_convolutions_are_trained_longer_than_tried_for_larger_gains_alone():
+    """On 10,000 pictures of CIFAR-10 a gain of 6 % of PCA's error was lost, and more."""
+    rng = np.random.default_rng(0)
+    t = rng.uniform(-1, 1, size=1000)
+    X = np.c_[3 * t, 0.5 * t**2, 0.4 * rng.normal(size=(1000, 2))]
+    share = selection_on(X, 1).gain / (1 - PCA(1).fit(X).explained_variance_ratio_.sum())
+    assert 0.04 < share < 0.08
+    assert selection_on(X, 1).n_epochs > OPTIONS.max_epochs / 4
+    assert selection_on(X, 1, rows_problem).n_epochs <= OPTIONS.max_epochs / 4
 
 
 def stages_of(problem):
