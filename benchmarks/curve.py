@@ -7,7 +7,7 @@ the peers: 512 units before and after the code, five epochs.
 
     python -m benchmarks.curve --quick            # digits
     python -m benchmarks.curve                    # digits and the files of this Python
-    python -m benchmarks.curve --data FOLDER      # also images and the larger corpus; an hour
+    python -m benchmarks.curve --data FOLDER      # also images and more files; two hours on a core
 
 Exits with status 1 if the claim is false: if a setting or a peer takes at most as long as the
 default and gains more by half a point and by a tenth of the default's gain, or if four times the
