@@ -315,7 +315,8 @@ class _Selection:
             return self.max_final_epochs, True
         measure = self.trial_problem.row_set(self.validation).measure
         best = best_epoch(trial.history, measure, self.options.supervision)
-        is_safe = trial.total_gain > self.final_problem.safe_gain * (1 - self.explained_by_pca)
+        safe_gain = self.trial_problem.safe_gain * (1 - self.explained_by_pca)
+        is_safe = trial.total_gain > safe_gain
         if not is_safe:
             n_epochs = best if best == self.n_trial_epochs else 1  # more made the trial run worse
             return min(n_epochs, self.max_final_epochs), n_epochs > self.max_final_epochs

@@ -124,6 +124,7 @@ def test_huber_and_absolute_error_do_not_depend_on_the_unit(digits, plain):
         )
 
 
+@pytest.mark.slow
 def test_bigram_counts_train_by_multinomial_deviance(bigrams):
     X = sp.csr_array(bigrams[0][::3])  # large enough for all kinds of storage
     X.data = np.round(4096 * X.data**2)
@@ -132,7 +133,7 @@ def test_bigram_counts_train_by_multinomial_deviance(bigrams):
         hidden_layer_sizes=(32,),
         linear_path=False,
         loss="multinomial",
-        max_epochs=5,
+        max_epochs=15,
         random_state=0,
     ).fit(X)
     first, *_, last = (epoch["train_loss"] for epoch in autoencoder.history_)

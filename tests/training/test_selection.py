@@ -189,7 +189,9 @@ def test_an_encoder_that_takes_rows_is_tried_with_few_rows():
     ],
 )
 def test_small_gains_are_not_trained_beyond_where_the_trial_run_overfitted(losses, gain, expected):
-    problem = SimpleNamespace(row_set=lambda indices: SimpleNamespace(measure=None))
+    problem = SimpleNamespace(
+        row_set=lambda indices: SimpleNamespace(measure=None), safe_gain=ScoresProblem.safe_gain
+    )
     selection = SimpleNamespace(
         options=OPTIONS,
         trial_problem=problem,
