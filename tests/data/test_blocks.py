@@ -78,6 +78,7 @@ def test_blocks_give_the_same_results_as_one_array(kind, tmp_path, digits):
             np.testing.assert_allclose(ours.score_samples(blocks), errors, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["arrays", "sparse", ".npy", "HDF5", "zarr"])
 def test_networks_on_the_rows_are_trained_from_blocks(kind, tmp_path, digits):
     X, X_test = digits[0][:600], digits[1]

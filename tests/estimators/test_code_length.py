@@ -29,6 +29,7 @@ def test_the_length_is_that_of_pca_on_validation_rows(share):
     assert autoencoder.fit(sp.csr_matrix(X)).latent_dim_ == autoencoder.fit(X).latent_dim_
 
 
+@pytest.mark.slow
 def test_wide_sparse_rows_have_a_shortest_code_too(bigrams):
     X = bigrams[0][::3]  # of every format
     shorter, longer = (

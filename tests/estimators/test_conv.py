@@ -141,6 +141,7 @@ def test_a_bare_matrix_is_a_set_of_signals(digits, small):
 # -- Kinds of data --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("linear_path", [True, False])
 def test_bytes_give_what_floats_give(images, small, linear_path, tmp_path):
     X = images[0].astype(np.uint8)
@@ -161,6 +162,7 @@ def test_float64_stays_float64(images, small):
     assert autoencoder.inverse_transform(codes).dtype == np.float64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("linear_path", [True, False])
 def test_sparse_rows_give_what_dense_rows_give(digits, small, linear_path):
     from scipy import sparse

@@ -178,6 +178,7 @@ def test_scores_are_those_of_the_reconstruction(digits, quick, variance_explaine
     assert autoencoder.score(X_test) == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_sparse_rows_score_as_their_reconstructions_do(bigrams, quick):
     X_train, X_test, _, _ = bigrams
     autoencoder = quick(8).fit(X_train)

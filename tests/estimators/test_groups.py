@@ -207,6 +207,7 @@ def assert_groups_arrived(splits, groups):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["scores", "pictures"])
 def test_a_pipeline_routes_groups_to_fit(kind, rows, groups, digits, splits):
     with sklearn.config_context(enable_metadata_routing=True):

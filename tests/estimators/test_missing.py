@@ -56,6 +56,7 @@ def test_hidden_entries_of_new_rows_are_imputed_better_than_by_the_mean_with_pca
     assert error < 0.8 * error_of_hidden(X_hat, digits[1], B, fitted.mean_)
 
 
+@pytest.mark.slow
 def test_complete_rows_have_the_codes_of_the_same_networks(fitted, digits):
     Z = fitted.transform(digits[1])
     assert not np.isnan(Z).any()

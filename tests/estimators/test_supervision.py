@@ -90,6 +90,7 @@ def test_both_estimators_take_labels_on_both_paths(make, digits, kind, linear_pa
     assert accuracy(supervised, digits) > accuracy(plain, digits) + 0.01
 
 
+@pytest.mark.slow
 def test_zero_ignores_y(make, digits, without_labels):
     X_train, X_test, y_train, _ = digits
     given = make(supervision=0.0).fit(X_train, y_train)
@@ -298,6 +299,7 @@ class Killer(Callback):
             raise RuntimeError("killed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters",
     [

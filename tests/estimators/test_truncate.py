@@ -47,6 +47,7 @@ def test_a_truncated_model_has_the_first_dimensions_and_attributes_of_its_length
     assert clone(shorter).fit(digits[0]).latent_dim_ == 4
 
 
+@pytest.mark.slow
 def test_lengths_without_training_raise_an_error(ordered, digits):
     with pytest.raises(
         ValueError, match=r"latent_dim=3 .* of 8 dimensions .* to: 1, 2, 4\. Add it to truncations"

@@ -49,6 +49,7 @@ def decode(n_inputs, shape):
     return nn.Sequential(nn.Linear(n_inputs, n_positions), nn.Unflatten(1, shape))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("linear_path", [True, False])
 def test_custom_networks_replace_the_default_ones(digits, linear_path):
     X_train, X_test, _, _ = digits

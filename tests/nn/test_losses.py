@@ -85,6 +85,7 @@ def plain():
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(LOSSES) - {"mse"}))
 def test_a_network_learns_by_its_loss_on_every_form_of_x(digits, plain, name):
     X_train, X_test = (X / 16 if name == "bce" else X for X in digits[:2])
@@ -141,6 +142,7 @@ def test_bigram_counts_train_by_multinomial_deviance(bigrams):
     assert autoencoder.score(X) > 0
 
 
+@pytest.mark.slow
 def test_pictures_train_by_cross_entropy(digits):
     images = (digits[0] / 16).reshape(-1, 8, 8)
     autoencoder = ConvAutoencoder(

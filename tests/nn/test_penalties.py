@@ -113,6 +113,7 @@ def test_a_linear_variational_autoencoder_is_probabilistic_pca(probabilistic_pca
     assert np.square(residual).sum() < 0.01 * np.square(centred).sum()
 
 
+@pytest.mark.slow
 def test_samples_have_the_mean_and_variance_of_the_model(probabilistic_pca, digits):
     autoencoder, pca = probabilistic_pca
     samples = autoencoder.sample(5000, random_state=0)

@@ -35,6 +35,7 @@ class LogCosh(Loss):
         return errors + softplus(-2 * errors) - np.log(2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "autoencoder",
     [

@@ -59,6 +59,7 @@ def codes_of(latent_dim, X, memory=None, sample_weight=None):
     return linear.fit(X, sample_weight=sample_weight).transform(X).tobytes()
 
 
+@pytest.mark.slow
 def test_codes_are_the_same_with_and_without_a_memory(solver, tmp_path, bigrams):
     X = bigrams[0]
     for latent_dim in LENGTHS:

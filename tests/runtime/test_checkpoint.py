@@ -96,6 +96,7 @@ def test_a_finished_fit_is_restored(digits, quick, tmp_path, monkeypatch):
     np.testing.assert_array_equal(quick(checkpoint=tmp_path).fit_transform(digits[0]), codes)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_changes_no_bit(digits, quick, tmp_path):
     without = quick().fit_transform(digits[0])
     np.testing.assert_array_equal(quick(checkpoint=tmp_path).fit_transform(digits[0]), without)

@@ -56,6 +56,7 @@ def test_training_draws_nothing_from_the_process(digits, quick):
     assert eavesdropper.heard == {before}
 
 
+@pytest.mark.slow
 def test_a_search_in_parallel_finds_the_longest_code(digits, quick):
     search = GridSearchCV(quick(max_epochs=4), {"latent_dim": [2, 8]}, cv=2, n_jobs=2)
     assert search.fit(digits[0]).best_params_ == {"latent_dim": 8}

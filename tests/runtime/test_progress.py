@@ -103,6 +103,7 @@ def test_a_training_that_a_callback_ended_does_not_warn(digits, quick, linear_pa
     assert ended.n_iter_ == 3
 
 
+@pytest.mark.slow
 def test_the_default_length_does_not_warn(digits, quick, recwarn):
     quick(8, max_epochs="auto").fit(digits[0])
     assert not recwarn.list

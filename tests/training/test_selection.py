@@ -144,6 +144,7 @@ def test_a_small_gain_is_trained_no_longer_than_tried():
     assert large.n_epochs > OPTIONS.max_epochs / 2
 
 
+@pytest.mark.slow
 def test_convolutions_are_trained_longer_than_tried_for_larger_gains_alone():
     """On 10,000 pictures of CIFAR-10 a gain of 6 % of PCA's error was lost, and more."""
     rng = np.random.default_rng(0)
