@@ -32,7 +32,11 @@ from benchmarks.lib.claims import check
 from benchmarks.lib.datasets import load_part, load_split
 from benchmarks.lib.exact_pca import ExactPCA
 from benchmarks.lib.images import SHAPES
-from benchmarks.lib.measure import circumstances, variance_explained
+from benchmarks.lib.measure import (
+    circumstances,
+    explained_by_reconstructions,
+    variance_explained,
+)
 from benchmarks.lib.peers import PEERS
 from benchmarks.lib.records import RESULTS, write
 from skae import ConvAutoencoder, DenseAutoencoder
@@ -189,8 +193,7 @@ def explained_by(model, X_train, X_test):
     Z_test = model.transform(X_test)
     if sp.issparse(X_test):
         return variance_explained(model, X_train, X_test, Z_test)
-    error = np.square(X_test - model.inverse_transform(Z_test), dtype=np.float64).sum()
-    return 1 - error / np.square(X_test - X_train.mean(axis=0), dtype=np.float64).sum()
+    return explained_by_reconstructions(X_train, X_test, model.inverse_transform(Z_test))
 
 
 def table(rows):

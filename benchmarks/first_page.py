@@ -21,7 +21,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from benchmarks.lib.claims import check
 from benchmarks.lib.datasets import load_split
 from benchmarks.lib.figures import codes_in_two_dimensions, gain_and_cost, reconstructions
-from benchmarks.lib.measure import circumstances
+from benchmarks.lib.measure import circumstances, explained_by_reconstructions
 from benchmarks.lib.records import PUBLISHED, RESULTS, read, write
 from skae import ConvAutoencoder, DenseAutoencoder
 
@@ -46,7 +46,7 @@ def main():
             "model": kind.__name__,
             "latent_dim": latent_dim,
             "error": float(np.square(X_test - X_hat).mean()),
-            "variance_explained": explained(X_train, X_test, X_hat),
+            "variance_explained": explained_by_reconstructions(X_train, X_test, X_hat),
             "accuracy": neighbours.score(Z_test, split.y_test),
             "fit_seconds": seconds,
         }
@@ -76,11 +76,6 @@ def main():
     ]
     print(f"Figures: {path}", *(f"Picture: {picture}" for picture in drawn), sep="\n")
     return judge(rows)
-
-
-def explained(X_train, X_test, X_hat):
-    """Share of the variance of the test rows that their reconstructions explain."""
-    return 1 - np.square(X_test - X_hat).sum() / np.square(X_test - X_train.mean(axis=0)).sum()
 
 
 def judge(rows):

@@ -90,6 +90,12 @@ def variance_explained(estimator, X_train, X_test, Z_test):
     return 1 - error / total
 
 
+def explained_by_reconstructions(X_train, X_test, X_hat):
+    """The same of dense test rows, from their reconstructions."""
+    total = np.square(X_test - X_train.mean(axis=0), dtype=np.float64).sum()
+    return 1 - np.square(X_test - X_hat, dtype=np.float64).sum() / total
+
+
 def accuracy(Z_train, y_train, Z_test, y_test, seed):
     """Share of test rows that a small network classifies correctly, on plain or standardised codes.
 
