@@ -89,7 +89,6 @@ def conv_encoder(
     n_convs_per_stage=1,
     bottleneck="dense",
     hidden_layer_sizes=(),
-    dropout=0.0,
     activation="gelu",
 ):
     """Build stages of convolutions, each of which halves the extents, and a bottleneck.
@@ -112,8 +111,6 @@ def conv_encoder(
         are the code (further channels are further outputs of the encoder for each position).
     hidden_layer_sizes : tuple of int
         Sizes of the hidden linear layers of the dense bottleneck.
-    dropout : float
-        Dropout between these layers.
     activation : str
 
     Examples
@@ -132,7 +129,7 @@ def conv_encoder(
             n_inputs = n_outputs
     if bottleneck == "dense":
         sizes = [n_inputs * prod(smallest), *hidden_layer_sizes, latent_dim]
-        layers += [nn.Flatten(), *perceptron(sizes, activation, dropout)]
+        layers += [nn.Flatten(), *perceptron(sizes, activation)]
     else:
         last = _bottleneck_convolution(conv, n_inputs, latent_dim, smallest, bottleneck)
         layers += [last, nn.Flatten()]
@@ -148,7 +145,6 @@ def conv_decoder(
     n_convs_per_stage=1,
     bottleneck="dense",
     hidden_layer_sizes=(),
-    dropout=0.0,
     activation="gelu",
 ):
     """Build the mirror image of `conv_encoder`, with the same parameters.
@@ -167,7 +163,7 @@ def conv_decoder(
     n_inputs = channels[-1]
     if bottleneck == "dense":
         sizes = [latent_dim, *hidden_layer_sizes[::-1], n_inputs * prod(smallest)]
-        layers = [*perceptron(sizes, activation, dropout), nn.Unflatten(1, (n_inputs, *smallest))]
+        layers = [*perceptron(sizes, activation), nn.Unflatten(1, (n_inputs, *smallest))]
     else:
         first = _bottleneck_convolution(conv_transpose, latent_dim, n_inputs, smallest, bottleneck)
         shape = (latent_dim, *[1] * n_dims) if bottleneck == "channels" else (1, *smallest)
