@@ -5,7 +5,7 @@ as `kind` (its first word is one of `KINDS`); and where there are any `y`, class
 predict, and `groups` of rows that belong together.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +70,7 @@ def load_field(name, data=None):
     if name in BUNDLED:
         kind, load = BUNDLED[name]
         X, y = load(return_X_y=True)
-        return Field(name, kind, _prepared(kind, X.astype(np.float32), y, None))
+        return _prepared(name, kind, X.astype(np.float32), y)
     if name in OPENML or name == "files":
         split = load_split("files-sqrt" if name == "files" else name, data)
         if name == "files":
@@ -78,13 +78,20 @@ def load_field(name, data=None):
             split = Split(split.X_train, split.X_test, *_codes(split.y_train, split.y_test))
         else:
             kind = "picture " + "x".join(str(n) for n in (*SHAPES[name], 1)[:3])
-        return Field(name, kind, _capped(split))
+        return first_rows(Field(name, kind, split), MOST_ROWS)
     with np.load(Path(data, "fields", f"{name}.npz"), allow_pickle=False) as file:
         kind = str(file["kind"])
         X = file["X"] if "X" in file else _csr(file)
         y = file["y"]
         groups = file.get("groups")
-    return Field(name, kind, _prepared(kind, X, y, groups))
+    return _prepared(name, kind, X, y, groups)
+
+
+def first_rows(field, n_rows):
+    """The same field with at most so many training rows, the first ones."""
+    split = field.split
+    X_train, y_train = split.X_train[:n_rows], split.y_train[:n_rows]
+    return replace(field, split=replace(split, X_train=X_train, y_train=y_train))
 
 
 def _csr(file):
@@ -96,10 +103,10 @@ def _codes(*labels):
     return np.split(codes, [len(labels[0])])
 
 
-def _prepared(kind, X, y, groups):
+def _prepared(name, kind, X, y, groups=None):
     first = kind.split()[0]
     if first not in KINDS:
-        raise ValueError(f"kind={kind!r} starts with none of {', '.join(KINDS)}")
+        raise ValueError(f"kind={kind!r} of {name} starts with none of {', '.join(KINDS)}")
     if groups is None:
         train, test = train_test_split(np.arange(X.shape[0]), test_size=0.25, random_state=0)
     else:
@@ -109,13 +116,9 @@ def _prepared(kind, X, y, groups):
         X = X.reshape(len(X), -1).astype(np.float32) / 255
     if first == "counts":
         X = X.log1p() if sp.issparse(X) else np.log1p(X)
-    split = _capped(Split(X[train], X[test], y[train], y[test]))
+    train = train[:MOST_ROWS]
+    X_train, X_test = X[train], X[test]
     if first == "table":
-        scaler = StandardScaler().fit(split.X_train)
-        X_train, X_test = scaler.transform(split.X_train), scaler.transform(split.X_test)
-        split = Split(X_train, X_test, split.y_train, split.y_test)
-    return split
-
-
-def _capped(split):
-    return Split(split.X_train[:MOST_ROWS], split.X_test, split.y_train[:MOST_ROWS], split.y_test)
+        scaler = StandardScaler().fit(X_train)
+        X_train, X_test = scaler.transform(X_train), scaler.transform(X_test)
+    return Field(name, kind, Split(X_train, X_test, y[train], y[test]))
