@@ -69,13 +69,14 @@ def main():
     warnings.simplefilter("ignore", ConvergenceWarning)  # that a model could train on
     if options.convolutional:
         path = options.output or RESULTS / "fields-convolutional.jsonl"
-        cells, measured = cells_of_pictures(options), measure_convolutions
+        cells, measure = cells_of_pictures(options), measure_convolutions
     else:
         path = options.output or RESULTS / f"fields-{'quick' if options.quick else 'shared'}.jsonl"
-        cells, measured = cells_of(options), measure_cell
+        cells, measure = cells_of(options), measure_cell
+    options.earlier = options.against and EarlierVersion(options.against)
     rows = []
     for field, latent_dim in cells:
-        rows.append(measured(field, latent_dim, options) | circumstances())
+        rows.append(measure(field, latent_dim, options) | circumstances())
         write(rows[-1:], path, replacing=("data", "latent_dim"))
         print(line_of(rows[-1]), flush=True)
     print(f"Figures: {path}")
@@ -112,7 +113,6 @@ def _arguments():
     options = parser.parse_args()
     if options.data is None and not options.quick:
         parser.error("--data FOLDER or --quick is needed")
-    options.earlier = options.against and EarlierVersion(options.against)
     return options
 
 
