@@ -27,7 +27,7 @@ def test_rows_are_prepared_by_kind_and_whole_groups_held_out(tmp_path):
     matrix = sp.csr_matrix(X)
     parts = {name: getattr(matrix, name) for name in ("data", "indices", "indptr", "shape")}
     bytes_of = rng.integers(0, 256, (80, 2, 3, 1), dtype=np.uint8)
-    np.savez(folder / "one.npz", kind="table", X=X, y=y, groups=np.arange(80) // 10)
+    np.savez(folder / "one.npz", kind="table", X=X, y=y, groups=np.arange(80) // 8)
     np.savez(folder / "two.npz", kind="counts", y=y.astype(np.int32), **parts)
     np.savez(folder / "three.npz", kind="picture 2x3x1", X=bytes_of, y=y)
     np.savez(folder / "ozone.npz", kind="table", X=np.full((80, 4), np.nan), y=y)
@@ -35,8 +35,8 @@ def test_rows_are_prepared_by_kind_and_whole_groups_held_out(tmp_path):
 
     table = load_field("one", tmp_path)
     np.testing.assert_allclose(table.split.X_train.std(axis=0), 1, rtol=1e-5)
-    groups = [set(rows // 10) for rows in (table.split.y_train, table.split.y_test)]
-    assert len(groups[1]) == 2
+    groups = [set(rows // 8) for rows in (table.split.y_train, table.split.y_test)]
+    assert len(groups[1]) == 3  # of ten
     assert not groups[0] & groups[1]
     assert table.is_regression
     assert table.picture is None
