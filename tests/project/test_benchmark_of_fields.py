@@ -123,6 +123,7 @@ def test_results_are_compared_with_earlier_ones_cell_by_cell():
     assert not any("new" in line for line in lines)
 
 
+@pytest.mark.slow  # processes of their own, with fits
 def test_fields_run_on_a_set_of_scikit_learn_beside_another_checkout(tmp_path):
     from benchmarks.lib.records import read
 
