@@ -18,7 +18,7 @@ BEHIND = 0.002
 TO_GAIN, REACHED, REACHING, LEAST_REACHED = 0.01, 0.9, 0.9, 0.6
 
 # Least shares: the mean over all cells, of the default and of the far end, and of some cells.
-MEAN, FAR_MEAN = 0.672, 0.659
+MEAN, FAR_MEAN = 0.672, 0.660
 LEAST = {"letter": 0.72, "robot_wall": 0.70, "nsl_kdd": 0.75, "spambase": 0.36, "chicago_l": 0.72}
 
 # At `LONG` dimensions, where PCA leaves more than `LEFT`, so many cells have a code of their own.
