@@ -5,13 +5,14 @@ Those marked gpu run on any CUDA device.
 
 from dataclasses import replace
 
+import dask.array as da
 import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from skae import ConvAutoencoder, DenseAutoencoder, RowBlocks
+from skae import ConvAutoencoder, DenseAutoencoder
 from skae._data import rows as rows_module
 from skae._estimators.codec import PrincipalCodec
 from skae._pca import solvers as solvers_module
@@ -217,7 +218,7 @@ def test_scores_too_large_for_a_device_stay_on_the_cpu(
     if kind == "weighted":
         weights = np.linspace(1, 2, len(X))
     if kind == "blocks":
-        X = RowBlocks([X[:600], X[600:]])
+        X = da.from_array(X, chunks=(600, -1))
     expected = brief(**parameters).fit(X, sample_weight=weights)
     monkeypatch.setattr(tensors_module, "_LARGE", 2**8)
     monkeypatch.setattr(tensors_module, "_SHARE_OF_DEVICE", 0.0)
@@ -370,7 +371,7 @@ def rows_whose_directions_are(how, digits, monkeypatch):
     if "krylov" in how:
         monkeypatch.setattr(solvers_module, "_EXACT_SIDE", 8)
     if how == "blocks":
-        return RowBlocks([X[:600], X[600:]])
+        return da.from_array(X, chunks=(600, -1))
     return sp.csr_matrix(X) if "sparse" in how else X
 
 
