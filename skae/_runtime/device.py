@@ -31,8 +31,6 @@ class DeviceKind:
         Whether a device computes products with sparse rows.
     multiplies_bfloat16 : callable
         Whether a device multiplies bfloat16 faster than float32.
-    rounds_convolutions : callable
-        Whether convolutions of float32 may round their factors, by torch's settings.
     free_bytes : callable
         Memory for new tensors on a device.
     """
@@ -41,7 +39,6 @@ class DeviceKind:
     has_float64: Callable[[torch.device], bool] = lambda device: _computes(_solve, device)
     multiplies_sparse: Callable[[torch.device], bool] = lambda device: _computes(_embed, device)
     multiplies_bfloat16: Callable[[torch.device], bool] = lambda device: False
-    rounds_convolutions: Callable[[torch.device], bool] = lambda device: False
     free_bytes: Callable[[torch.device], float] = lambda device: _free_beside_cache(device)
 
 
@@ -51,7 +48,6 @@ _KINDS = {
         has_float64=lambda device: True,
         multiplies_sparse=lambda device: True,
         multiplies_bfloat16=lambda device: _multiplies_bfloat16_on_cpu(),
-        rounds_convolutions=lambda device: _precision_of_convolutions("mkldnn") in ("tf32", "bf16"),
         free_bytes=lambda device: min(_free_on_machine(), _free_in_container()),
     ),
     "cuda": DeviceKind(
@@ -59,7 +55,6 @@ _KINDS = {
         has_float64=lambda device: True,
         multiplies_sparse=lambda device: True,
         multiplies_bfloat16=lambda device: torch.cuda.is_bf16_supported(including_emulation=False),
-        rounds_convolutions=lambda device: _cudnn_rounds(),
     ),
     "mps": DeviceKind(
         is_available=lambda: torch.backends.mps.is_available(),
@@ -140,11 +135,6 @@ def in_bfloat16(device_type, enabled):
     return torch.autocast(device_type, torch.bfloat16, enabled=enabled, cache_enabled=False)
 
 
-def rounds_convolutions(device):
-    """Whether convolutions of float32 on the device may round their factors."""
-    return _kind_of(device).rounds_convolutions(device)
-
-
 def has_float64(device):
     """Whether the device supports float64 and torch's solvers."""
     return _kind_of(device).has_float64(device)
@@ -209,22 +199,6 @@ def _train(device):
     (weight @ weight).square().sum().backward()
     torch.optim.AdamW([weight], lr=0.1).step()
     return weight.sum().item() < 4
-
-
-def _cudnn_rounds():
-    """Whether convolutions on CUDA may use TF32, which torch allows by default."""
-    try:
-        if not torch.backends.cudnn.allow_tf32:
-            return False
-    except RuntimeError:  # the user has set newer settings
-        pass
-    return _precision_of_convolutions("cudnn") != "ieee"
-
-
-def _precision_of_convolutions(library):
-    """The setting of torch's newer versions; None if this version does not have it."""
-    settings = getattr(getattr(torch.backends, library), "conv", None)
-    return getattr(settings, "fp32_precision", None)
 
 
 def _multiplies_bfloat16_on_cpu():
