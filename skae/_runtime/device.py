@@ -1,16 +1,14 @@
 """Devices: what each kind can do, how much memory is free, and what happens where there is none."""
 
-import ctypes
-import os
 import platform
 import re
-import sys
 from collections.abc import Callable
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import psutil
 import torch
 from torch.nn.functional import embedding_bag
 
@@ -312,42 +310,15 @@ def _free_beside_cache(device):
 
 
 def _free_on_machine():
-    """Available memory on Linux and Windows, all memory elsewhere; infinity if it is unknown."""
-    with suppress(OSError):  # there is such a file on Linux alone
-        available = re.search(
-            r"MemAvailable: +(\d+)", Path("/proc/meminfo").read_text(encoding="utf-8")
-        )
-        if available:
-            return int(available[1]) * 1024
-    if sys.platform == "win32":
-        return _available_on_windows()
+    """Available memory of the machine; infinity where the system does not tell."""
     try:
-        n_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
+        return psutil.virtual_memory().available
+    except OSError:  # a sandbox may hide /proc
         return float("inf")
-    return n_bytes if n_bytes > 0 else float("inf")
-
-
-class _MemoryStatus(ctypes.Structure):
-    """MEMORYSTATUSEX of the Windows API."""
-
-    _fields_ = [
-        ("length", ctypes.c_uint32),
-        ("load", ctypes.c_uint32),
-        ("total", ctypes.c_uint64),
-        ("available", ctypes.c_uint64),
-        ("others", ctypes.c_uint64 * 5),
-    ]
-
-
-def _available_on_windows():
-    status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
-    is_filled = ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
-    return status.available if is_filled else float("inf")
 
 
 def _free_in_container():
-    """Free memory of the control group of this process, if Linux limits it."""
+    """Free memory of the control group of this process, if Linux limits it: psutil has no such."""
     limit, used = (Path("/sys/fs/cgroup", f"memory.{name}") for name in ("max", "current"))
     try:
         return int(limit.read_text(encoding="utf-8")) - int(used.read_text(encoding="utf-8"))

@@ -83,7 +83,8 @@ def test_imports_go_one_way():
 
 @pytest.mark.parametrize("module", [f"_nn.{name}" for name in TORCH_ALONE])
 def test_networks_need_torch_alone(module):
-    assert all_imports_of(module)[1] - set(sys.stdlib_module_names) <= {"torch"}
+    # The builders ask how much memory is free.
+    assert all_imports_of(module)[1] - set(sys.stdlib_module_names) <= {"torch", "psutil"}
 
 
 def test_files_are_few_and_neither_tiny_nor_huge():
