@@ -17,8 +17,9 @@ from .._training.selection import LONGEST_NONLINEAR_CODE
 from . import auto
 from .auto import resolve_linear_path
 from .base import BaseAutoencoder
+from .combinations import check_combinations
 from .fitting import learn_from_batch, length_of_code, network_settings
-from .parameters import available_if, check_combinations, with_name_hints
+from .parameters import available_if, with_name_hints
 from .state import pca_module, split_directions
 
 

@@ -2,6 +2,8 @@
 
 import re
 from fractions import Fraction
+from inspect import signature
+from string import Formatter
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import RandomizedSearchCV
 
 from skae import ConvAutoencoder, DenseAutoencoder
+from skae._estimators.combinations import NEEDS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -205,3 +208,11 @@ def test_a_randomized_search_draws_what_it_likes(kind):
     search.fit(IMAGES[:200] if kind is ConvAutoencoder else IMAGES[:200].reshape(-1, 64))
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     assert isinstance(search.best_params_["batch_size"], (int, np.integer))
+
+
+@pytest.mark.parametrize("need", NEEDS, ids=lambda need: f"{need.parameter} {need.sentence[:20]}")
+def test_every_sentence_on_combinations_names_values_of_parameters(need):
+    names = {field for _, field, _, _ in Formatter().parse(need.sentence) if field}
+    known = {*signature(DenseAutoencoder).parameters, "n_processes"}
+    assert need.parameter in known
+    assert names <= known
