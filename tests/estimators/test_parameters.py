@@ -88,7 +88,6 @@ BAD = {
     "channel_axis": ["8", 2.5, [0], 3, -4, 10**30],
     "channels": [*OF_TUPLES, None, [], 8, (2**31 - 1, 2**31 - 1)],
     "kernel_size": [*OF_COUNTS, 2, 2**31 - 1],
-    "n_convs_per_stage": OF_COUNTS,
     "bottleneck": [*OF_CHOICES, None],
 }
 
@@ -161,7 +160,7 @@ BOOLEANS = {"whiten": True, "early_stopping": False, "warm_start": False, "linea
 def test_numbers_of_every_kind_are_numbers(kind, of_counts, of_reals, of_booleans):
     counts, shape = dict(COUNTS), {}
     if kind is ConvAutoencoder:
-        counts |= {"kernel_size": 3, "n_convs_per_stage": 1}
+        counts |= {"kernel_size": 3}
         shape = {"channels": (of_counts(2), of_counts(3)), "input_shape": np.array([8, 8])}
     given = {
         **{name: of_counts(value) for name, value in counts.items()},
