@@ -1,7 +1,7 @@
 """What a user has set around a call, in torch or NumPy, changes no code and is there afterwards."""
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import copy
 from itertools import product
 from threading import Event, Thread
@@ -80,12 +80,16 @@ AROUND = {
 }
 
 
-# One of each kind of setting; the slow tests have all.
-_MOST_DIFFERENT = ("autocast", "default device", "float64", "inference_mode")
-_SETTINGS = [
-    around if around in _MOST_DIFFERENT else pytest.param(around, marks=pytest.mark.slow)
-    for around in AROUND
-]
+# Those that can be set at the same time; the others are tried with one model each.
+TOGETHER = ("autocast", "default device", "float64", "inference_mode", "errors raise")
+
+
+@contextmanager
+def all_set():
+    with ExitStack() as stack:
+        for around in TOGETHER:
+            stack.enter_context(AROUND[around]())
+        yield
 
 
 class Own(nn.Module):
@@ -168,12 +172,16 @@ def expected(digits, tmp_path_factory):
     return of
 
 
-@pytest.mark.parametrize("model", list(MODELS))
-@pytest.mark.parametrize("around", _SETTINGS)
+@pytest.mark.parametrize(
+    ("model", "around"),
+    [(model, all_set) for model in MODELS]
+    + [("plain pictures", AROUND[around]) for around in AROUND],
+    ids=[*MODELS, *AROUND],
+)
 def test_settings_around_a_call_change_no_bit(digits, tmp_path, expected, model, around):
     wanted = expected(model)
     X, new = digits[0][:600], digits[1][:50]
-    with AROUND[around]():
+    with around():
         before = surroundings()
         found = answers(MODELS[model], X, new, tmp_path)
         assert surroundings() == before
@@ -207,18 +215,14 @@ def codes_of_stream(X, new):
     return model.transform(new)
 
 
-@pytest.fixture(scope="module")
-def expected_of_stream(digits):
-    return codes_of_stream(*digits[:2])
-
-
-@pytest.mark.parametrize("around", _SETTINGS)
-def test_settings_around_partial_fit_change_no_bit(digits, expected_of_stream, around):
-    with AROUND[around]():
+@pytest.mark.slow
+def test_settings_around_partial_fit_change_no_bit(digits):
+    expected = codes_of_stream(*digits[:2])
+    with all_set():
         before = surroundings()
         found = codes_of_stream(*digits[:2])
         assert surroundings() == before
-    np.testing.assert_array_equal(found, expected_of_stream)
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("around", list(AROUND))
@@ -422,6 +426,7 @@ def test_codes_on_a_gpu_do_not_depend_on_what_is_allowed(digits, linear_path):
     np.testing.assert_array_equal(*codes)
 
 
+@pytest.mark.slow
 def test_onnx_export_with_other_settings(digits):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("skl2onnx")
