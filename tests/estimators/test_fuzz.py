@@ -32,7 +32,7 @@ from skae import ConvAutoencoder, DenseAutoencoder
 
 N_EXAMPLES = int(os.environ.get("SKAE_FUZZ", "0"))
 BUDGET = settings(
-    max_examples=N_EXAMPLES or 25,
+    max_examples=N_EXAMPLES or 10,
     derandomize=not N_EXAMPLES,
     deadline=None,
     database=None,
