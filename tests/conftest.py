@@ -76,7 +76,8 @@ def quick():
 @pytest.fixture
 def few_rows_suffice(monkeypatch):
     """Encoders of codes of more than 16 dimensions are tried with any number of rows."""
-    monkeypatch.setattr("skae._training.residual._MIN_ROWS_PER_DIMENSION", 0)
+    monkeypatch.setattr("skae._training.gate._ROWS_PER_DIMENSION", 0)
+    monkeypatch.setattr("skae._training.gate._ROWS_PER_DIMENSION_OF_WIDE_ROWS", 0)
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,8 @@
-"""Training and validation rows: the choice of the rows that are held out, and sets of rows."""
+"""Training and validation rows: the choice of the rows that are held out."""
 
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from math import nan
-from typing import Any
 
 import numpy as np
-import torch
-from torch.utils.data import Dataset
-
-from .._runtime.tensors import on_host
 
 # With fewer rows a gain cannot be distinguished from chance.
 MIN_VALIDATION_ROWS = 8
@@ -104,99 +96,3 @@ def _held_out_groups(sizes, n_validation, rng):
     if not n_chosen:
         is_chosen[order[sizes[order].argmin()]] = True
     return is_chosen
-
-
-@dataclass(frozen=True)
-class Measure:
-    """Converts the mean loss of a set of rows to the unit of X.
-
-    Attributes
-    ----------
-    factor : float
-        Loss in the unit of X where the loss of the batches is 1.
-    outside_subspace : float
-        Mean residual outside the subspace of the batches, which no network reconstructs.
-    error_of_mean : float
-        Mean error if each row is reconstructed by the mean; for squared errors, the variance.
-    """
-
-    factor: float = 1.0
-    outside_subspace: float = 0.0
-    error_of_mean: float = nan
-
-    def error(self, loss):
-        """Mean reconstruction error of a row."""
-        return self.factor * loss + self.outside_subspace
-
-    def explained(self, loss):
-        """Share of the variance, or deviance, that the reconstructions explain."""
-        return 1 - self.error(loss) / self.error_of_mean if self.error_of_mean else 1.0
-
-
-@dataclass(frozen=True)
-class RowSet(Dataset):
-    """Some rows of a source that returns whole batches.
-
-    Attributes
-    ----------
-    get_batch : callable
-        Returns the rows with given indices as a dense tensor.
-    indices : ndarray of int
-        Indices of the rows that belong to the set.
-    measure : Measure
-        Converts the loss on these rows.
-    weights : Tensor, default=None
-        Weight of each row of the source, of mean one over the set.
-    labels : Tensor, default=None
-        Label of each row of the source and its weight, of mean one over the set, for a `LabelHead`.
-    targets : Targets, default=None
-        What is reconstructed, if it is not the batches themselves.
-    own : slice, default=None
-        The rows of the source that this process has, if each process of a group has its own: it
-        takes these of each batch. None if every process has all rows.
-    """
-
-    get_batch: Callable[[np.ndarray], torch.Tensor]
-    indices: np.ndarray
-    measure: Measure = Measure()
-    weights: torch.Tensor | None = None
-    labels: torch.Tensor | None = None
-    targets: Any = None
-    own: slice | None = None
-
-    def __len__(self):
-        return len(self.indices)
-
-    def input_of(self, indices, generator=None):
-        """Rows with given indices as networks take them; there is a generator in training."""
-        if generator is None or self.targets is None:
-            return self.get_batch(indices)
-        seed = int(torch.randint(2**31, (), generator=generator))
-        return self.targets.corrupted_batch(on_host(indices), seed)
-
-    def target_of(self, indices, batch):
-        """What networks should reconstruct from the batch of rows with given indices."""
-        if self.targets is None:
-            return batch
-        return self.targets.get_target(on_host(indices)).to(batch.device)
-
-    def __getitem__(self, i):
-        """Input and target of one row. Callbacks may need it; training gets whole batches."""
-        row = self.get_batch(self.indices[[i]])[0]
-        return row, row
-
-
-def row_set(
-    get_batch, indices, weights, error_of_mean, *, factor=1.0, outside_subspace=None, labels=None
-):
-    """A `RowSet` and its `Measure`, from arrays with an entry for each row of the source."""
-    w = weights[indices]
-    outside = 0.0
-    if outside_subspace is not None:
-        outside = float(np.average(outside_subspace[indices], weights=w))
-    measure = Measure(factor, outside, float(np.average(error_of_mean[indices], weights=w)))
-    labels = None if labels is None else labels.weighted(weights, indices)
-    if (w == w[0]).all():
-        return RowSet(get_batch, indices, measure, labels=labels)
-    weights = torch.from_numpy(weights / w.mean()).float()
-    return RowSet(get_batch, indices, measure, weights, labels)

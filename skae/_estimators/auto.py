@@ -9,7 +9,7 @@ from .._nn.conv import stage_extents
 from .._nn.losses import LOSSES
 from .._nn.penalties import powers_of_two
 from .._runtime.device import multiplies_bfloat16
-from .._training.trainer import TrainingOptions
+from .._training.run import TrainingOptions
 
 # Principal directions that the residual networks get and correct, beyond those of the code.
 FURTHER_DIRECTIONS = 256
@@ -17,8 +17,8 @@ FURTHER_DIRECTIONS = 256
 # The number of rows that "auto" assumes for `partial_fit`.
 ROWS_OF_STREAM = 20_000
 
-# Above the first number of rows batches are larger; up to the second one dropout is needed.
-_MANY_ROWS, _FEW_ROWS = 40_000, 5_000
+# Above this number of rows batches are larger.
+_MANY_ROWS = 40_000
 
 # Codes of up to the first length are short. From the last length on, one wide layer explains more
 # than several layers.
@@ -45,11 +45,6 @@ def hidden_layer_sizes(n, p, k):
     return (width, width // 4)
 
 
-def dropout(n):
-    """Share of the hidden units that are dropped in training."""
-    return 0.1 if n <= _FEW_ROWS else 0.0
-
-
 def corruption(n, p, k):
     """Share of the encoder's inputs that are masked in training, with the linear path.
 
@@ -64,27 +59,31 @@ def batch_size(n, largest):
     return int(min(max(n // 16, 16), largest))
 
 
-def max_epochs(n, batch_size, n_steps, fewest):
-    """About n_steps steps, in ``fewest`` to 30 epochs."""
-    return int(min(max(n_steps * batch_size // n, fewest), 30))
+# Steps of a training whose end validation rows do not decide, and its fewest and most epochs.
+_FIXED_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 1200, 8, 30
+
+
+def fixed_epochs(n, batch_size):
+    """Epochs of a training whose end validation rows do not decide."""
+    return int(min(max(_FIXED_STEPS * batch_size // n, _FEWEST_EPOCHS), _MOST_EPOCHS))
 
 
 def dense_schedule(n, p):
-    """Steps, fewest epochs, largest batch and highest learning rate of fully connected networks.
+    """Largest batch and learning rate of fully connected networks.
 
     With more columns than rows gradients are noisier and need a lower rate; larger batches allow a
     higher one.
     """
     rate = 0.002 if n < p else 0.0025
-    return (600, 8, 256, 2 * rate) if n > _MANY_ROWS else (600, 8, 128, rate)
+    return (256, 2 * rate) if n > _MANY_ROWS else (128, rate)
 
 
 def conv_schedule(n, p):
-    """Steps, fewest epochs, largest batch and highest learning rate of convolutional networks.
+    """Largest batch and learning rate of convolutional networks.
 
     From many rows larger batches, which take less time for each row, still give enough steps.
     """
-    return (1200, 7, 192, 0.005) if n > _MANY_ROWS else (1200, 4, 64, 0.004)
+    return (192, 0.003) if n > _MANY_ROWS else (64, 0.002)
 
 
 # The last stage leaves at most this many positions along an axis.
@@ -233,18 +232,21 @@ def training_options(estimator, schedule, n_samples, device):
     ----------
     estimator : BaseAutoencoder
     schedule : tuple
-        Steps, fewest epochs, largest batch and highest learning rate that "auto" means.
+        Largest batch and learning rate that "auto" means.
     n_samples : int
     device : torch.device
     """
-    n_steps, fewest_epochs, largest_batch, auto_rate = schedule
+    largest_batch, auto_rate = schedule
     n_fitted = max(1, int(n_samples * (1 - estimator.validation_fraction)))
     n_rows, n_epochs = estimator.batch_size, estimator.max_epochs
     learning_rate, precision = estimator.learning_rate, estimator.precision
     if n_rows == "auto":
         n_rows = batch_size(n_fitted, largest_batch)
+    # Losses of validation rows do not show when a training with a penalty should end.
+    ends_by_itself = estimator.early_stopping and estimator.penalty is None
+    ends_by_itself &= n_fitted < n_samples
     if n_epochs == "auto":
-        n_epochs = max_epochs(n_fitted, n_rows, n_steps, fewest_epochs)
+        n_epochs = None if ends_by_itself else fixed_epochs(n_fitted, n_rows)
     return TrainingOptions(
         loss=LOSSES[estimator.loss],
         max_epochs=n_epochs,
@@ -252,12 +254,10 @@ def training_options(estimator, schedule, n_samples, device):
         learning_rate=auto_rate if learning_rate == "auto" else learning_rate,
         weight_decay=estimator.weight_decay,
         early_stopping=estimator.early_stopping,
-        n_iter_no_change=estimator.n_iter_no_change,
         tol=estimator.tol,
         bfloat16=precision == "bfloat16" or (precision == "auto" and multiplies_bfloat16(device)),
         device=device,
         callbacks=tuple(estimator.callbacks or ()),
-        limited=estimator.max_epochs != "auto",
+        has_custom=estimator.encoder is not None or estimator.decoder is not None,
         supervision=estimator.supervision,
-        divisible=estimator.encoder is None and estimator.decoder is None,
     )

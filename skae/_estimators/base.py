@@ -3,9 +3,11 @@
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from copy import copy
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import _check_n_features, check_is_fitted
 
@@ -15,23 +17,41 @@ from .._data.validation import apply_sample_weight, dense_array, validate_codes,
 from .._nn.losses import LOSSES, Loss
 from .._nn.serialization import decoded, encoded
 from .._runtime.device import explain_out_of_memory, resolve_device
-from .._runtime.execution import on_snapshot, single_thread_after_fork, with_neutral_settings
-from .._runtime.reports import CallbackSupportMixin, with_callbacks
-from .auto import resolve_linear_path
+from .._runtime.execution import (
+    device_lock,
+    on_snapshot,
+    single_thread_after_fork,
+    with_neutral_settings,
+)
+from .._runtime.reports import (
+    CallbackReport,
+    CallbackSupportMixin,
+    ReportGroup,
+    callback_context,
+    open_report,
+    with_callbacks,
+)
+from .._runtime.storage import NO_CHECKPOINT, Checkpoint, digest, stable_repr
+from .._training.gate import Wishes
+from .._version import __version__
+from .auto import resolve_linear_path, training_options
 from .column_errors import ColumnErrorsMixin
-from .fitting import identity_of, learn
+from .combinations import check_combinations
+from .fitting import checked, fit_state, whitened, with_filled_entries
 from .parameters import (
     CONSTRAINTS,
     DocumentedMixin,
     NameHintsMixin,
     available_if,
     check_callbacks,
-    check_combinations,
     check_folders,
     python_numbers,
     random_state_of,
 )
 from .state import FittedAttribute, FittedState
+
+# Parameters that do not affect the result.
+_WITHOUT_EFFECT = {"verbose", "callbacks", "checkpoint", "memory"}
 
 # What `fit` and `partial_fit` set beside the attributes that end in an underscore.
 _PRIVATE_FITTED = ("_state", "_stream", "_shape_of_X", "_library_of_fit")
@@ -60,8 +80,8 @@ class BaseAutoencoder(
 ):
     """An autoencoder as an estimator of scikit-learn.
 
-    A subclass defines the parameters, an architecture (`_networks`), and the training problem of
-    its networks on top of PCA (`_problem`, `_fields`). A fit learns a `FittedState`.
+    A subclass defines the parameters, and the plan of a fit (`_plan`). A fit learns a
+    `FittedState`.
     """
 
     _parameter_constraints = CONSTRAINTS
@@ -77,6 +97,7 @@ class BaseAutoencoder(
     singular_values_ = FittedAttribute("singular_values")
     noise_variance_ = FittedAttribute("noise_variance")
     n_samples_ = FittedAttribute("n_rows")
+    code_is_pca_ = FittedAttribute("code_is_pca")
     nonlinear_gain_ = FittedAttribute("nonlinear_gain")
     module_ = FittedAttribute("module")
     n_iter_ = FittedAttribute("n_iter")
@@ -86,42 +107,32 @@ class BaseAutoencoder(
     @staticmethod
     @abstractmethod
     def _schedule(n_samples, n_features):
-        """Steps, fewest epochs, largest batch and highest learning rate that "auto" means."""
+        """Largest batch and learning rate that "auto" means."""
 
     @abstractmethod
-    def _networks(self, X, weights, options, rng, previous):
-        """The `Networks` for validated X.
+    def _plan(self, given, options, rng, previous):
+        """The `FitPlan` for the validated arguments of `fit`, which every "auto" is resolved in.
 
         Raises for everything that can be refused before long work.
 
         Parameters
         ----------
-        X : ndarray, CSR matrix or Blocks
-        weights : ndarray of shape (n,) or None
+        given : Given
         options : TrainingOptions
         rng : RandomState
         previous : Module or None
             The module that training starts from with ``warm_start``.
         """
 
-    @abstractmethod
-    def _n_directions(self, networks, n_samples, n_features):
-        """The number of principal directions to compute."""
-
-    @abstractmethod
-    def _problem(self, rows, basis, networks, build, device):
-        """The `ResidualProblem` of networks on top of PCA; None if there are no networks.
-
-        ``build(*buffers, encoder=...)`` makes a new module, as `Networks.residual` does.
-        """
-
-    @abstractmethod
-    def _fields(self, module, rows, basis, dtype, latent_dim):
-        """Fields of the `FittedState` of PCA with a module, which is None for PCA alone."""
-
-    def _fields_of_input(self, networks):
-        """Fields of the `FittedState` about the shape of rows."""
-        return {}
+    def _wishes(self):
+        return Wishes(
+            labels=bool(self.supervision),
+            custom_encoder=self.encoder is not None,
+            # Who gives a decoder, or wants to fill entries by it, wants it to be trained.
+            decoder=self.fit_inverse_transform
+            or self.missing_values is not None
+            or (self.decoder is not None and self.encoder is None),
+        )
 
     def _validate_params(self):
         with python_numbers(self):
@@ -135,9 +146,9 @@ class BaseAutoencoder(
 
         Parameters
         ----------
-        X : {array-like, sparse matrix or array, RowBlocks} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix or array, dask array} of shape (n_samples, n_features)
             Training rows, at least two. Sparse data of any format is made dense in batches only;
-            HDF5 datasets, zarr arrays, `RowBlocks` and dask arrays are read in parts.
+            HDF5 datasets, zarr arrays and dask arrays are read in parts.
         y : array-like of shape (n_samples,), default=None
             Classes, or a regression target if they are floats that are not all whole numbers.
             Rows without a label have -1, or NaN among targets. Ignored with ``supervision=0``.
@@ -161,7 +172,9 @@ class BaseAutoencoder(
             so far, and ``interrupted_`` is true. Before training, or by a second Ctrl-C, it does
             not change.
         """
-        self._learn_in_copy("_fit", X, y, sample_weight, groups)
+        self._learn_in_copy(
+            lambda learner, *given: learner._fit(*given), X, y, sample_weight, groups
+        )
         if self.interrupted_:
             raise KeyboardInterrupt  # for the caller of `fit`; the estimator is fitted
         return self
@@ -177,7 +190,7 @@ class BaseAutoencoder(
         if kind is not None and learner.device == "auto":
             learner.device = device_of(X)
         with explain_out_of_memory("fit", lambda: learner.device), python_numbers(learner):
-            getattr(learner, learn)(X, *arguments)
+            learn(learner, X, *arguments)
         vars(learner).pop("_library_of_fit", None)
         if kind is not None:
             learner._library_of_fit = kind.name
@@ -189,10 +202,68 @@ class BaseAutoencoder(
     def _fit(self, X, y, sample_weight, groups):
         self._validate_params()
         check_combinations(self)
-        resolve_device(self.device)
+        device = resolve_device(self.device)
         previous = self._reset()
         X = self._validate_rows(X, reset=True)
-        learn(self, X, y, sample_weight, groups, previous)
+        given = checked(
+            X,
+            y,
+            sample_weight,
+            groups,
+            supervision=self.supervision,
+            loss=LOSSES[self.loss](),
+            device=device,
+        )
+        options = training_options(self, self._schedule(*given.X.shape), given.X.shape[0], device)
+        checkpoint = self._checkpoint_for(given, device)
+        context = callback_context(self)
+        if context is not None:
+            context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        with (
+            options.interrupts.counted(),
+            checkpoint,
+            open_report(self.verbose) as report,
+            device_lock(device),
+        ):
+            if context is not None:
+                report = ReportGroup([report, CallbackReport(self, context)])
+            options = replace(options, report=report, checkpoint=checkpoint, groups=given.groups)
+            rng = random_state_of(self.random_state)
+            given = with_filled_entries(given, self.missing_values)
+            plan = self._plan(given, options, rng, previous)
+            report.plan(plan)
+            state = fit_state(plan, given, options, rng)
+            if self.whiten:
+                state = whitened(state, given, self.whiten, self.device)
+        self._state = replace(state, interrupted=options.interrupts.n > 0)
+        if context is not None:
+            # All attributes are set, so callbacks need none to reconstruct the fitted estimator.
+            context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})
+
+    def _checkpoint_for(self, given, device):
+        """The `Checkpoint` of this call of `fit`, by all that its result depends on."""
+        if self.checkpoint is None:
+            return NO_CHECKPOINT
+        parameters = self.get_params()
+        identity = {
+            "estimator": type(self).__name__,
+            **{k: stable_repr(v) for k, v in parameters.items() if k not in _WITHOUT_EFFECT},
+            "X": digest(given.X),
+            "sample_weight": "None" if given.weights is None else digest(given.weights),
+            "groups": "None" if given.groups is None else digest(given.groups),
+            # Random generators and the last bits depend on the kind of device.
+            "device": device.type,
+            "torch": str(torch.__version__),
+            "skae": __version__,
+            **self._identity_of_input(),
+        }
+        if given.labels is not None:
+            identity["y"] = digest(given.labels.values)
+        return Checkpoint(self.checkpoint, identity)
+
+    def _identity_of_input(self):
+        """What a checkpoint has to know of X beyond its rows."""
+        return {}
 
     def _reset(self):
         """Delete what an earlier `fit` learnt; return the module to start from, or None."""
@@ -205,10 +276,6 @@ class BaseAutoencoder(
     def _needs_random_access(self):
         """Whether networks train on the rows themselves, in random order."""
         return not resolve_linear_path(self)
-
-    def _identity(self, X, weights):
-        """What distinguishes this call of `fit` from others, for the checkpoint."""
-        return identity_of(self, X, weights)
 
     @on_snapshot
     def transform(self, X: Any) -> np.ndarray:

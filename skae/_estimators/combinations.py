@@ -9,7 +9,7 @@ from typing import Any
 
 from .._nn.losses import LOSSES
 from .._runtime.process_group import n_processes
-from .._training.selection import LONGEST_NONLINEAR_CODE
+from .._training.gate import LONGEST_NONLINEAR_CODE
 from .auto import resolve_linear_path
 
 

@@ -12,19 +12,16 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._data.arrays import with_results_in_kind
 from .._data.blocks import Blocks
-from .._data.dense_rows import CompletedRows
 from .._data.validation import as_blocks, flat_rows
-from .._nn.autoencoders import LinearPathAutoencoder
 from .._nn.builders import ConvNetworks
 from .._nn.conv import checked_layout, layout_warning
 from .._runtime.execution import on_snapshot
-from .._training.observed import ObservedRowsProblem
-from .._training.residual import RowsProblem
+from .._training.gate import runs_to_try
 from . import auto
 from .auto import LARGEST, positive_integers, resolve_latent_dim, resolve_linear_path
 from .base import BaseAutoencoder
-from .fitting import length_of_code, network_settings
 from .parameters import CONSTRAINTS, with_name_hints
+from .plan import FitPlan, OnRows, length_of_code, network_settings
 from .state import FittedAttribute
 
 
@@ -103,6 +100,10 @@ class ConvAutoencoder(BaseAutoencoder):
         "variational", 1.0 is the evidence lower bound.
     supervision : float, default=0.0
         Weight of the labels y in training, as in `DenseAutoencoder`. 0 ignores y.
+    fit_inverse_transform : bool, default=False
+        Where the code remains PCA's, train a non-linear decoder for it, and keep it if its
+        reconstructions beat PCA's on validation rows. It does not change `transform`. Custom
+        decoders and `missing_values` do the same. KernelPCA has a parameter of this name.
     whiten : bool or float in [0, 1], default=False
         Divide each code by this power of its standard deviation over the training rows; True is 1.
     corruption : float or "auto", default="auto"
@@ -132,10 +133,10 @@ class ConvAutoencoder(BaseAutoencoder):
         epochs. Else training stops after `n_iter_no_change` epochs without improvement.
     validation_fraction : float, default=0.1
         Share of the validation rows: runs of adjacent rows, or whole groups (see `fit`).
-    n_iter_no_change : int, default=10
-        Epochs to wait for an improvement of the validation loss.
-    tol : float, default=1e-4
-        Share by which the validation loss must fall to count as an improvement.
+    tol : float, default=0.1
+        Training ends when the second half of its steps has brought less than this share of all that
+        was gained on validation rows. Smaller values train longer: 0.01 takes several times as long
+        and gains a little more, 0.3 is for a first look.
     device : str or torch.device, default="auto"
         Where to compute. "auto" is the device of X if X is a tensor (see `transform`), else the
         accelerator that PyTorch finds if it supports float64, such as CUDA, else the CPU.
@@ -266,6 +267,7 @@ class ConvAutoencoder(BaseAutoencoder):
         penalty: str | None = None,
         alpha: float = 1.0,
         supervision: float = 0.0,
+        fit_inverse_transform: bool = False,
         whiten: bool | float = False,
         corruption: float | str = "auto",
         noise: float = 0.0,
@@ -276,8 +278,7 @@ class ConvAutoencoder(BaseAutoencoder):
         weight_decay: float = 0.3,
         early_stopping: bool = True,
         validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
-        tol: float = 1e-4,
+        tol: float = 0.1,
         device: str | torch.device = "auto",
         precision: str = "auto",
         warm_start: bool = False,
@@ -304,6 +305,7 @@ class ConvAutoencoder(BaseAutoencoder):
         self.penalty = penalty
         self.alpha = alpha
         self.supervision = supervision
+        self.fit_inverse_transform = fit_inverse_transform
         self.whiten = whiten
         self.corruption = corruption
         self.noise = noise
@@ -314,7 +316,6 @@ class ConvAutoencoder(BaseAutoencoder):
         self.weight_decay = weight_decay
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
         self.tol = tol
         self.device = device
         self.precision = precision
@@ -364,12 +365,12 @@ class ConvAutoencoder(BaseAutoencoder):
             self._shape_of_X = None if flat else shape[1:]
         return super()._validate_rows(X, reset=reset)
 
-    def _identity(self, X, weights):
-        return {**super()._identity(X, weights), "shape of X": str(self._shape_of_X)}
+    def _identity_of_input(self):
+        return {"shape of X": str(self._shape_of_X)}
 
-    def _networks(self, X, weights, options, rng, previous):
-        linear_path = resolve_linear_path(self)
-        layout = self._resolve_layout(X.shape[1])
+    def _plan(self, given, options, rng, previous):
+        (n, p), linear_path = given.X.shape, resolve_linear_path(self)
+        layout = self._resolve_layout(p)
         channels = auto.resolve_channels(self.channels, layout.extents)
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size={self.kernel_size} must be odd.")
@@ -382,9 +383,10 @@ class ConvAutoencoder(BaseAutoencoder):
             warnings.warn(message, UserWarning, stacklevel=2)
         if self.bottleneck == "map":
             length = auto.length_of_map(self.latent_dim, layout.extents, len(channels))
-            k = resolve_latent_dim(length, linear_path, *X.shape)
+            k = resolve_latent_dim(length, linear_path, n, p)
         else:
-            k = length_of_code(self, X, weights, options, rng)
+            fraction = self.validation_fraction
+            k = length_of_code(self.latent_dim, linear_path, given, options, fraction, rng)
         is_dense = self.bottleneck == "dense"
         hidden = auto.resolve_hidden_layer_sizes(
             self.hidden_layer_sizes,
@@ -400,33 +402,26 @@ class ConvAutoencoder(BaseAutoencoder):
             "kernel_size": self.kernel_size,
             "bottleneck": self.bottleneck,
             "hidden_layer_sizes": hidden,
-            "dropout": auto.dropout(X.shape[0]) if linear_path else 0.0,
             "activation": self.activation,
         }
         masked = 0.0 if self.corruption == "auto" else self.corruption
         settings = network_settings(self, k, masked, previous)
         refiner_width = auto.refiner_width(layout.extents, k, channels)
         networks = ConvNetworks(settings, layout, architecture, refiner_width)
-        networks.check(options.device)
-        return networks
-
-    def _n_directions(self, networks, n_samples, n_features):
-        return networks.settings.latent_dim
-
-    def _problem(self, rows, basis, networks, build, device):
-        kind = ObservedRowsProblem if isinstance(rows, CompletedRows) else RowsProblem
-        return kind(rows, basis, build)
-
-    def _fields(self, module, rows, basis, dtype, latent_dim):
-        if module is None:
-            scale = torch.ones(latent_dim, dtype=torch.float32)
-            module = LinearPathAutoencoder(torch.from_numpy(rows.mean), basis.directions, scale)
-        known = {"n_rows": len(rows), "total_variance": basis.total_variance}
-        return {"module": module, "dtype": dtype, **known}
-
-    def _fields_of_input(self, networks):
-        shape_of_X = vars(self).pop("_shape_of_X")  # no longer needed
-        return {"shape": networks.layout.shape, "flat": shape_of_X is None}
+        wishes = self._wishes()
+        has_networks = not linear_path or bool(runs_to_try((n, p), k, wishes))
+        if has_networks:
+            networks.check(options.device)
+        return FitPlan(
+            networks,
+            form=OnRows if linear_path else None,
+            n_directions=k,
+            has_networks=has_networks,
+            wishes=wishes,
+            validation_fraction=self.validation_fraction,
+            memory=self.memory,
+            fields={"shape": layout.shape, "flat": vars(self).pop("_shape_of_X") is None},
+        )
 
     def _resolve_layout(self, n_features):
         shape = self.input_shape if self.input_shape is not None else self._shape_of_X

@@ -1,26 +1,26 @@
 """DenseAutoencoder: its parameters and its networks."""
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from os import PathLike
 from typing import Any, Self
 
 import numpy as np
 import torch
 
-from .._data.dense_rows import CompletedRows
 from .._nn.builders import DenseNetworks
-from .._runtime.device import resolve_device
+from .._nn.layers import check_one_row
+from .._runtime.device import float64_device, resolve_device
 from .._runtime.execution import with_neutral_settings
-from .._training.observed import ObservedScoresProblem
-from .._training.residual import ScoresProblem
-from .._training.selection import LONGEST_NONLINEAR_CODE
+from .._runtime.tensors import output_dtype
+from .._training.gate import DECODER, runs_to_try
 from . import auto
-from .auto import resolve_linear_path
+from .auto import resolve_latent_dim, resolve_linear_path
 from .base import BaseAutoencoder
 from .combinations import check_combinations
-from .fitting import learn_from_batch, length_of_code, network_settings
-from .parameters import available_if, with_name_hints
-from .state import pca_module, split_directions
+from .parameters import available_if, random_state_of, with_name_hints
+from .plan import FitPlan, OnScores, is_share, length_of_code, network_settings
+from .streaming import learn_from_batch, new_stream
 
 
 def _can_learn_from_batches(autoencoder):
@@ -100,6 +100,10 @@ class DenseAutoencoder(BaseAutoencoder):
         codes, or of the squared error of a linear regressor of a standardised target, relative to
         the logarithm of the loss. 0 ignores y. 1.0 is recommended; 0.3 costs hardly any variance.
         The classifier is removed after training; see docs/codes.md.
+    fit_inverse_transform : bool, default=False
+        Where the code remains PCA's, train a non-linear decoder for it, and keep it if its
+        reconstructions beat PCA's on validation rows. It does not change `transform`. Custom
+        decoders and `missing_values` do the same. KernelPCA has a parameter of this name.
     whiten : bool or float in [0, 1], default=False
         Divide each code by this power of its standard deviation over the training rows; True is 1.
     corruption : float or "auto", default="auto"
@@ -132,10 +136,10 @@ class DenseAutoencoder(BaseAutoencoder):
         epochs. Else training stops after `n_iter_no_change` epochs without improvement.
     validation_fraction : float, default=0.1
         Share of the validation rows: runs of adjacent rows, or whole groups (see `fit`).
-    n_iter_no_change : int, default=10
-        Epochs to wait for an improvement of the validation loss.
-    tol : float, default=1e-4
-        Share by which the validation loss must fall to count as an improvement.
+    tol : float, default=0.1
+        Training ends when the second half of its steps has brought less than this share of all that
+        was gained on validation rows. Smaller values train longer: 0.01 takes several times as long
+        and gains a little more, 0.3 is for a first look.
     device : str or torch.device, default="auto"
         Where to compute. "auto" is the device of X if X is a tensor (see `transform`), else the
         accelerator that PyTorch finds if it supports float64, such as CUDA, else the CPU.
@@ -247,6 +251,7 @@ class DenseAutoencoder(BaseAutoencoder):
         penalty: str | None = None,
         alpha: float = 1.0,
         supervision: float = 0.0,
+        fit_inverse_transform: bool = False,
         whiten: bool | float = False,
         corruption: float | str = "auto",
         noise: float = 0.0,
@@ -257,8 +262,7 @@ class DenseAutoencoder(BaseAutoencoder):
         weight_decay: float = 0.3,
         early_stopping: bool = True,
         validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
-        tol: float = 1e-4,
+        tol: float = 0.1,
         device: str | torch.device = "auto",
         precision: str = "auto",
         warm_start: bool = False,
@@ -280,6 +284,7 @@ class DenseAutoencoder(BaseAutoencoder):
         self.penalty = penalty
         self.alpha = alpha
         self.supervision = supervision
+        self.fit_inverse_transform = fit_inverse_transform
         self.whiten = whiten
         self.corruption = corruption
         self.noise = noise
@@ -290,7 +295,6 @@ class DenseAutoencoder(BaseAutoencoder):
         self.weight_decay = weight_decay
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
         self.tol = tol
         self.device = device
         self.precision = precision
@@ -324,71 +328,88 @@ class DenseAutoencoder(BaseAutoencoder):
         self : object
             The fitted estimator. If learning fails, it does not change.
         """
-        return self._learn_in_copy("_learn_from_batch", X)
+        return self._learn_in_copy(lambda learner, X: learner._learn_from_batch(X), X)
 
     def _learn_from_batch(self, X):
         self._validate_params()
         check_combinations(self)
-        resolve_device(self.device)
+        device = float64_device(resolve_device(self.device))
+        if self.supervision:
+            raise ValueError(
+                f"supervision={self.supervision:g} must be 0 for partial_fit: labels take part in "
+                f"fit alone."
+            )
         state = vars(self).get("_state")
         if state is not None and state.components is None:
             state = None  # a plain fit has no principal directions to continue from
+        if state is None and is_share(self.latent_dim):
+            raise ValueError(
+                f"latent_dim={self.latent_dim} must be an integer for partial_fit: from a first "
+                f"batch it is unknown how many dimensions explain that share of later rows."
+            )
         X = self._validate_rows(X, reset=state is None)
-        learn_from_batch(self, X, state)
+        # A copy, so that a failure changes nothing.
+        stream = deepcopy(vars(self).get("_stream")) or self._new_stream(X, state, device)
+        if X.shape[0] == 1 and stream.networks is not None:
+            self._check_one_row(stream.networks.module)
+        self._state = learn_from_batch(stream, X, state, device)
+        self._stream = stream
 
-    def _networks(self, X, weights, options, rng, previous):
-        n, p = X.shape
-        linear_path = resolve_linear_path(self)
-        k = length_of_code(self, X, weights, options, rng)
+    def _new_stream(self, X, state, device):
+        n, p = auto.ROWS_OF_STREAM, X.shape[1]
+        if state is None:
+            k, dtype = resolve_latent_dim(self.latent_dim, True, *X.shape), output_dtype(X.dtype)
+        else:
+            k, dtype = state.latent_dim, state.mean.dtype
+        hidden = auto.resolve_hidden_layer_sizes(
+            self.hidden_layer_sizes, auto.hidden_layer_sizes(n, p, k)
+        )
+        settings = network_settings(self, k, self._masked_share(n, p, k))
+        networks = DenseNetworks(settings, min(p, k + auto.FURTHER_DIRECTIONS), hidden)
+        options = auto.training_options(self, self._schedule(n, p), n, device)
+        return new_stream(networks, options, p, dtype, state, random_state_of(self.random_state))
+
+    def _check_one_row(self, module):
+        """Raise ValueError if a custom network cannot be trained on one row."""
+        for name, n_inputs in (("encoder", len(module.scale)), ("decoder", module.latent_dim)):
+            network = getattr(module, name)
+            if getattr(self, name) is not None and network is not None:
+                check_one_row(network, name, n_inputs, "X with 1 row")
+
+    def _plan(self, given, options, rng, previous):
+        n, p = given.X.shape
+        linear_path, fraction = resolve_linear_path(self), self.validation_fraction
+        k = length_of_code(self.latent_dim, linear_path, given, options, fraction, rng)
         widths = auto.hidden_layer_sizes(n, p, k) if linear_path else (512, 256)
         hidden = auto.resolve_hidden_layer_sizes(self.hidden_layer_sizes, widths)
         settings = network_settings(self, k, self._masked_share(n, p, k), previous)
-        if not linear_path:
-            networks = DenseNetworks(settings, p, hidden)
-            networks.check(options.device)
-            return networks
-        n_scores = min(n, p, k + auto.FURTHER_DIRECTIONS)
-        networks = DenseNetworks(settings, n_scores, hidden, auto.dropout(n))
-        if self.supervision and not _has_networks(networks):
+        wishes = self._wishes()
+        n_scores, runs = p, []
+        if linear_path:
+            n_scores = min(n, p, k + auto.FURTHER_DIRECTIONS)
+            runs = runs_to_try((n, p), k, wishes)
+        networks = DenseNetworks(settings, n_scores, hidden)
+        can_train = bool(hidden) or networks.has_custom
+        if self.supervision and linear_path and not can_train:
             raise ValueError(
                 f"supervision={self.supervision:g} needs networks, which hidden_layer_sizes="
                 f"{self.hidden_layer_sizes!r} with the linear path has none of."
             )
-        if _has_networks(networks):
-            networks.check(options.device, n_networks=2 if k <= LONGEST_NONLINEAR_CODE else 1)
-        return networks
-
-    def _n_directions(self, networks, n_samples, n_features):
-        return networks.n_inputs if _has_networks(networks) else networks.settings.latent_dim
-
-    def _problem(self, rows, basis, networks, build, device):
-        if not _has_networks(networks):
-            return None
-        k, is_custom = networks.settings.latent_dim, networks.settings.encoder is not None
-        kind = ObservedScoresProblem if isinstance(rows, CompletedRows) else ScoresProblem
-        return kind(rows, basis, k, build, device, custom_encoder=is_custom)
-
-    def _fields(self, module, rows, basis, dtype, latent_dim):
-        module = module or pca_module(latent_dim)
-        n_used = len(module.scale)
-        components, further_components = split_directions(basis.directions[:, :n_used], latent_dim)
-        return {
-            "module": module,
-            "dtype": components.dtype,
-            "components": components,
-            "further_components": further_components,
-            "n_rows": len(rows),
-            "variances": basis.variances[:n_used],
-            "total_variance": basis.total_variance,
-        }
+        has_networks = can_train and bool(runs)
+        if has_networks or not linear_path:
+            networks.check(options.device, n_networks=1 if runs == [DECODER] else 2)
+        return FitPlan(
+            networks,
+            form=OnScores if linear_path else None,
+            n_directions=n_scores if has_networks else k,
+            has_networks=has_networks,
+            wishes=wishes,
+            validation_fraction=fraction,
+            memory=self.memory,
+        )
 
     def _masked_share(self, n, p, latent_dim):
         """The share of inputs to mask, with "auto" resolved."""
         if self.corruption != "auto":
             return self.corruption
         return auto.corruption(n, p, latent_dim) if resolve_linear_path(self) else 0.0
-
-
-def _has_networks(networks):
-    """Whether there are networks to train on top of PCA."""
-    return bool(networks.hidden) or networks.has_custom

@@ -20,7 +20,6 @@ from .._nn.losses import LOSSES
 from .._nn.penalties import PENALTIES
 from .._version import DOCUMENTATION
 from .auto import LARGEST, as_python_number
-from .combinations import check_combinations as check_combinations
 
 
 class DocumentedMixin:
@@ -80,7 +79,6 @@ _OTHER_NAMES = {
     "max_epochs": ("epochs", "epoch_num", "max_iter", "n_epochs", "num_epochs"),
     "learning_rate": ("eta0", "learning_rate_init", "lr"),
     "weight_decay": ("l2", "l2_regularizer"),
-    "n_iter_no_change": ("patience",),
     "validation_fraction": ("validation_size", "validation_split", "val_split"),
     "loss": ("criterion", "loss_fn", "loss_function"),
     "activation": ("activation_function", "hidden_activation", "hidden_activation_name"),
@@ -112,6 +110,9 @@ _NOT_NEEDED = {
     **dict.fromkeys(("optimizer", "solver"), "networks are trained by AdamW"),
     **dict.fromkeys(("dropout", "dropout_rate"), "it follows from the number of rows"),
     "shuffle": "every epoch takes the rows in another random order",
+    **dict.fromkeys(
+        ("patience", "n_iter_no_change"), "validation rows decide when training ends: see tol"
+    ),
     "n_jobs": "the number of threads is set by torch.set_num_threads",
 }
 
@@ -219,6 +220,7 @@ CONSTRAINTS = {
     "penalty": [StrOptions({*PENALTIES, "variational"}), None],
     "alpha": [_FACTOR],
     "supervision": [_FACTOR],
+    "fit_inverse_transform": ["boolean"],
     "whiten": ["boolean", Interval(Real, 0, 1, closed="both")],
     "corruption": [Interval(Real, 0, 1, closed="left"), StrOptions({"auto"})],
     "noise": [Interval(Real, 0, _LARGEST_NOISE, closed="both")],
@@ -229,7 +231,6 @@ CONSTRAINTS = {
     "weight_decay": [_FACTOR],
     "early_stopping": ["boolean"],
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-    "n_iter_no_change": [_COUNT],
     "tol": [_FACTOR],
     "device": [str, torch.device],
     "precision": [StrOptions({"auto", "float32", "bfloat16"})],

@@ -115,6 +115,7 @@ class FittedState:
 
     latent_dim = property(lambda self: self.module.latent_dim)
     has_linear_path = property(lambda self: not isinstance(self.module, PlainAutoencoder))
+    code_is_pca = property(lambda self: self.has_linear_path and self.module.encoder is None)
     is_variational = property(lambda self: isinstance(self.module, VariationalAutoencoder))
 
     @property

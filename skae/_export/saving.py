@@ -27,6 +27,7 @@ from .._estimators import AUTOENCODERS
 from .._estimators.bigrams import ByteBigrams
 from .._estimators.conv import ConvAutoencoder
 from .._estimators.state import FittedState
+from .._nn.autoencoders import ResidualAutoencoder
 from .._nn.serialization import decoded, encoded
 from .._runtime.execution import with_neutral_settings
 from .._version import __version__
@@ -34,10 +35,13 @@ from .._version import __version__
 _CLASSES = {kind.__name__: kind for kind in (*AUTOENCODERS, ByteBigrams)}
 
 # The format that is written; `READERS` has those that are read.
-_FORMAT = 3
+_FORMAT = 4
 
 # Parameters that name folders and code: a file that could set them could have code run by `fit`.
 _OF_THE_PROCESS = {"callbacks", "checkpoint", "memory"}
+
+# Parameters of format 3 that exist no longer, or mean something else: a new fit takes the defaults.
+_REMOVED = {"n_iter_no_change", "tol"}
 
 # What scikit-learn keeps in estimators beside their parameters.
 _OF_SKLEARN = ("n_features_in_", "feature_names_in_", "_sklearn_output_config")
@@ -240,12 +244,28 @@ def _read(path):
     return estimator
 
 
-def _read_3(content, arrays):
+def _read_4(content, arrays):
     """Parameters, attributes of scikit-learn and fields of the state."""
     return [
         {name: decoded(value, arrays) for name, value in content[part].items()}
         for part in ("parameters", "sklearn", "state")
     ]
+
+
+def _read_3(content, arrays):
+    """The same from a file of format 3, whose networks clipped each input by itself."""
+    return _with_reach(*_read_4(content, arrays))
+
+
+def _with_reach(parameters, learnt, plain):
+    parameters = {name: v for name, v in parameters.items() if name not in _REMOVED}
+    module = plain.get("module")
+    if isinstance(module, ResidualAutoencoder) and "clipping_bound" in module._buffers:
+        # It was twice the largest training input; codes had no bound but that of training rows.
+        longest = module._buffers.pop("clipping_bound").square().sum().sqrt() / 2
+        reach = torch.stack([longest, torch.full_like(longest, torch.inf)])
+        module.register_buffer("reach", reach)
+    return parameters, learnt, plain
 
 
 def _read_2(content, arrays):
@@ -289,10 +309,10 @@ def _read_1(content, arrays):
     known = attributes.get("_seen", (None, None, None))
     plain["n_rows"], plain["variances"], plain["total_variance"] = known
     plain["of_stream"] = "components_" in attributes and "_seen" not in attributes
-    return parameters, learnt, plain
+    return _with_reach(parameters, learnt, plain)
 
 
-READERS = {1: _read_1, 2: _read_2, 3: _read_3}
+READERS = {1: _read_1, 2: _read_2, 3: _read_3, 4: _read_4}
 
 
 def _digest(text, arrays):

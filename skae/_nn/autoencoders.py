@@ -14,6 +14,9 @@ from .layers import ACTIVATIONS, RandomLayer, zero_last_layer
 # Lower bound of a loss that is divided by.
 _TINY = 1e-12
 
+# Networks have faded out at this multiple of their reach.
+_END_OF_REACH = 1.5
+
 
 class Autoencoder(nn.Module, ABC):
     """``x_hat = decode(encode(x))``, with codes of at most ``latent_dim`` dimensions.
@@ -99,11 +102,13 @@ class Autoencoder(nn.Module, ABC):
 class ResidualAutoencoder(Autoencoder):
     """Non-linear networks that add to principal component scores::
 
-        z     = y[:k] + s[:k] f(b(y / s))
-        y_hat = [z; 0] + s g(b(z / s[:k]))
+        z     = y[:k] + s[:k] f(y / s)
+        y_hat = [z; 0] + s g(z / s[:k])
 
-    With f and g at zero this is exactly PCA of length k. b clips the inputs of the networks at
-    ``clipping_bound``, because far from the training rows their outputs are arbitrary.
+    With f and g at zero this is exactly PCA of length k. Far from the training rows the outputs of
+    networks are arbitrary. There f and g fade out: beyond their reach, the longest input in
+    training, they are multiplied by a share that falls to 0 at 1.5 times of it. Rows that are
+    farther away are coded as by PCA.
 
     **Shape**: y and y_hat (n, r); z (n, k).
 
@@ -133,7 +138,8 @@ class ResidualAutoencoder(Autoencoder):
     def __init__(self, scale, latent_dim, encoder=None, decoder=None):
         super().__init__(latent_dim)
         self.register_buffer("scale", scale)
-        self.register_buffer("clipping_bound", torch.full_like(scale, inf))
+        # Of the encoder and of the decoder.
+        self.register_buffer("reach", torch.full((2,), inf, dtype=scale.dtype))
         self.encoder = None if encoder is None else zero_last_layer(encoder)
         self.decoder = None if decoder is None else zero_last_layer(decoder)
 
@@ -141,23 +147,42 @@ class ResidualAutoencoder(Autoencoder):
         k = self.latent_dim
         z = y[:, :k]
         if self.encoder is not None:
-            z = z + self.scale[:k] * self.encoder(self._network_input(y))[:, :k]
+            z = z + self.scale[:k] * self._faded(self.encoder, y, self.reach[0])[:, :k]
         return z
 
     def decode(self, z: Tensor) -> Tensor:
-        j, r = z.shape[1], len(self.scale)
-        y_hat = pad(z, (0, r - j))
+        y_hat = pad(z, (0, len(self.scale) - z.shape[1]))
         if self.decoder is not None:
-            y_hat = y_hat + self.scale * self.decoder(self._network_input(z))
+            y_hat = y_hat + self.scale * self._faded(self.decoder, z, self.reach[1])
         return y_hat
 
     def standardised(self, z: Tensor) -> Tensor:
         return z / self.scale[: z.shape[1]]
 
-    def _network_input(self, y: Tensor) -> Tensor:
-        """Scaled and clipped scores or codes."""
-        j = y.shape[1]
-        return (y / self.scale[:j]).clamp(-self.clipping_bound[:j], self.clipping_bound[:j])
+    @torch.no_grad()
+    def extend_reach(self, y: Tensor) -> None:
+        """Let both networks reach the scores y, and their codes."""
+        x = self.standardised(y)
+        z = x[:, : self.latent_dim]
+        if self.encoder is not None:
+            z = z + self.encoder(x)[:, : self.latent_dim]
+        before = torch.where(self.reach.isinf(), 0.0, self.reach)
+        longest = torch.stack([_lengths(x).max(), _lengths(z).max()])
+        self.reach = torch.maximum(before, longest.to(before))
+
+    def _faded(self, network, y, reach):
+        """Outputs of a network for scores or codes; training rows are never beyond its reach."""
+        x = self.standardised(y)
+        if self.training:
+            return network(x)
+        distance = _lengths(x) / reach
+        share = ((_END_OF_REACH - distance) / (_END_OF_REACH - 1)).clamp(0, 1)
+        return share * network(x * (_END_OF_REACH / distance).clamp(max=1))
+
+
+def _lengths(x):
+    """Length of each row: shape (n, 1)."""
+    return x.square().sum(dim=1, keepdim=True).sqrt()
 
 
 class LinearPathAutoencoder(Autoencoder):

@@ -21,8 +21,9 @@ from .layers import custom_network, initialised, perceptron, with_corruption
 from .losses import Loss
 from .penalties import PENALTIES, with_completion, with_nested_loss
 
-# Training stores each weight in float32, its gradient and two moments of AdamW.
-_BYTES_PER_WEIGHT = 4 * 4
+# Training stores each weight in float32, its gradient, two moments of AdamW, the average of the
+# weights and the best average.
+_BYTES_PER_WEIGHT = 4 * 6
 
 
 @dataclass(frozen=True)
@@ -145,14 +146,15 @@ class DenseNetworks(Networks):
         Number of columns, or of scores with the linear path.
     hidden : tuple of int
         Widths of the encoder's hidden layers.
-    dropout : float
     """
 
-    def __init__(self, settings, n_inputs, hidden, dropout=0.0):
+    def __init__(self, settings, n_inputs, hidden):
         super().__init__(settings)
         self.n_inputs = n_inputs
         self.hidden = hidden
-        self.dropout = dropout
+
+    def __str__(self):
+        return f"networks of hidden_layer_sizes={self.hidden}" if self.hidden else "custom networks"
 
     def check(self, device, n_networks=2):
         """Raise an error if the networks cannot be built, or not be trained on the device."""
@@ -172,11 +174,11 @@ class DenseNetworks(Networks):
             f = self._custom("encoder", self.n_inputs, self.n_encoded, seed)
         elif encoder:
             sizes_of_f = [self.n_inputs, *self.hidden, self.n_encoded]
-            f = initialised(generator, perceptron, sizes_of_f, given.activation, self.dropout)
+            f = initialised(generator, perceptron, sizes_of_f, given.activation)
         if given.decoder is not None:
             g = self._custom("decoder", k, self.n_inputs, seed + 1)
         else:
-            g = initialised(generator, perceptron, sizes[::-1], given.activation, self.dropout)
+            g = initialised(generator, perceptron, sizes[::-1], given.activation)
         return self._corrupted(f), self._completed(g, generator)
 
     def residual(self, seed, scale, *, encoder):
@@ -207,6 +209,9 @@ class ConvNetworks(Networks):
         self.layout = layout
         self.architecture = architecture
         self.refiner_width = refiner_width
+
+    def __str__(self):
+        return f"convolutional networks of channels={self.architecture['channels']}"
 
     def check(self, device):
         """Raise an error if the networks cannot be built, or not be trained on the device."""

@@ -88,7 +88,6 @@ def conv_encoder(
     kernel_size=3,
     bottleneck="dense",
     hidden_layer_sizes=(),
-    dropout=0.0,
     activation="gelu",
 ):
     """Build stages of convolutions, each of which halves the extents, and a bottleneck.
@@ -109,8 +108,6 @@ def conv_encoder(
         are the code (further channels are further outputs of the encoder for each position).
     hidden_layer_sizes : tuple of int
         Sizes of the hidden linear layers of the dense bottleneck.
-    dropout : float
-        Dropout between these layers.
     activation : str
 
     Examples
@@ -129,7 +126,7 @@ def conv_encoder(
         n_inputs = n_outputs
     if bottleneck == "dense":
         sizes = [n_inputs * prod(smallest), *hidden_layer_sizes, latent_dim]
-        layers += [nn.Flatten(), *perceptron(sizes, activation, dropout)]
+        layers += [nn.Flatten(), *perceptron(sizes, activation)]
     else:
         last = _bottleneck_convolution(conv, n_inputs, latent_dim, smallest, bottleneck)
         layers += [last, nn.Flatten()]
@@ -144,7 +141,6 @@ def conv_decoder(
     kernel_size=3,
     bottleneck="dense",
     hidden_layer_sizes=(),
-    dropout=0.0,
     activation="gelu",
 ):
     """Build the mirror image of `conv_encoder`, with the same parameters.
@@ -163,7 +159,7 @@ def conv_decoder(
     n_inputs = channels[-1]
     if bottleneck == "dense":
         sizes = [latent_dim, *hidden_layer_sizes[::-1], n_inputs * prod(smallest)]
-        layers = [*perceptron(sizes, activation, dropout), nn.Unflatten(1, (n_inputs, *smallest))]
+        layers = [*perceptron(sizes, activation), nn.Unflatten(1, (n_inputs, *smallest))]
     else:
         first = _bottleneck_convolution(conv_transpose, latent_dim, n_inputs, smallest, bottleneck)
         shape = (latent_dim, *[1] * n_dims) if bottleneck == "channels" else (1, *smallest)

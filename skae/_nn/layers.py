@@ -23,13 +23,11 @@ ACTIVATIONS = {
 }
 
 
-def perceptron(sizes, activation, dropout=0.0):
-    """Linear layers of the given ``sizes``, with an activation and a dropout between them."""
+def perceptron(sizes, activation):
+    """Linear layers of the given ``sizes``, with an activation between them."""
     layers = []
     for n_inputs, n_outputs in pairwise(sizes[:-1]):
         layers += [nn.Linear(n_inputs, n_outputs), ACTIVATIONS[activation]()]
-        if dropout:
-            layers.append(Dropout(dropout))
     return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
 
 

@@ -17,7 +17,7 @@ _TOLERANCE = 0.02
 
 def records_steps(rows, options):
     """Whether a CUDA graph may compute steps: not with users' code, labels or missing entries."""
-    if options.callbacks or not options.divisible:
+    if options.callbacks or options.has_custom:
         return False
     if rows.labels is not None or rows.targets is not None:
         return False

@@ -1,67 +1,54 @@
-"""A skorch net whose target is its own input; it takes whole batches, in parts where that helps."""
+"""A skorch net whose target is its own input."""
 
 import warnings
-from copy import deepcopy
 from math import fsum
 
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import EpochTimer
-from torch import nn
 
 from .._runtime.device import empty_cache, in_bfloat16, is_out_of_memory
-from .._runtime.execution import in_threads
 from .._runtime.process_group import averaged, data_parallel, mean_over_processes, n_processes
-from .batches import Batches
+from .data import loader
 from .graph import RecordedStep
 
 
 class EndOfTraining(Exception):  # noqa: N818, it is no error
-    """Ends skorch's loop after an epoch.
-
-    Attributes
-    ----------
-    exploded : bool
-        Whether the loss is NaN, or has grown beyond reason.
-    """
-
-    def __init__(self, *, exploded):
-        super().__init__()
-        self.exploded = exploded
+    """Ends skorch's loop after an epoch."""
 
 
-class ReconstructionNet(NeuralNet):
-    """A skorch net that reconstructs its input, one whole batch at a time.
+class AutoencoderNet(NeuralNet):
+    """A skorch net that reconstructs its input.
 
-    skorch's own loader takes row by row and waits for the device after every batch to read the
-    loss; here a batch is taken whole and the loss is read once an epoch.
+    Loop, callbacks and history are skorch's. Three things differ: a batch is taken whole, and in
+    parts where a device has no room for it; the losses of batches are read from the device once an
+    epoch, unless callbacks of the user may want them before; and validation evaluates the average
+    of the weights.
 
-    A callback ends training by `end_after_epoch`; one of the user's may raise KeyboardInterrupt,
-    as skorch's `EarlyStopping` does.
+    A callback of the user ends training by KeyboardInterrupt, as skorch's `EarlyStopping` does.
 
     Parameters
     ----------
+    averaged_module : AveragedModule
     generator : torch.Generator
         Draws the order of the rows.
     interrupts : Interrupts
     bfloat16 : bool
     has_user_callbacks : bool
-    shards : Shards, default=None
-        The module and copies of it that take parts of a batch at the same time.
     *args, **kwargs
         Those of `skorch.NeuralNet`.
 
     Attributes
     ----------
-    ending : EndOfTraining or None
-        Is raised after the current epoch.
+    is_ending : bool
+        Set to end training: the rest of the epoch is left out.
     n_parts : int
         Number of parts that batches are cut into: more than one if a device had no room.
     recorded_step : RecordedStep or None
         Computes batches while they need not be cut into parts.
     """
 
-    ending = None
+    is_ending = False
     n_parts = 1
     recorded_step = None
     _in_parallel = None
@@ -70,19 +57,19 @@ class ReconstructionNet(NeuralNet):
     def __init__(
         self,
         *args,
+        averaged_module,
         generator,
         interrupts,
         bfloat16=False,
         has_user_callbacks=False,
-        shards=None,
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
+        self.averaged_module = averaged_module
         self.generator = generator
         self.interrupts = interrupts
         self.bfloat16 = bfloat16
         self.has_user_callbacks = has_user_callbacks
-        self.shards = shards
 
     def initialize(self):
         super().initialize()
@@ -91,71 +78,114 @@ class ReconstructionNet(NeuralNet):
             self._in_parallel = data_parallel(self.module_).__call__
         return self
 
-    def end_after_epoch(self, *, exploded=False):
-        """End training after all callbacks have been called for the current epoch."""
-        self.ending = EndOfTraining(exploded=exploded)
-
     def get_default_callbacks(self):
         return [("epoch_timer", EpochTimer())]
 
     def get_iterator(self, dataset, training=False):
-        generator = self.generator if training else None
-        return Batches(dataset, self.batch_size, self.device, generator)
+        return loader(dataset, self.batch_size, self.generator if training else None)
 
     def infer(self, x, **fit_params):
-        return self._output(self._callable_module(), x)
-
-    def _callable_module(self):
-        """The module, which in training averages gradients over processes if there are several."""
-        return (self.module_.training and self._in_parallel) or self.module_
-
-    def _output(self, module, x):
-        device_type = torch.device(self.device).type
-        with in_bfloat16(device_type, self.bfloat16):
+        module = self.averaged_module.module
+        if self.module_.training:
+            module = self._in_parallel or self.module_
+        with in_bfloat16(torch.device(self.device).type, self.bfloat16):
             return module(x)
 
-    def _set_training(self, training=True):
-        if self.module_.training == training:
+    # -- A pass over rows --------------------------------------------------------------------------
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        if iterator is None:
             return
-        super()._set_training(training)
-        if self.shards is not None:
-            for module in self.shards.modules:
-                module.train(training)
+        if not training:
+            self._zero_grad_optimizer()  # gradients take as much memory as the weights
+        self._label_losses = []
+        for batch, size in zip(iterator, iterator.batch_sampler.sizes, strict=False):
+            self.notify("on_batch_begin", batch=batch, training=training)
+            step = self._step_of_size(step_fn, batch, size)
+            loss = step["loss"].detach()
+            loss = float(loss) if self.has_user_callbacks else loss
+            self.history.record_batch(f"{prefix}_loss", loss)
+            self.history.record_batch(f"{prefix}_batch_size", size)
+            self.notify("on_batch_end", batch=batch, training=training, **step)
+            if training and self.is_ending:
+                break
+        self._record_losses(prefix)
+
+    def _record_losses(self, prefix):
+        """Record the losses of an epoch, and those of its batches as numbers."""
+        key, size = f"{prefix}_loss", f"{prefix}_batch_size"
+        batches = [batch for batch in self.history[-1, "batches"] if key in batch]
+        losses = torch.stack([torch.as_tensor(batch[key]) for batch in batches])
+        for batch, loss in zip(batches, losses.tolist(), strict=True):  # one wait for a device
+            batch[key] = loss
+        n_rows = sum(batch[size] for batch in batches)
+        loss = fsum(batch[key] * batch[size] for batch in batches) / n_rows
+        self.history.record(key, mean_over_processes(loss, self.device))
+        # The name that skorch's callbacks expect.
+        losses = self.history[:, key]
+        self.history.record(f"{key}_best", losses[-1] <= min(losses))
+        self.history.record(f"{prefix}_batch_count", len(batches))
+        label_loss = self._mean_label_loss(n_rows)
+        if label_loss is not None:
+            self.history.record(f"{prefix}_label_loss", label_loss)
+
+    def losses_of(self, rows):
+        """Mean loss of rows by the averaged weights, and that of their labels or None."""
+        was_training = self.module_.training
+        labels_before, self._label_losses = self._label_losses, []
+        iterator, total = self.get_iterator(rows), 0.0
+        for batch, size in zip(iterator, iterator.batch_sampler.sizes, strict=True):
+            step = self._step_of_size(self.validation_step, batch, size)
+            total = total + step["loss"].detach() * size
+        loss = mean_over_processes(float(total) / len(rows), self.device)
+        label_loss = self._mean_label_loss(len(rows))
+        self._label_losses = labels_before
+        self._set_training(was_training)
+        return loss, label_loss
+
+    def _step_of_size(self, step_fn, batch, size):
+        """A step on a batch, of whose rows this process may have a share."""
+        n_before = len(self._label_losses)
+        step = step_fn(batch)
+        if size != len(batch[0]):  # weights make the mean over own rows one over the batch
+            of_batch = self._label_losses[n_before:]
+            self._label_losses[n_before:] = [x * size / len(batch[0]) for x in of_batch]
+        return step
+
+    def _mean_label_loss(self, n_rows):
+        if not self._label_losses:
+            return None
+        label_loss = float(torch.stack(self._label_losses).sum()) / n_rows
+        return mean_over_processes(label_loss, self.device)
+
+    # -- A step ------------------------------------------------------------------------------------
 
     def record_steps(self, generator):
         """Let a CUDA graph compute whole batches, whose random numbers a generator draws."""
 
         def compute(inputs):
             x, weights = inputs
-            loss = self.get_loss(self.infer(x), (x, weights, None, x))
+            target = x if weights is None else {"rows": x, "weights": weights}
+            loss = self.get_loss(self.infer(x), target)
             loss.backward()
             return loss
 
         self.recorded_step = RecordedStep(compute, self.module_, generator, self.batch_size)
 
     def validation_step(self, batch, **fit_params):
-        if self.shards is None:
-            with torch.no_grad():
-                return self._step_in_parts(batch, super().validation_step, **fit_params)
-        self._set_training(False)
-
-        @torch.no_grad()
-        def compute_loss(module, part):
-            return self._loss_of_part(module, part, len(batch[0]))
-
-        losses = self.shards.map(compute_loss, _parts(batch, len(self.shards.modules)))
-        return {"loss": sum(losses), "y_pred": None}
+        with torch.no_grad():
+            return self._step_in_parts(batch, super().validation_step, **fit_params)
 
     def train_step_single(self, batch, **fit_params):
-        if self.shards is not None:
-            return self._train_on_shards(batch)
         return self._step_in_parts(batch, self._train_on_whole, **fit_params)
 
     def _train_on_whole(self, batch, **fit_params):
         """A step on a batch at once: by the graph if there is one for it."""
         if self.recorded_step is not None:
             self._set_training(True)
-            loss = self.recorded_step.loss(batch[1][:2])
+            x, target = batch
+            weights = target.get("weights") if isinstance(target, dict) else None
+            loss = self.recorded_step.loss((x, weights))
             if loss is not None:
                 return {"loss": loss, "y_pred": None}
         return super().train_step_single(batch, **fit_params)
@@ -193,45 +223,27 @@ class ReconstructionNet(NeuralNet):
         """The loss of a batch, and its gradients, as sums over its parts."""
         self._set_training(training)
         total = 0.0
-        for part in _parts(batch, self.n_parts):
-            part = [None if tensor is None else tensor.to(self.device) for tensor in part]
-            loss = self._loss_of_part(self._callable_module(), part, len(batch[0]))
+        for x, target in _parts(batch, self.n_parts):
+            x, target = x.to(self.device), _to(target, self.device)
+            loss = self.get_loss(self.infer(x), target) * (len(x) / len(batch[0]))
             if training:
                 loss.backward()
             total = total + loss.detach()
         return {"loss": total, "y_pred": None}
 
-    def _train_on_shards(self, batch):
-        """The same with a thread for each part, and gradients of its own."""
-        self._set_training(True)
-
-        @torch.enable_grad()  # which is a setting of each thread
-        def compute_gradients(module, part):
-            loss = self._loss_of_part(module, part, len(batch[0]))
-            loss.backward()
-            return loss.detach()
-
-        losses = self.shards.map(compute_gradients, _parts(batch, len(self.shards.modules)))
-        self.shards.add_gradients()
-        return {"loss": sum(losses), "y_pred": None}
-
-    def _loss_of_part(self, module, part, n_rows):
-        """What a part of a batch of n rows adds to its loss."""
-        x = part[0]
-        return self.get_loss(self._output(module, x), part) * (len(x) / n_rows)
-
     def get_loss(self, y_pred, y_true, *args, **kwargs):
         """The loss; terms added to its logarithm change its gradient and not its value."""
-        _, weights, labels, x = y_true
+        target = y_true if isinstance(y_true, dict) else {"rows": y_true}
+        weights, labels = target.get("weights"), target.get("labels")
         output, penalties, prediction = _in_three(y_pred)
-        loss = self.criterion_(output, x, weights)
+        loss = self.criterion_(output, target["rows"], weights)
         terms = []
         if penalties is not None:
             terms.append((penalties if weights is None else weights * penalties).mean())
         if labels is not None:
             head = self.module_.head
             label_loss = head.losses(prediction, labels).mean()
-            self._label_losses.append(label_loss.detach() * len(x))
+            self._label_losses.append(label_loss.detach() * len(output))
             terms.append(head.supervision * label_loss)
         if not terms:
             return loss
@@ -239,33 +251,7 @@ class ReconstructionNet(NeuralNet):
         # The loss of the batch, of which this process may have a part.
         return loss + averaged(loss.detach()) * (term - term.detach())
 
-    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
-        if iterator is None:
-            return
-        if not training:
-            self._zero_grad_optimizer()  # gradients take as much memory as the weights
-        total, n_rows = 0.0, 0
-        self._label_losses = []
-        for batch, size in zip(iterator, iterator.sizes, strict=True):
-            self.notify("on_batch_begin", batch=batch, training=training)
-            n_before = len(self._label_losses)
-            step = step_fn(batch, **fit_params)
-            total = total + step["loss"].detach() * size
-            n_rows += size
-            if size != len(batch[0]):  # weights make the mean over own rows one over the batch
-                of_batch = self._label_losses[n_before:]
-                self._label_losses[n_before:] = [x * size / len(batch[0]) for x in of_batch]
-            self.notify("on_batch_end", batch=batch, training=training, **step)
-        key = f"{prefix}_loss"
-        self.history.record(key, mean_over_processes(float(total) / n_rows, self.device))
-        # The name that skorch's callbacks expect.
-        losses = self.history[:, key]
-        self.history.record(f"{key}_best", losses[-1] <= min(losses))
-        if self._label_losses:
-            # An exact sum: threads add their parts in any order.
-            label_loss = fsum(torch.stack(self._label_losses).tolist()) / n_rows
-            label_loss = mean_over_processes(label_loss, self.device)
-            self.history.record(f"{prefix}_label_loss", label_loss)
+    # -- The end -----------------------------------------------------------------------------------
 
     def notify(self, method_name, **cb_kwargs):
         try:
@@ -273,10 +259,9 @@ class ReconstructionNet(NeuralNet):
         except KeyboardInterrupt:
             if method_name != "on_epoch_end" or not self.has_user_callbacks or self.interrupts.n:
                 raise
-            if self.ending is None:
-                self.end_after_epoch()
-        if method_name == "on_epoch_end" and self.ending is not None:
-            raise self.ending
+            self.is_ending = True
+        if method_name == "on_epoch_end" and self.is_ending:
+            raise EndOfTraining
 
 
 def _in_three(y_pred):
@@ -286,114 +271,18 @@ def _in_three(y_pred):
 
 
 def _parts(batch, n):
-    """A batch in n non-empty parts of similar size, or fewer: targets as `Batches` yields them."""
-    n = min(n, len(batch[0]))
-    split = ([None] * n if values is None else values.tensor_split(n) for values in batch[1])
-    return list(zip(*split, strict=True))
+    """A batch in n non-empty parts of similar size, or fewer."""
+    x, target = batch
+    n = min(n, len(x))
+    if isinstance(target, dict):
+        split = {name: values.tensor_split(n) for name, values in target.items()}
+        targets = [{name: values[i] for name, values in split.items()} for i in range(n)]
+    else:
+        targets = target.tensor_split(n)
+    return list(zip(x.tensor_split(n), targets, strict=True))
 
 
-class Shards:
-    """A module and copies of it that share its weights, each with gradients of its own.
-
-    A step of a network of medium size takes some milliseconds. Divided among threads operation by
-    operation it would wait for the slower thread dozens of times; with a thread for each part of
-    the batch it does so three times. The parts depend on nothing but the batch, so that the bits of
-    the weights do not depend on the number of threads.
-
-    Parameters
-    ----------
-    module : Module
-    n : int
-    """
-
-    def __init__(self, module, n):
-        self.modules = [module, *(_sharing_weights(module) for _ in range(n - 1))]
-        self._weights = [list(shard.parameters()) for shard in self.modules]
-        self._groups = _of_equal_size(self._weights[0], n)
-
-    def map(self, function, parts):
-        """A list of ``function(module, part)`` for each part, in threads."""
-        calls = zip(self.modules, parts, strict=False)
-        return in_threads(lambda call: function(*call), calls)
-
-    def add_gradients(self):
-        """Add the gradients of the copies to those of the module, always in the same order."""
-
-        def add(group):
-            for first, *others in ([w[i] for w in self._weights] for i in group):
-                for other in others:
-                    if other.grad is None:
-                        continue
-                    if first.grad is None:
-                        first.grad = other.grad
-                    else:
-                        first.grad += other.grad
-                    other.grad = None
-
-        in_threads(add, self._groups)
-
-
-def _sharing_weights(module):
-    """A copy of the module with the same memory for weights and buffers."""
-    memo = {id(buffer): buffer for buffer in module.buffers()}
-    memo |= {
-        id(weight): nn.Parameter(weight.detach(), weight.requires_grad)
-        for weight in module.parameters()
-    }
-    return deepcopy(module, memo)
-
-
-def _of_equal_size(weights, n):
-    """Indices of the weights in n groups of about the same number of entries."""
-    groups, sizes = [[] for _ in range(n)], [0] * n
-    for i in sorted(range(len(weights)), key=lambda i: -weights[i].numel()):
-        smallest = sizes.index(min(sizes))
-        groups[smallest].append(i)
-        sizes[smallest] += weights[i].numel()
-    return groups
-
-
-class AdamWInParts(torch.optim.Optimizer):
-    """AdamW whose step is divided among threads, by weights.
-
-    Parameters
-    ----------
-    groups : list of dict
-        One group of parameters, as skorch makes it.
-    n_parts : int
-    **settings
-        Those of `torch.optim.AdamW`.
-    """
-
-    def __init__(self, groups, n_parts, **settings):
-        weights = [weight for group in groups for weight in group["params"]]
-        self._parts = [
-            torch.optim.AdamW([weights[i] for i in group], fused=True, **settings)
-            for group in _of_equal_size(weights, n_parts)
-            if group
-        ]
-        super().__init__(
-            [group for part in self._parts for group in part.param_groups],
-            self._parts[0].defaults,
-        )
-        self._share_groups()
-
-    def _share_groups(self):
-        """Let schedules, which change the groups of this optimizer, change those of the parts."""
-        self.param_groups = [group for part in self._parts for group in part.param_groups]
-
-    def step(self, closure=None):
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        in_threads(lambda part: part.step(), self._parts)
-        return loss
-
-    def state_dict(self):
-        return {"parts": [part.state_dict() for part in self._parts]}
-
-    def load_state_dict(self, state_dict):
-        for part, state in zip(self._parts, state_dict["parts"], strict=True):
-            part.load_state_dict(state)
-        self._share_groups()
+def _to(target, device):
+    if isinstance(target, dict):
+        return {name: values.to(device) for name, values in target.items()}
+    return target.to(device)

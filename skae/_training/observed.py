@@ -110,7 +110,7 @@ class ObservedScoresProblem(_ObservedProblem, ScoresProblem):
 
     def _in_basis(self, directions, scores, indices):
         problem = self._with(scores, indices)
-        problem._directions = directions.float().to(self._device)
+        problem._directions = directions.float().to(self.device)
         return problem._of_observed()
 
     def _criterion(self):
@@ -124,7 +124,7 @@ class ObservedScoresProblem(_ObservedProblem, ScoresProblem):
 
     def corrupted_batch(self, indices, seed):
         X = partly_hidden(self.rows, indices, seed) - self.rows.mean
-        x = torch.from_numpy(X / self.unit).float().to(self._device)
+        x = torch.from_numpy(X / self.unit).float().to(self.device)
         return x @ self._directions
 
 

@@ -1,6 +1,6 @@
 """Online learning: networks and principal directions that are updated by batches of rows."""
 
-from copy import deepcopy
+from itertools import accumulate
 from math import sqrt
 
 import torch
@@ -10,8 +10,9 @@ from .._nn.layers import use_generator
 from .._pca.incremental import ROWS_PER_UPDATE, aligning_rotation
 from .._runtime.device import in_bfloat16
 from .._runtime.tensors import squared_row_norms
-from .batches import n_batches
-from .residual import balanced_scale, widen_clipping_bound
+from .average import AveragedModule
+from .data import BatchOrder
+from .residual import balanced_scale
 
 # Number of steps until the learning rate is reached, and until it has fallen to seven tenths.
 _WARM_UP_STEPS, _DECAY_STEPS = 100, 1600
@@ -44,6 +45,7 @@ class AveragedNetworks:
     Attributes
     ----------
     average : ResidualAutoencoder
+        See `AveragedModule`.
     gain : float
         Running mean of the share of the variance that the average explains beyond PCA on a batch
         that it was not trained on; 0.0 before the second batch.
@@ -51,7 +53,7 @@ class AveragedNetworks:
 
     def __init__(self, module, options, seed, *, trained=False):
         self.module = module
-        self.average = deepcopy(module).eval()
+        self._averaged = AveragedModule(module)
         self.gain = 0.0
         self._first_step = self.n_steps = _DECAY_STEPS if trained else 0
         self._n_evaluations = 0
@@ -63,6 +65,10 @@ class AveragedNetworks:
             betas=(0.9, 0.95),
             weight_decay=options.weight_decay,
         )
+
+    @property
+    def average(self):
+        return self._averaged.module
 
     def set_scale(self, scale):
         """Set the scale of the scores, an estimate that improves with the number of rows."""
@@ -99,8 +105,6 @@ class AveragedNetworks:
         loss : float
             Mean squared error of a row during training.
         """
-        widen_clipping_bound(self.module, y)
-        self.average.clipping_bound.copy_(self.module.clipping_bound)
         self.module.train()
         loss_of, total = self._options.loss(), 0.0
         seed = self._seed + self.n_steps
@@ -115,16 +119,19 @@ class AveragedNetworks:
                 loss.backward()
                 self._step()
                 total += loss.detach() * len(batch)
+        self._averaged.copy_buffers()
+        self.average.extend_reach(y)
+        self.module.reach = self.average.reach.clone()
         return float(total) / len(y) * unit**2
 
     def _batch_starts(self, n_rows):
         """Index of the first row of each batch but the first."""
-        size = self._options.batch_size
-        return [size * i for i in range(1, n_batches(n_rows, size))]
+        sizes = BatchOrder(range(n_rows), self._options.batch_size).sizes
+        return list(accumulate(sizes))[:-1]
 
     def to(self, device):
         self.module.to(device)
-        self.average.to(device)
+        self._averaged.to(device)
         for state in self._optimizer.state.values():
             for name in ("exp_avg", "exp_avg_sq"):
                 state[name] = state[name].to(device)
@@ -136,14 +143,7 @@ class AveragedNetworks:
         for group in self._optimizer.param_groups:
             group["lr"] = self._options.learning_rate * warm_up / decay
         self._optimizer.step()
-        step_weight = max(_MIN_STEP_WEIGHT, 9 / (self.n_steps + 9))
-        with torch.no_grad():
-            for mean, weight in zip(
-                self.average.parameters(), self.module.parameters(), strict=True
-            ):
-                mean.lerp_(weight, step_weight)
-            for old, new in zip(self.average.buffers(), self.module.buffers(), strict=True):
-                old.copy_(new)  # such as the running statistics of a batch normalisation
+        self._averaged.update(_MIN_STEP_WEIGHT)
 
 
 class Stream:

@@ -4,28 +4,23 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from math import inf, isnan
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from .._data.dense_rows import CompletedRows, Rows, weights_of
-from .._data.splits import held_out_rows, row_set
+from .._data.splits import held_out_rows
 from .._data.validation import Labels
 from .._nn.autoencoders import PlainAutoencoder
 from .._nn.losses import SquaredError
 from .._nn.penalties import with_head
 from .._runtime.device import in_pieces
-from .._runtime.progress import PlannedStage
+from .data import row_set
 from .observed import ObservedEntries, Targets, partly_hidden, with_output_for_missing
 from .residual import scaled_batch, typical_entry
-from .trainer import (
-    Interrupted,
-    TrainingOptions,
-    largest_share_explained,
-    train,
-    warn_if_cut_short,
-)
+from .run import Interrupted, TrainingOptions, train, warn_if_cut_short
 
 # Number of rows whose losses are computed at a time, and from which inputs are standardized.
 _BATCH_SIZE = 128
@@ -88,7 +83,15 @@ def fit_plain(
     fitted, validation = held_out_rows(len(rows), validation_fraction, rng, options.groups)
 
     def some_rows(indices):
-        chosen = row_set(get_batch, indices, weights, error_of_mean, factor=factor, labels=labels)
+        chosen = row_set(
+            get_batch,
+            indices,
+            weights,
+            error_of_mean,
+            factor=factor,
+            labels=labels,
+            device=options.device,
+        )
         return replace(chosen, targets=targets, own=rows.own)
 
     if labels is not None:
@@ -111,27 +114,23 @@ def fit_plain(
 
 def _train(module, rows, validation, options, seed):
     """Train a module and report the result: the history."""
-    may_stop = options.early_stopping and validation is not None
-    stage = PlannedStage("training", "training", options.max_epochs)
-    options.report.plan([stage], may_end_early=may_stop)
     interrupted = False
     try:
         history = train(module, rows, options, validation=validation, seed=seed)
-        if len(history) == options.max_epochs:
-            warn_if_cut_short(history, options)
+        warn_if_cut_short(history, options)
     except Interrupted as interrupt:
         history, interrupted = interrupt.history, True
         if not history:
             raise
         warnings.warn(
-            f"Interrupted after {len(history)} of {options.max_epochs} epochs: the best is kept.",
+            f"Interrupted after {len(history)} epochs: the best networks so far are kept.",
             ConvergenceWarning,
             stacklevel=3,
         )
     kind = "training" if validation is None else "validation"
-    best = largest_share_explained(history)
+    best = max((e["variance_explained"] for e in history), key=lambda e: -inf if isnan(e) else e)
     options.report.conclude(
-        f"networks kept: {best:.3f} of the variance explained on {kind} rows",
+        f"codes and reconstructions: networks, {best:.3f} of the variance on {kind} rows",
         interrupted=interrupted,
     )
     return history

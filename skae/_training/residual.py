@@ -10,27 +10,16 @@ import numpy as np
 import torch
 
 from .._data.dense_rows import Rows, weights_of
-from .._data.splits import MIN_VALIDATION_ROWS, row_set
 from .._nn.autoencoders import LinearPathAutoencoder, ResidualAutoencoder
 from .._nn.penalties import fitted_head
 from .._pca.holdout import directions_without_validation, scores_without_validation
 from .._pca.solvers import Basis
 from .._runtime.device import in_float64, in_pieces
 from .._runtime.tensors import in_float32, rows_at, squared_row_norms
-
-# Network inputs are clipped at this multiple of the training maximum.
-_CLIPPING_FACTOR = 2.0
+from .data import row_set
 
 # Standard deviations and clipping bounds are estimated from about this number of rows.
 _SAMPLE_SIZE = 10_000
-
-# Networks are not trained where PCA leaves a smaller share of the variance: they would have to
-# explain half of it to be selected.
-_MIN_PCA_ERROR = 0.002
-
-# With fewer rows for each dimension of a longer code, a non-linear encoder without labels can make
-# classifiers worse although reconstructions gain (docs/design.md).
-_MIN_ROWS_PER_DIMENSION = 150
 
 # Number of rows whose errors are computed at a time.
 _BATCH_SIZE = 1024
@@ -61,21 +50,17 @@ class ResidualProblem(ABC):
     outside_subspace : ndarray of shape (n,)
         Part of `linear_errors` that is outside the subspace of the batches, which no network
         reconstructs.
-    has_rows_for_encoder : bool
-        Whether there are enough rows to try a non-linear encoder of a longer code.
-    safe_gain : float
-        Minimum gain for training to be longer than the trial run, as a share of PCA's error:
-        longer training could lose a smaller one.
+    device : torch.device
+        Where batches are wanted.
     """
 
     linear_errors = outside_subspace = None
-    has_rows_for_encoder = True
-    safe_gain = 0.04
 
-    def __init__(self, rows: Rows, basis: Basis, latent_dim: int):
+    def __init__(self, rows: Rows, basis: Basis, latent_dim: int, device: torch.device):
         self.rows = rows
         self.basis = basis
         self.latent_dim = latent_dim
+        self.device = device
         self.weights = weights_of(rows)
 
     def __len__(self):
@@ -144,18 +129,12 @@ class ResidualProblem(ABC):
             factor=self.unit**2,
             outside_subspace=self.outside_subspace,
             labels=labels,
+            device=self.device,
         )
 
-    def reason_for_pca(self, n_validation_rows):
-        """Why no network can be judged or is worth training; None if one may be."""
-        if n_validation_rows < MIN_VALIDATION_ROWS:
-            return (
-                f"there are {n_validation_rows} validation rows, and networks need "
-                f"{MIN_VALIDATION_ROWS}"
-            )
-        if self.basis.share_beyond(self.latent_dim) < _MIN_PCA_ERROR:
-            return f"it leaves less than {100 * _MIN_PCA_ERROR:g} % of the variance"
-        return None
+    @abstractmethod
+    def limit(self, module, indices):
+        """Let the networks fade out beyond the rows with given indices, if they have a reach."""
 
     def variance(self, indices):
         """Weighted sum of the squared distances of some rows from the mean; 1.0 if it is 0."""
@@ -257,8 +236,6 @@ class ScoresProblem(ResidualProblem):
         ``build(scale, encoder=...)`` makes a new module, with or without a non-linear encoder.
     device : torch.device
         Device of the batches.
-    custom_encoder : bool, default=False
-        Whether the encoder is one that the user gives: it is tried with any number of rows.
     """
 
     def __init__(
@@ -268,13 +245,9 @@ class ScoresProblem(ResidualProblem):
         latent_dim: int,
         build: Callable[..., ResidualAutoencoder],
         device: torch.device,
-        custom_encoder: bool = False,
     ):
-        super().__init__(rows, basis, latent_dim)
+        super().__init__(rows, basis, latent_dim, device)
         self._build = build
-        self._device = device
-        enough = _MIN_ROWS_PER_DIMENSION * latent_dim
-        self.has_rows_for_encoder = custom_encoder or len(rows) >= enough
 
     @cached_property
     def unit(self):
@@ -300,12 +273,16 @@ class ScoresProblem(ResidualProblem):
         return problem
 
     def get_batch(self, indices):
-        return rows_at(self._scores, indices).to(self._device)
+        return rows_at(self._scores, indices).to(self.device)
 
     def new_module(self, encoder):
-        module = self._build(balanced_scale(self._sample.std(dim=0)), encoder=encoder)
-        widen_clipping_bound(module, self._sample)
-        return module
+        return self._build(balanced_scale(self._sample.std(dim=0)), encoder=encoder)
+
+    @torch.no_grad()
+    def limit(self, module, indices):
+        module.eval()
+        for batch in np.array_split(indices, -(-len(indices) // _BATCH_SIZE)):
+            in_pieces(batch, lambda some: module.extend_reach(self.get_batch(some)))
 
     def finished(self, module):
         module.scale = self.unit * module.scale  # the module is homogeneous
@@ -325,10 +302,14 @@ class RowsProblem(ResidualProblem):
         non-linear encoder.
     """
 
-    safe_gain = 0.08  # convolutions lost gains that fully connected networks keep
-
-    def __init__(self, rows: Rows, basis: Basis, build: Callable[..., LinearPathAutoencoder]):
-        super().__init__(rows, basis, basis.directions.shape[1])
+    def __init__(
+        self,
+        rows: Rows,
+        basis: Basis,
+        build: Callable[..., LinearPathAutoencoder],
+        device: torch.device,
+    ):
+        super().__init__(rows, basis, basis.directions.shape[1], device)
         self._build = build
 
     @cached_property
@@ -364,6 +345,9 @@ class RowsProblem(ResidualProblem):
         mean = torch.from_numpy(self.rows.mean / self.unit).float()
         return self._build(mean, self._directions, self._scale, encoder=encoder)
 
+    def limit(self, module, indices):
+        pass  # convolutional networks have no reach
+
     def finished(self, module):
         module.scale = self.unit * module.scale  # the module is homogeneous
         module.unit = self.unit * module.unit
@@ -386,18 +370,6 @@ def balanced_scale(standard_deviations):
     common = standard_deviations.square().mean().sqrt()
     common = torch.where(common > 0, common, 1.0)
     return (standard_deviations.clamp_min(1e-6 * common) * common).sqrt()
-
-
-def widen_clipping_bound(module, scores):
-    """Let the networks take inputs up to twice the largest of some scores in each direction.
-
-    A direction in which rows hardly differ is magnified. Without a bound, one row that does differ
-    in it would be an input of thousands of standard deviations.
-    """
-    largest = scores.abs().amax(dim=0).to(module.scale) / module.scale
-    # Infinite in a new module.
-    before = torch.where(module.clipping_bound.isinf(), 0.0, module.clipping_bound)
-    module.clipping_bound = torch.maximum(before, _CLIPPING_FACTOR * largest)
 
 
 def typical_entry(rows, weights):

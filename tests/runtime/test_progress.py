@@ -12,14 +12,13 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import sklearn
+from skae._runtime.progress import PlannedStage, Progress
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.fixes import parse_version
 from skorch.callbacks import Callback, EarlyStopping
-
-from skae._runtime.progress import PlannedStage, Progress
 
 STAGES = ["trial run of both networks", "trial run of the decoder", "training on all rows"]
 
