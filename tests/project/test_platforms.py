@@ -19,7 +19,6 @@ from skae._runtime import device as device_module
 from skae._runtime import execution as execution_module
 from skae._runtime import storage as storage_module
 from skae._runtime import tensors as tensors_module
-from skae._training import early_stopping as early_stopping_module
 
 ROOT = Path(__file__).parents[2]
 
@@ -127,12 +126,10 @@ def test_without_anonymous_files_codes_are_the_same(digits, quick, monkeypatch, 
     X = digits[0][:600]
     expected = quick(max_epochs=4).fit_transform(X)
     monkeypatch.setattr(tensors_module, "_LARGE", 2**8)
-    monkeypatch.setattr(early_stopping_module, "_MAX_BYTES_IN_MEMORY", 2**8)
     if missing == "allocation":  # as on macOS and Windows
         monkeypatch.delattr(os, "posix_fallocate", raising=False)
     elif missing == "folder":
         monkeypatch.setattr(tensors_module, "TemporaryFile", no_folder)
-        monkeypatch.setattr(early_stopping_module, "TemporaryFile", no_folder)
     else:
         monkeypatch.setattr(os, "posix_fallocate", full_disk, raising=False)
     codes = quick(max_epochs=4).fit_transform(X)
