@@ -5,12 +5,15 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import distributed
 
 from .._runtime.process_group import n_processes, rank
+from .._runtime.tensors import output_dtype
 from .arrays import in_main_memory
-from .blocks import Blocks, RowBlocks
+from .blocks import ArrayAdapter, Blocks, is_chunked
+from .sparse import canonical_csr
 
 
 class ProcessRows(Blocks):
@@ -29,7 +32,7 @@ class ProcessRows(Blocks):
 
     Parameters
     ----------
-    X : {array-like, sparse matrix or array, RowBlocks, HDF5 dataset, zarr array or path}
+    X : {array-like, sparse matrix or array, HDF5 dataset, zarr array}
         The rows of this process, at least one. Their number may differ between processes.
 
     Attributes
@@ -57,9 +60,8 @@ class ProcessRows(Blocks):
     """
 
     def __init__(self, X: Any) -> None:
-        own = X if isinstance(X, RowBlocks) else RowBlocks([X])
-        self._own = own
-        found = _of_all_processes(lambda: (*own.shape, own.is_sparse, own.dtype))
+        own = self._own = _block_of(X)
+        found = _of_all_processes(lambda: (*own.shape, sp.issparse(own), own.dtype))
         kinds = {(n_columns, is_sparse) for _, n_columns, is_sparse, _ in found}
         if len(kinds) > 1:
             described = ", ".join(
@@ -177,6 +179,13 @@ class ProcessRows(Blocks):
         if any(part is None for part in parts):
             return None
         return np.concatenate([np.atleast_1d(part) for part in parts])
+
+
+def _block_of(X):
+    """Return the rows of this process in the form of the blocks of other kinds of storage."""
+    if sp.issparse(X):
+        return canonical_csr(X, output_dtype(X.dtype))
+    return ArrayAdapter(X) if is_chunked(X) else np.asarray(in_main_memory(X, "X"))
 
 
 def _of_all_processes(compute):

@@ -14,14 +14,14 @@ from sklearn.utils.validation import _check_n_features, _check_sample_weight, va
 from .._runtime.device import has_float64
 from .._runtime.tensors import output_dtype
 from .arrays import in_main_memory, is_tensor
-from .blocks import Blocks, DaskBlocks, RowBlocks, is_chunked, is_dask, row_batches
+from .blocks import Blocks, DaskBlocks, StoredRows, is_chunked, is_dask, row_batches
 from .frames import check_frame
 from .sparse import canonical_csr
 
 # Kinds of storage beside arrays and sparse matrices: a test of X, and its conversion to `Blocks`.
 BLOCK_KINDS = [
     (is_dask, DaskBlocks),
-    (is_chunked, lambda X: RowBlocks([X])),
+    (is_chunked, StoredRows),
 ]
 
 # Networks are trained in float32, in which sums of larger values may overflow.
@@ -45,8 +45,7 @@ def validate_rows(estimator, X, *, reset, in_random_order, missing=False):
     Parameters
     ----------
     estimator : BaseEstimator
-    X : array-like, data frame, sparse matrix or array, HDF5 dataset, zarr array, RowBlocks or dask
-        array
+    X : array-like, data frame, sparse matrix or array, HDF5 dataset, zarr array or dask array
     reset : bool
         Whether the estimator is fitted to X; otherwise X must match what it was fitted to.
     in_random_order : bool
@@ -153,7 +152,7 @@ def apply_sample_weight(X, sample_weight, *others):
         raise ValueError("sample_weight is zero for every row: at least one must count.")
     if not weights.all():
         if isinstance(X, Blocks):
-            raise ValueError("sample_weight is zero for some rows of blocks: leave them out.")
+            raise ValueError("sample_weight is zero for some rows of a stored X: leave them out.")
         counts = weights > 0
         X, weights = X[counts], weights[counts]
         others = [other if other is None else other[counts] for other in others]
@@ -316,7 +315,7 @@ def _validated_blocks(estimator, X, reset):
     if reset:
         vars(estimator).pop("feature_names_in_", None)
     if len(X) < 1 + reset:
-        raise ValueError(f"{type(X).__name__} of {len(X)} row(s) must have {1 + reset} at least.")
+        raise ValueError(f"X has {len(X)} row(s), but must have {1 + reset} at least.")
     for _ in X.apply(_check_block):
         pass
     return X

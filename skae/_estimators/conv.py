@@ -59,8 +59,6 @@ class ConvAutoencoder(BaseAutoencoder):
         before. The network h has as many as the last stage.
     kernel_size : int, default=5
         Extent of the convolutions; odd.
-    n_convs_per_stage : int, default=1
-        Convolutions in a stage; the first of them has stride 2.
     bottleneck : {"dense", "channels", "map"}, default="dense"
         Layers between the last stage and the code: fully connected layers; one convolution over
         all positions, to k channels; or one to a single channel, whose positions are the code.
@@ -245,7 +243,6 @@ class ConvAutoencoder(BaseAutoencoder):
         "channel_axis": [Integral, None],
         "channels": ["array-like", StrOptions({"auto"})],
         "kernel_size": [Interval(Integral, 1, LARGEST, closed="both")],
-        "n_convs_per_stage": [Interval(Integral, 1, 100, closed="both")],
         "bottleneck": [StrOptions({"dense", "channels", "map"})],
     }
 
@@ -258,7 +255,6 @@ class ConvAutoencoder(BaseAutoencoder):
         channel_axis: int | None = None,
         channels: Sequence[int] | str = "auto",
         kernel_size: int = 5,
-        n_convs_per_stage: int = 1,
         bottleneck: str = "dense",
         hidden_layer_sizes: int | Sequence[int] | str = "auto",
         activation: str = "gelu",
@@ -297,7 +293,6 @@ class ConvAutoencoder(BaseAutoencoder):
         self.channel_axis = channel_axis
         self.channels = channels
         self.kernel_size = kernel_size
-        self.n_convs_per_stage = n_convs_per_stage
         self.bottleneck = bottleneck
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -405,7 +400,6 @@ class ConvAutoencoder(BaseAutoencoder):
         architecture = {
             "channels": channels,
             "kernel_size": self.kernel_size,
-            "n_convs_per_stage": self.n_convs_per_stage,
             "bottleneck": self.bottleneck,
             "hidden_layer_sizes": hidden,
             "activation": self.activation,

@@ -18,10 +18,8 @@ from skorch.callbacks import Callback
 from .._nn.layers import ACTIVATIONS
 from .._nn.losses import LOSSES
 from .._nn.penalties import PENALTIES
-from .._runtime.process_group import n_processes
-from .._training.gate import LONGEST_NONLINEAR_CODE
 from .._version import DOCUMENTATION
-from .auto import LARGEST, as_python_number, resolve_linear_path
+from .auto import LARGEST, as_python_number
 
 
 class DocumentedMixin:
@@ -283,84 +281,3 @@ def check_callbacks(callbacks):
                 f"callbacks must be a list of skorch.callbacks.Callback objects, got {given!r} "
                 f"in it."
             )
-
-
-def _check_combinations_with_missing(estimator):
-    if estimator.missing_values is None:
-        return
-    if not LOSSES[estimator.loss].degree:
-        allowed = sorted(name for name, loss in LOSSES.items() if loss.degree)
-        raise ValueError(
-            f"missing_values=np.nan needs a loss of the differences of entries, one of "
-            f"{', '.join(allowed)}, got loss={estimator.loss!r}."
-        )
-    if estimator.truncations is not None:
-        raise ValueError(
-            f"missing_values=np.nan needs truncations=None, got "
-            f"truncations={estimator.truncations!r}: shorter codes would be trained on entries "
-            f"that are missing."
-        )
-
-
-def check_combinations(estimator):
-    """Raise ValueError for parameters that are valid alone and not together."""
-    linear_path = resolve_linear_path(estimator)
-    if estimator.output_activation is not None and linear_path:
-        raise ValueError(
-            f"output_activation={estimator.output_activation!r} needs linear_path=False: with the "
-            f"linear path the output is a sum that starts from PCA's."
-        )
-    if estimator.loss != "mse" and linear_path:
-        raise ValueError(
-            f"loss={estimator.loss!r} needs linear_path=False: principal components are those of "
-            f"the squared error, loss='mse'."
-        )
-    _check_combinations_with_missing(estimator)
-    if estimator.penalty is not None and linear_path:
-        raise ValueError(
-            f"penalty={estimator.penalty!r} needs linear_path=False: it cannot change PCA's part "
-            f"of a code."
-        )
-    if estimator.penalty == "variational" and not LOSSES[estimator.loss].is_likelihood:
-        likelihoods = sorted(name for name, loss in LOSSES.items() if loss.is_likelihood)
-        raise ValueError(
-            f"penalty='variational' needs a loss that is a likelihood, one of "
-            f"{', '.join(likelihoods)}, got loss={estimator.loss!r}."
-        )
-    if estimator.penalty == "contractive" and estimator.batch_size == 1:
-        raise ValueError(
-            "penalty='contractive' needs batch_size of at least 2, got 1: it divides codes by "
-            "their standard deviation in the batch."
-        )
-    if estimator.encoder is not None and linear_path:
-        latent_dim = estimator.latent_dim or 0
-        if latent_dim > LONGEST_NONLINEAR_CODE:
-            raise ValueError(
-                f"encoder needs latent_dim <= {LONGEST_NONLINEAR_CODE} with the linear path, got "
-                f"{latent_dim}: beyond that PCA's code is kept, and only a decoder is trained."
-            )
-    if estimator.output_activation is not None and LOSSES[estimator.loss].has_link():
-        raise ValueError(
-            f"output_activation={estimator.output_activation!r} needs another loss than "
-            f"{estimator.loss!r}, which determines the range of the output."
-        )
-    if estimator.checkpoint is not None and estimator.warm_start:
-        raise ValueError(
-            f"checkpoint={str(estimator.checkpoint)!r} needs warm_start=False: a repeated call "
-            f"would start from other weights."
-        )
-    if n_processes() > 1 and not isinstance(estimator.random_state, Integral):
-        raise ValueError(
-            f"random_state={estimator.random_state!r} must be an integer where {n_processes()} "
-            f"processes share a fit: all must use the same random numbers."
-        )
-    if n_processes() > 1 and estimator.checkpoint is not None:
-        raise ValueError(
-            f"checkpoint={str(estimator.checkpoint)!r} needs a fit of one process, not of "
-            f"{n_processes()}."
-        )
-    if estimator.checkpoint is not None and not isinstance(estimator.random_state, Integral):
-        raise ValueError(
-            f"checkpoint={str(estimator.checkpoint)!r} needs an integer random_state, not "
-            f"{estimator.random_state!r}: only then does the same call give the same result."
-        )

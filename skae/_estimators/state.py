@@ -21,7 +21,7 @@ from .._nn.autoencoders import (
     VariationalAutoencoder,
 )
 from .._runtime.device import in_pieces, resolve_device, supported_dtype
-from .._runtime.execution import full_precision_convolutions
+from .._runtime.precision import full_precision_convolutions
 from .._runtime.tensors import batch_slices, tensor_of, torch_dtype
 from .codec import PlainCodec, PrincipalCodec
 

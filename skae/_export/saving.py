@@ -6,6 +6,7 @@ they belong to.
 
 import json
 import os
+import warnings
 from contextlib import suppress
 from copy import copy
 from dataclasses import MISSING, fields
@@ -220,6 +221,13 @@ def _read(path):
         raise ValueError("its contents have changed since they were written")
     kind = _CLASSES[content["class"]]
     parameters, learnt, plain = READERS[content["format"]](content, arrays)
+    n_convs = parameters.pop("n_convs_per_stage", 1)  # of early files of version 0.1.0
+    if n_convs != 1:
+        warnings.warn(
+            f"n_convs_per_stage={n_convs} of the file no longer exists: the networks in the file "
+            f"are as they were, but another fit makes stages of one convolution.",
+            stacklevel=4,
+        )
     estimator = kind(**{k: v for k, v in parameters.items() if k not in _OF_THE_PROCESS})
     estimator._validate_params()
     for name, value in learnt.items():

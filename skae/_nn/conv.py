@@ -86,7 +86,6 @@ def conv_encoder(
     *,
     channels,
     kernel_size=3,
-    n_convs_per_stage=1,
     bottleneck="dense",
     hidden_layer_sizes=(),
     activation="gelu",
@@ -103,8 +102,6 @@ def conv_encoder(
         Number of channels after each stage.
     kernel_size : int
         An odd number.
-    n_convs_per_stage : int
-        The first convolution of a stage has stride 2.
     bottleneck : {"dense", "channels", "map"}
         "dense" is linear layers to the code; "channels" is one convolution over all remaining
         positions to ``latent_dim`` channels; "map" is a convolution to one channel, whose positions
@@ -124,9 +121,9 @@ def conv_encoder(
     *stages, smallest = stage_extents(extents, len(channels))
     layers, n_inputs = [Unfold(layout)], layout.n_channels
     for large, n_outputs in zip(stages, channels, strict=True):
-        for stride in (_strides(large), *[1] * (n_convs_per_stage - 1)):
-            layers += [conv(n_inputs, n_outputs, kernel_size, stride, kernel_size // 2), act()]
-            n_inputs = n_outputs
+        padding = kernel_size // 2
+        layers += [conv(n_inputs, n_outputs, kernel_size, _strides(large), padding), act()]
+        n_inputs = n_outputs
     if bottleneck == "dense":
         sizes = [n_inputs * prod(smallest), *hidden_layer_sizes, latent_dim]
         layers += [nn.Flatten(), *perceptron(sizes, activation)]
@@ -142,7 +139,6 @@ def conv_decoder(
     *,
     channels,
     kernel_size=3,
-    n_convs_per_stage=1,
     bottleneck="dense",
     hidden_layer_sizes=(),
     activation="gelu",
@@ -157,7 +153,7 @@ def conv_decoder(
     torch.Size([5, 1980])
     """
     n_dims, act = len(layout.extents), ACTIVATIONS[activation]
-    conv, conv_transpose = _CONV[n_dims], _CONV_TRANSPOSE[n_dims]
+    conv_transpose = _CONV_TRANSPOSE[n_dims]
     stages = stage_extents(layout.extents, len(channels))
     smallest, padding = stages[-1], kernel_size // 2
     n_inputs = channels[-1]
@@ -170,8 +166,6 @@ def conv_decoder(
         layers = [nn.Unflatten(1, shape), first]
     outputs = [layout.n_channels, *channels[:-1]]
     for narrow, wide, n_outputs in zip(stages[:0:-1], stages[-2::-1], outputs[::-1], strict=True):
-        for _ in range(n_convs_per_stage - 1):
-            layers += [act(), conv(n_inputs, n_inputs, kernel_size, 1, padding)]
         output_padding = [
             large - (2 * small - 1) for small, large in zip(narrow, wide, strict=True)
         ]

@@ -22,7 +22,6 @@ from skae import (
     ColumnErrorsDisplay,
     ConvAutoencoder,
     DenseAutoencoder,
-    RowBlocks,
 )
 
 LINEAR = DenseAutoencoder(4, hidden_layer_sizes=())
@@ -116,7 +115,6 @@ def test_every_kind_of_storage_gives_the_same_threshold(threes, cv):
         sp.csc_array(train),
         pd.DataFrame(train),
         train.tolist(),
-        RowBlocks([train[:50], train[50:]]),
     ):
         detector = AnomalyDetector(LINEAR, cv=cv).fit(same)
         assert detector.offset_ == pytest.approx(expected.offset_, rel=1e-5)

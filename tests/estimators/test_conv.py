@@ -245,16 +245,6 @@ def test_a_map_is_a_code_of_positions(images, small, linear_path):
     assert autoencoder.transform(images[1]).shape == (len(images[1]), 16)
 
 
-def test_two_convolutions_a_stage(images, small):
-    autoencoder = small(linear_path=False, n_convs_per_stage=2, max_epochs=1).fit(images[0])
-    strides = [
-        layer.stride[0]
-        for layer in autoencoder.module_.encoder
-        if isinstance(layer, torch.nn.Conv2d)
-    ]
-    assert strides == [2, 1]
-
-
 # -- In the place of PCA --------------------------------------------------------------------------
 
 

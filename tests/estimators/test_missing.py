@@ -2,6 +2,7 @@
 
 import pickle
 
+import dask.array as da
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -12,7 +13,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 
 import skae
-from skae import ConvAutoencoder, DenseAutoencoder, RowBlocks
+from skae import ConvAutoencoder, DenseAutoencoder
 from skae._nn.losses import SquaredError
 from skae._training.observed import ObservedEntries
 
@@ -202,7 +203,7 @@ def test_what_is_refused_gets_a_sentence(hidden):
     make = DenseAutoencoder(2, hidden_layer_sizes=(8,), missing_values=np.nan)
     with pytest.raises(ValueError, match=r"contains NaN. Set missing_values=np.nan before fit"):
         DenseAutoencoder(2).fit(hidden[0])
-    for rows in (sp.csr_array(hidden[0]), RowBlocks([hidden[0]])):
+    for rows in (sp.csr_array(hidden[0]), da.from_array(hidden[0])):
         with pytest.raises(ValueError, match="entries of a dense array in main memory, and"):
             clone(make).fit(rows)
     with pytest.raises(ValueError, match="infinity"):

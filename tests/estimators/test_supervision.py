@@ -3,6 +3,7 @@
 import json
 import pickle
 
+import dask.array as da
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -15,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
 import skae
-from skae import ConvAutoencoder, DenseAutoencoder, RowBlocks
+from skae import ConvAutoencoder, DenseAutoencoder
 from skae._nn.penalties import LabelHead
 
 LABEL_STAGE = "trial run with labels"
@@ -271,7 +272,7 @@ def test_the_same_random_state_gives_the_same_bits(make, with_labels, digits):
     X_train, X_test, y_train, _ = digits
     again = clone(with_labels).fit(X_train, y_train)
     np.testing.assert_array_equal(again.transform(X_test), with_labels.transform(X_test))
-    blocks = RowBlocks([X_train[:500], X_train[500:]])
+    blocks = da.from_array(X_train, chunks=(500, 64))
     of_blocks = make(supervision=1.0).fit(blocks, y_train)
     np.testing.assert_allclose(
         of_blocks.score(X_test), with_labels.score(X_test), rtol=0, atol=0.01

@@ -443,6 +443,16 @@ def test_files_of_earlier_versions_stay_readable(path):
     np.testing.assert_allclose(skae.load(path).transform(X[:20]), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_stages_of_two_convolutions_are_read_and_do_not_come_back(tmp_path):
+    stored = next(path for path in STORED if path.stem.endswith("conv"))
+    path = rewritten(
+        stored, tmp_path / "two.skae", lambda c, a: c["parameters"].update(n_convs_per_stage=2)
+    )
+    with pytest.warns(UserWarning, match="n_convs_per_stage=2 of the file no longer exists"):
+        loaded = skae.load(path)
+    np.testing.assert_array_equal(loaded.transform(X[:20]), skae.load(stored).transform(X[:20]))
+
+
 def test_every_kind_of_estimator_of_this_version_is_stored():
     kinds = {path.stem for path in STORED if path.stem.startswith(f"{skae.__version__}-")}
     assert {f"{skae.__version__}-{kind}" for kind in ("dense", "plain", "conv")} <= kinds

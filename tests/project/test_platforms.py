@@ -11,16 +11,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
-from skae._nn.layers import perceptron
 from skae._runtime import device as device_module
 from skae._runtime import execution as execution_module
 from skae._runtime import storage as storage_module
 from skae._runtime import tensors as tensors_module
-from skae._training import early_stopping as early_stopping_module
-from skae._training.early_stopping import WeightStore
 
 ROOT = Path(__file__).parents[2]
 
@@ -94,39 +92,20 @@ def free_bytes():
     return device_module.free_bytes(torch.device("cpu"))
 
 
-def test_without_proc_all_memory_counts_as_free(without_proc, monkeypatch):
-    pages = {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}
-    monkeypatch.setattr(os, "sysconf", pages.__getitem__, raising=False)
-    assert free_bytes() == 4096 * 1000
+def test_memory_that_the_system_does_not_tell_is_no_limit(without_proc, monkeypatch):
+    def hidden():
+        raise FileNotFoundError("/proc/meminfo")
 
-
-def raise_value_error(name):
-    raise ValueError("unrecognized configuration name")
-
-
-@pytest.mark.parametrize(
-    "sysconf", [None, raise_value_error, {"SC_PHYS_PAGES": -1, "SC_PAGE_SIZE": 1}.__getitem__]
-)
-def test_unknown_memory_is_no_limit(without_proc, monkeypatch, sysconf, digits, quick):
-    monkeypatch.delattr(os, "sysconf", raising=False)
-    if sysconf:
-        monkeypatch.setattr(os, "sysconf", sysconf, raising=False)
+    monkeypatch.setattr(psutil, "virtual_memory", hidden)
     assert free_bytes() == np.inf
-    assert quick(max_epochs=1).fit_transform(digits[0][:200]).shape == (200, 4)
 
 
-@pytest.mark.parametrize(("is_filled", "expected"), [(1, 3 * 10**9), (0, np.inf)])
-def test_windows_reports_available_memory(without_proc, monkeypatch, is_filled, expected):
-    def fill(reference):
-        status = reference._obj
-        assert status.length == ctypes.sizeof(status) == 64  # as the API demands
-        status.available = 3 * 10**9
-        return is_filled
-
-    kernel = SimpleNamespace(GlobalMemoryStatusEx=fill)
-    monkeypatch.setattr(ctypes, "windll", SimpleNamespace(kernel32=kernel), raising=False)
-    monkeypatch.setattr(sys, "platform", "win32")
-    assert free_bytes() == expected
+@pytest.mark.parametrize(("limit", "free"), [("4000000", 3e6), ("max", 1e15)])
+def test_the_limit_of_a_container_counts(monkeypatch, limit, free):
+    of_group = {"memory.max": limit, "memory.current": "1000000"}
+    monkeypatch.setattr(Path, "read_text", lambda path, **kwargs: of_group[path.name])
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1e15))
+    assert free_bytes() == free
 
 
 def test_without_proc_python_names_the_processor(without_proc, monkeypatch):
@@ -147,70 +126,14 @@ def test_without_anonymous_files_codes_are_the_same(digits, quick, monkeypatch, 
     X = digits[0][:600]
     expected = quick(max_epochs=4).fit_transform(X)
     monkeypatch.setattr(tensors_module, "_LARGE", 2**8)
-    monkeypatch.setattr(early_stopping_module, "_MAX_BYTES_IN_MEMORY", 2**8)
     if missing == "allocation":  # as on macOS and Windows
         monkeypatch.delattr(os, "posix_fallocate", raising=False)
     elif missing == "folder":
         monkeypatch.setattr(tensors_module, "TemporaryFile", no_folder)
-        monkeypatch.setattr(early_stopping_module, "TemporaryFile", no_folder)
     else:
         monkeypatch.setattr(os, "posix_fallocate", full_disk, raising=False)
     codes = quick(max_epochs=4).fit_transform(X)
     np.testing.assert_allclose(codes, expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("missing", ["allocation", "folder", "room", "nothing"])
-def test_large_tensors_are_zeros_with_and_without_a_file(monkeypatch, missing):
-    monkeypatch.setattr(tensors_module, "_LARGE", 2**8)
-    if missing == "allocation":
-        monkeypatch.delattr(os, "posix_fallocate", raising=False)
-    elif missing == "folder":
-        monkeypatch.setattr(tensors_module, "TemporaryFile", no_folder)
-    elif missing == "room":
-        monkeypatch.setattr(os, "posix_fallocate", full_disk, raising=False)
-    for dtype in (torch.float32, torch.float64):
-        zeros = tensors_module.zeros_for_rows(50, torch.ones(1, 30, dtype=dtype))
-        assert zeros.equal(torch.zeros(50, 30, dtype=dtype))
-        zeros += 1  # it can be written
-        assert zeros.sum() == 1500
-
-
-def test_best_weights_survive_a_disk_that_fills_up(monkeypatch):
-    monkeypatch.setattr(early_stopping_module, "_MAX_BYTES_IN_MEMORY", 2**8)
-    module = perceptron([30, 40, 30], "gelu", 0.0)
-    store = WeightStore(module)
-    assert store._file is not None
-    n_writes = []
-
-    class Full:
-        """A file that has room for one tensor more."""
-
-        def seek(self, position):
-            pass
-
-        def write(self, data):
-            n_writes.append(len(data))
-            if len(n_writes) > 1:
-                full_disk()
-
-        def close(self):
-            full_disk()
-
-    store._file.close()
-    store._file = Full()
-    with torch.no_grad():
-        for weight in module.parameters():
-            weight.fill_(2.0)
-    for _ in range(2):  # the second finds no file
-        store.save(module)
-    assert len(n_writes) == 2
-    best = {name: weight.clone() for name, weight in module.state_dict().items()}
-    with torch.no_grad():
-        for weight in module.parameters():
-            weight.fill_(3.0)
-    store.load_into(module)
-    for name, weight in module.state_dict().items():
-        assert weight.equal(best[name])
 
 
 class NoLocks:
@@ -257,16 +180,6 @@ def test_without_locks_workers_share_a_device(monkeypatch, lock):
     with execution_module.device_lock(device):
         assert not emptied
     assert emptied == [device]
-
-
-def test_an_error_of_a_worker_passes_its_lock(monkeypatch):
-    monkeypatch.setattr(execution_module, "parent_process", lambda: "a parent")
-    monkeypatch.setattr(execution_module, "empty_cache", lambda device: None)
-    with (
-        pytest.raises(OSError, match="of the fit"),
-        execution_module.device_lock(torch.device("cuda:0")),
-    ):
-        raise OSError("of the fit")
 
 
 def test_without_mkl_codes_are_the_same(digits, quick, monkeypatch):
