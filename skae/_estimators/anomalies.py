@@ -1,25 +1,49 @@
 """AnomalyDetector: a threshold on the reconstruction error, and predictions by it."""
 
 import warnings
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
+from sklearn import get_config
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, OutlierMixin, clone
-from sklearn.model_selection import check_cv
+from sklearn.model_selection import GroupKFold, check_cv
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, get_tags, indexable
 from sklearn.utils._param_validation import HasMethods, Interval
-from sklearn.utils.validation import _num_samples, check_is_fitted
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    _num_samples,
+    check_is_fitted,
+    has_fit_parameter,
+)
 
+from .._data.arrays import in_main_memory
+from .._data.items import as_rows
 from .dense import DenseAutoencoder
-from .parameters import DocumentedMixin, random_state_of
+from .parameters import (
+    DocumentedMixin,
+    NameHintsMixin,
+    available_if,
+    random_state_of,
+    with_name_hints,
+)
 
-# The longest code of the default autoencoder.
-_LONGEST_CODE = 32
+# The longest code of the default autoencoder, and the fewest rows for each of its dimensions.
+_LONGEST_CODE, _ROWS_PER_DIMENSION = 32, 4
+
+# Folds that find the threshold of the default autoencoder where rows are few.
+_N_FOLDS = 5
 
 
-class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, DocumentedMixin, BaseEstimator):
+def _has_errors_by_column(detector):
+    autoencoder = getattr(detector, "estimator_", detector.estimator)
+    return autoencoder is None or hasattr(_last_step(autoencoder), "reconstruction_errors")
+
+
+class AnomalyDetector(
+    OutlierMixin, MetaEstimatorMixin, DocumentedMixin, NameHintsMixin, BaseEstimator
+):
     """Detector of rows that an autoencoder reconstructs badly.
 
     The score of a row is that of `score_samples` of the autoencoder: minus its reconstruction
@@ -32,14 +56,17 @@ class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, DocumentedMixin, BaseEst
     ----------
     estimator : object with score_samples, default=None
         An autoencoder, or a Pipeline that ends with one. It is cloned. None is a
-        `DenseAutoencoder` whose code has half as many dimensions as X has columns, 32 at most.
+        `DenseAutoencoder` whose code has half as many dimensions as X has columns, a quarter as
+        many as it has rows, and 32 at most.
     contamination : float in (0, 0.5], default=0.1
         Share of the training rows that are below the threshold; with ``cv`` about the share of new
         rows that are, if they are like the training rows.
     cv : int, splitter or iterable of splits, default=None
-        None takes the scores of the rows that the autoencoder was fitted to. Else the threshold is
-        from scores of held-out rows, by an autoencoder for each fold; the final one is fitted to
-        all rows. An integer is the number of folds, which are runs of adjacent rows.
+        None takes the scores of the rows that the autoencoder was fitted to; if ``estimator`` is
+        None as well and X has fewer than two rows for each column, it is 5, with a warning. Else
+        the threshold is from scores of held-out rows, by an autoencoder for each fold; the final
+        one is fitted to all rows. An integer is the number of folds, which are runs of adjacent
+        rows, or whole groups.
     random_state : int, RandomState instance or None, default=None
         Sets each ``random_state`` of the estimator. None leaves them as they are.
 
@@ -56,7 +83,7 @@ class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, DocumentedMixin, BaseEst
 
     See Also
     --------
-    DenseAutoencoder : The autoencoder; ``reconstruction_errors`` divides errors among columns.
+    DenseAutoencoder : The autoencoder.
     sklearn.ensemble.IsolationForest : A detector by random trees.
 
     Examples
@@ -78,6 +105,7 @@ class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, DocumentedMixin, BaseEst
         "random_state": ["random_state"],
     }
 
+    @with_name_hints
     def __init__(
         self,
         estimator: Any = None,
@@ -91,15 +119,22 @@ class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, DocumentedMixin, BaseEst
         self.cv = cv
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, groups: Any = None) -> Self:
         """Fit the autoencoder to X, and find the threshold.
 
         Parameters
         ----------
         X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
             Training rows, in any form that the autoencoder takes.
-        y : None
-            Ignored.
+        y : array-like of shape (n_samples,), default=None
+            Labels for an autoencoder with ``supervision``; ignored by others. They do not say which
+            rows are anomalies.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row in the share below the threshold, in the autoencoder and in other
+            steps of a pipeline that take weights.
+        groups : array-like of shape (n_samples,), default=None
+            The group of each row, for the validation rows of the autoencoder and the folds of
+            ``cv``. In both, rows of a group are held out together.
 
         Returns
         -------
@@ -107,15 +142,27 @@ class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, DocumentedMixin, BaseEst
             The fitted detector.
         """
         self._validate_params()
+        X = as_rows(X) if self.estimator is None else X
         autoencoder = self._autoencoder(X)
-        fitted = clone(autoencoder).fit(X)
+        of_rows = {
+            "y": y if getattr(_last_step(autoencoder), "supervision", 0) else None,
+            "sample_weight": in_main_memory(sample_weight, "sample_weight"),
+            "groups": groups,
+        }
+        of_rows = {name: values for name, values in of_rows.items() if values is not None}
+        fitted = _fit(autoencoder, X, of_rows)
         _warn_of_whole_code(fitted)
-        if self.cv is None:
-            scores = fitted.score_samples(X)
+        cv = self._resolve_cv(X, groups)
+        if cv is None:
+            scores, rows = fitted.score_samples(X), slice(None)
         else:
-            scores = self._held_out_scores(X, autoencoder)
+            scores, rows = self._held_out_scores(X, autoencoder, cv, of_rows)
+        weights = None
+        if sample_weight is not None:
+            like = np.empty((_num_samples(X), 0))
+            weights = _check_sample_weight(of_rows["sample_weight"], like, dtype=np.float64)[rows]
         self.estimator_ = fitted
-        self.offset_ = float(np.percentile(scores, 100 * self.contamination))
+        self.offset_ = _quantile(scores, self.contamination, weights)
         for name in ("n_features_in_", "feature_names_in_"):
             vars(self).pop(name, None)
             if hasattr(fitted, name):
@@ -163,7 +210,32 @@ class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, DocumentedMixin, BaseEst
         labels : ndarray of int of shape (n_samples,)
             -1 for anomalies and 1 for other rows.
         """
-        return np.where(self.decision_function(X) < 0, -1, 1)
+        differences = self.decision_function(X)
+        if isinstance(differences, np.ndarray):
+            return np.where(differences < 0, -1, 1)
+        return 1 - 2 * (differences < 0)  # in the library of X, with array_api_dispatch
+
+    @available_if(_has_errors_by_column)
+    def reconstruction_errors(self, X: Any, **parameters: Any) -> Any:
+        """Return the reconstruction error of each column of each row.
+
+        They are those of the autoencoder, after the steps before it in a pipeline.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
+        **parameters : dict
+            ``top`` and ``mean``, as in `DenseAutoencoder.reconstruction_errors`.
+
+        Returns
+        -------
+        errors : ndarray of shape (n_samples, n_features), or as ``top`` and ``mean`` say
+            The sum over the columns of a row is minus its score.
+        """
+        check_is_fitted(self)
+        if isinstance(self.estimator_, Pipeline):
+            X = self.estimator_[:-1].transform(X) if len(self.estimator_) > 1 else X
+        return _last_step(self.estimator_).reconstruction_errors(X, **parameters)
 
     def _autoencoder(self, X):
         """The autoencoder with its parameters, not fitted."""
@@ -178,34 +250,104 @@ class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, DocumentedMixin, BaseEst
             autoencoder.set_params(**dict.fromkeys(seeded, seed))
         return autoencoder
 
-    def _held_out_scores(self, X, autoencoder):
-        """Scores of rows by autoencoders that were fitted to the other folds."""
-        (X,) = indexable(X)
+    def _resolve_cv(self, X, groups):
+        """The splitter that finds the threshold; None for the training scores."""
+        cv = self.cv
+        if cv is None and self.estimator is None:
+            n_rows, n_columns = _shape(X)
+            if _N_FOLDS <= n_rows < 2 * n_columns:
+                cv = _N_FOLDS
+                warnings.warn(
+                    f"X has {n_rows} rows of {n_columns} columns, which an autoencoder fits too "
+                    f"closely for their scores to give a threshold: it is found on held-out rows, "
+                    f"cv={cv}. Set cv or estimator to choose.",
+                    UserWarning,
+                    stacklevel=3,
+                )
+        if cv is None:
+            return None
+        if isinstance(cv, Integral) and groups is not None:
+            return GroupKFold(int(cv))
+        return check_cv(cv)
+
+    def _held_out_scores(self, X, autoencoder, cv, of_rows):
+        """Scores of rows by autoencoders that were fitted to the other folds, and their indices."""
+        X, *values = indexable(X, *of_rows.values())
+        of_rows = dict(zip(of_rows, values, strict=True))
         scores = np.full(_num_samples(X), np.nan)
-        for training, held_out in check_cv(self.cv).split(X):
-            fitted = clone(autoencoder).fit(_safe_indexing(X, training))
+        for training, held_out in cv.split(X, groups=of_rows.get("groups")):
+            of_training = {
+                name: _safe_indexing(values, training) for name, values in of_rows.items()
+            }
+            fitted = _fit(autoencoder, _safe_indexing(X, training), of_training)
             scores[held_out] = fitted.score_samples(_safe_indexing(X, held_out))
-        return scores[~np.isnan(scores)]  # splits may leave out rows
+        rows = np.flatnonzero(~np.isnan(scores))  # splits may leave out rows
+        if not len(rows):
+            raise ValueError(
+                f"cv={self.cv!r} holds out no row: it must have at least one split, or be None."
+            )
+        return scores[rows], rows
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         of_estimator = get_tags(DenseAutoencoder() if self.estimator is None else self.estimator)
         tags.input_tags.sparse = of_estimator.input_tags.sparse
+        tags.input_tags.allow_nan = of_estimator.input_tags.allow_nan
         tags.input_tags.positive_only = of_estimator.input_tags.positive_only
         return tags
 
 
 def _default_length(X):
     """The length of the default code; what has no columns is refused by `fit`."""
-    shape = X.shape if hasattr(X, "shape") else np.asarray(X).shape
+    shape = _shape(X)
     if len(shape) != 2:
         return 1
-    return max(1, min(shape[0], shape[1] // 2, _LONGEST_CODE))
+    return max(1, min(shape[0] // _ROWS_PER_DIMENSION, shape[1] // 2, _LONGEST_CODE))
+
+
+def _shape(X):
+    return X.shape if hasattr(X, "shape") else np.asarray(X).shape
+
+
+def _last_step(autoencoder):
+    return autoencoder[-1] if isinstance(autoencoder, Pipeline) else autoencoder
+
+
+def _fit(autoencoder, X, of_rows):
+    """A fitted clone; the steps of a pipeline get what belongs to rows, if they take it."""
+    others = {name: values for name, values in of_rows.items() if name != "y"}
+    if isinstance(autoencoder, Pipeline) and not get_config()["enable_metadata_routing"]:
+        others = {
+            f"{step}__{name}": values
+            for step, estimator in autoencoder.steps
+            for name, values in others.items()
+            if estimator is autoencoder[-1] or has_fit_parameter(estimator, name)
+        }
+    return clone(autoencoder).fit(X, of_rows.get("y"), **others)
+
+
+def _quantile(scores, share, weights):
+    """The score that a share of the rows is below, between two rows in proportion.
+
+    Weights with a sum above the number of rows are counts of rows.
+    """
+    if weights is None:
+        return float(np.percentile(scores, 100 * share))
+    scores, weights = scores[weights > 0], weights[weights > 0]
+    order = np.argsort(scores, kind="stable")
+    ends = np.cumsum(weights[order] * max(1.0, len(weights) / weights.sum()))
+    place = share * max(ends[-1] - 1, 0.0)
+    # The rows at the places before and after, as if each were repeated by its weight.
+    below, above = (
+        scores[order][min(np.searchsorted(ends, whole, side="right"), len(order) - 1)]
+        for whole in (np.floor(place), np.floor(place) + 1)
+    )
+    return float(below + (place - np.floor(place)) * (above - below))
 
 
 def _warn_of_whole_code(fitted):
     """Warn if codes are as long as rows, so that all errors are rounding."""
-    autoencoder = fitted[-1] if isinstance(fitted, Pipeline) else fitted
+    autoencoder = _last_step(fitted)
     length = getattr(autoencoder, "latent_dim_", 0)
     n_features = getattr(autoencoder, "n_features_in_", np.inf)
     if length >= n_features:

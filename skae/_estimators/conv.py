@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from .._data.arrays import with_results_in_kind
 from .._data.blocks import Blocks
 from .._data.dense_rows import CompletedRows
+from .._data.items import as_pictures
 from .._data.validation import as_blocks, flat_rows
 from .._nn.autoencoders import LinearPathAutoencoder
 from .._nn.builders import ConvNetworks
@@ -352,8 +353,7 @@ class ConvAutoencoder(BaseAutoencoder):
         return X_hat if self._state.flat else X_hat.reshape(-1, *self.input_shape_)
 
     def _validate_rows(self, X, *, reset):
-        if isinstance(X, (list, tuple)):
-            X = np.asarray(X)
+        X = as_pictures(X, None if reset else self.input_shape_)
         shape = tuple(getattr(X, "shape", ()))
         flat = len(shape) <= 2
         X = as_blocks(X)

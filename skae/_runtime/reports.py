@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import ceil
 from multiprocessing import parent_process
 
@@ -147,8 +147,11 @@ class _TextReport(Report):
         self._write(_output_stream(), sentence)
 
     def _write(self, stream, sentence):
-        stream.write(f"{self._prefix}{sentence}\n")  # in one call: other workers write there
-        stream.flush()
+        if stream is None:  # as in a service, or with pythonw
+            return
+        with suppress(OSError, ValueError):  # closed, or on a full disk: the fit goes on
+            stream.write(f"{self._prefix}{sentence}\n")  # in one call: other workers write there
+            stream.flush()
 
     def _final_sentence(self):
         is_restored = self._progress.n_restored and not self._progress.n_new
@@ -301,7 +304,15 @@ def _report_for(verbose):
         return TenthLines(worker)
     if _in_notebook():
         return NotebookBar()
-    return Bar() if sys.stderr.isatty() else TenthLines()
+    return Bar() if _is_terminal(sys.stderr) else TenthLines()
+
+
+def _is_terminal(stream):
+    """Whether a stream is a terminal; false if there is none, or it is closed."""
+    try:
+        return stream.isatty()
+    except (AttributeError, ValueError):
+        return False
 
 
 def _worker_name():

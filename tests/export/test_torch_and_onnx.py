@@ -226,3 +226,15 @@ def test_a_missing_package_is_named(monkeypatch, rows, linear):
     monkeypatch.setitem(sys.modules, "skl2onnx", None)
     with pytest.raises(ImportError, match=r'needs skl2onnx: pip install "skae\[onnx\]"'):
         to_onnx(linear, rows)
+
+
+def test_the_inverse_of_truncated_codes_takes_any_number_of_rows(rows):
+    X = rows[:100]
+    parameters = {"hidden_layer_sizes": (8,), "max_epochs": 2, "random_state": 0}
+    model = DenseAutoencoder(4, truncations=(1, 2), linear_path=False, **parameters).fit(X)
+    short = model.truncate(2)
+    codes = short.transform(X)
+    session = InferenceSession(to_onnx(short, codes, inverse=True).SerializeToString())
+    for n in (1, 3, len(codes)):
+        (found,) = session.run(None, {"codes": codes[:n]})
+        np.testing.assert_allclose(found, short.inverse_transform(codes[:n]), rtol=1e-4, atol=1e-4)
