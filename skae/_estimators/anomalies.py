@@ -18,9 +18,11 @@ from sklearn.utils.validation import (
     has_fit_parameter,
 )
 
-from .._data.arrays import in_main_memory
+from .._data.arrays import in_main_memory, received
 from .._data.items import as_rows
+from .base import BaseAutoencoder
 from .dense import DenseAutoencoder
+from .neighbors import Neighbors
 from .parameters import (
     DocumentedMixin,
     NameHintsMixin,
@@ -29,28 +31,29 @@ from .parameters import (
     with_name_hints,
 )
 
-# The longest code of the default autoencoder, and the fewest rows for each of its dimensions.
-_LONGEST_CODE, _ROWS_PER_DIMENSION = 32, 4
-
-# Folds that find the threshold of the default autoencoder where rows are few.
-_N_FOLDS = 5
+# Of the default autoencoder: its longest code, the fewest rows for each dimension, and the folds
+# that find the threshold where rows are few.
+_LONGEST_CODE, _ROWS_PER_DIMENSION, _N_FOLDS = 32, 4, 5
 
 
 def _has_errors_by_column(detector):
-    autoencoder = getattr(detector, "estimator_", detector.estimator)
-    return autoencoder is None or hasattr(_last_step(autoencoder), "reconstruction_errors")
+    given = detector.estimator
+    return given is None or hasattr(_last_step(given), "reconstruction_errors")
 
 
 class AnomalyDetector(
     OutlierMixin, MetaEstimatorMixin, DocumentedMixin, NameHintsMixin, BaseEstimator
 ):
-    """Detector of rows that an autoencoder reconstructs badly.
+    """Detector of rows that an autoencoder reconstructs badly, or whose codes are far from others.
 
-    The score of a row is that of `score_samples` of the autoencoder: minus its reconstruction
-    error. Rows with a score below a threshold are anomalies. The threshold is a quantile of the
-    scores of the training rows, as in other outlier detectors of scikit-learn. The errors of rows
-    that the autoencoder was fitted to are smaller than those of new rows, so more of these are
-    below it; with ``cv`` the scores are those of rows that were held out.
+    For a row with the squared reconstruction error e, and a code at the distance d from the k-th
+    nearest code of a training row, ``t = e + d^2``. The score is minus t, times the ratio of t to
+    its mean over these k training rows. Rows with a score below a threshold are anomalies.
+
+    The threshold is a quantile of the scores of the training rows, as in other outlier detectors
+    of scikit-learn. These rows are reconstructed better than new ones, and have themselves for
+    neighbours, so more of the new rows are below it; with ``cv`` the scores are those of rows that
+    were held out.
 
     Parameters
     ----------
@@ -61,6 +64,10 @@ class AnomalyDetector(
     contamination : float in (0, 0.5], default=0.1
         Share of the training rows that are below the threshold; with ``cv`` about the share of new
         rows that are, if they are like the training rows.
+    n_neighbors : int, default=5
+        k. 0 takes the scores of the autoencoder, minus the error alone; so does an estimator that
+        is no autoencoder of skae, or that has another loss than "mse". At most 10,000 training
+        rows, taken at random, are compared with.
     cv : int, splitter or iterable of splits, default=None
         None takes the scores of the rows that the autoencoder was fitted to; if ``estimator`` is
         None as well and X has fewer than two rows for each column, it is 5, with a warning. Else
@@ -101,6 +108,7 @@ class AnomalyDetector(
     _parameter_constraints = {
         "estimator": [HasMethods(["fit", "score_samples"]), None],
         "contamination": [Interval(Real, 0, 0.5, closed="right")],
+        "n_neighbors": [Interval(Integral, 0, None, closed="left")],
         "cv": ["cv_object"],
         "random_state": ["random_state"],
     }
@@ -111,11 +119,13 @@ class AnomalyDetector(
         estimator: Any = None,
         *,
         contamination: float = 0.1,
+        n_neighbors: int = 5,
         cv: Any = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.estimator = estimator
         self.contamination = contamination
+        self.n_neighbors = n_neighbors
         self.cv = cv
         self.random_state = random_state
 
@@ -142,7 +152,9 @@ class AnomalyDetector(
             The fitted detector.
         """
         self._validate_params()
-        X = as_rows(X) if self.estimator is None else X
+        if self.estimator is None:
+            X = as_rows(X)
+            X = X if hasattr(X, "shape") else np.asarray(X)
         autoencoder = self._autoencoder(X)
         of_rows = {
             "y": y if getattr(_last_step(autoencoder), "supervision", 0) else None,
@@ -151,18 +163,21 @@ class AnomalyDetector(
         }
         of_rows = {name: values for name, values in of_rows.items() if values is not None}
         fitted = _fit(autoencoder, X, of_rows)
-        _warn_of_whole_code(fitted)
-        cv = self._resolve_cv(X, groups)
-        if cv is None:
-            scores, rows = fitted.score_samples(X), slice(None)
-        else:
-            scores, rows = self._held_out_scores(X, autoencoder, cv, of_rows)
         weights = None
         if sample_weight is not None:
             like = np.empty((_num_samples(X), 0))
-            weights = _check_sample_weight(of_rows["sample_weight"], like, dtype=np.float64)[rows]
-        self.estimator_ = fitted
-        self.offset_ = _quantile(scores, self.contamination, weights)
+            weights = _check_sample_weight(of_rows["sample_weight"], like, dtype=np.float64)
+        neighbors = self._neighbors_of(fitted, X, weights)
+        if neighbors is None:
+            _warn_of_whole_code(fitted)
+        cv = self._resolve_cv(X, groups)
+        if cv is None:
+            scores, rows = _scores(fitted, neighbors, X), slice(None)
+        else:
+            scores, rows = self._held_out_scores(X, autoencoder, cv, of_rows)
+        self.estimator_, self._neighbors = fitted, neighbors
+        weights = None if weights is None else weights[rows]
+        self.offset_ = _quantile(np.asarray(scores), self.contamination, weights)
         for name in ("n_features_in_", "feature_names_in_"):
             vars(self).pop(name, None)
             if hasattr(fitted, name):
@@ -170,7 +185,7 @@ class AnomalyDetector(
         return self
 
     def score_samples(self, X: Any) -> np.ndarray:
-        """Return the score of each row: minus its reconstruction error.
+        """Return the score of each row.
 
         Parameters
         ----------
@@ -182,7 +197,7 @@ class AnomalyDetector(
             Low for anomalies.
         """
         check_is_fitted(self)
-        return self.estimator_.score_samples(X)
+        return _scores(self.estimator_, self._neighbors, X)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return by how much the score of each row is above the threshold.
@@ -210,10 +225,7 @@ class AnomalyDetector(
         labels : ndarray of int of shape (n_samples,)
             -1 for anomalies and 1 for other rows.
         """
-        differences = self.decision_function(X)
-        if isinstance(differences, np.ndarray):
-            return np.where(differences < 0, -1, 1)
-        return 1 - 2 * (differences < 0)  # in the library of X, with array_api_dispatch
+        return 1 - 2 * (self.decision_function(X) < 0)  # in the library of X
 
     @available_if(_has_errors_by_column)
     def reconstruction_errors(self, X: Any, **parameters: Any) -> Any:
@@ -230,7 +242,8 @@ class AnomalyDetector(
         Returns
         -------
         errors : ndarray of shape (n_samples, n_features), or as ``top`` and ``mean`` say
-            The sum over the columns of a row is minus its score.
+            The sum over the columns of a row is its error, the part of its score that is not the
+            distance of its code.
         """
         check_is_fitted(self)
         if isinstance(self.estimator_, Pipeline):
@@ -254,7 +267,7 @@ class AnomalyDetector(
         """The splitter that finds the threshold; None for the training scores."""
         cv = self.cv
         if cv is None and self.estimator is None:
-            n_rows, n_columns = _shape(X)
+            n_rows, n_columns, *_ = X.shape
             if _N_FOLDS <= n_rows < 2 * n_columns:
                 cv = _N_FOLDS
                 warnings.warn(
@@ -270,6 +283,18 @@ class AnomalyDetector(
             return GroupKFold(int(cv))
         return check_cv(cv)
 
+    def _neighbors_of(self, fitted, X, weights):
+        """The training rows that scores refer to; None where they are errors alone."""
+        autoencoder = _last_step(fitted)
+        has_codes = isinstance(autoencoder, BaseAutoencoder) and autoencoder.loss == "mse"
+        if not self.n_neighbors or not has_codes:
+            return None
+        codes, errors = _codes_and_errors(fitted, X)
+        if weights is not None:
+            codes, errors = codes[weights > 0], errors[weights > 0]
+        rng = random_state_of(0 if self.random_state is None else self.random_state)
+        return Neighbors.of(codes, errors, autoencoder.inverse_transform, self.n_neighbors, rng)
+
     def _held_out_scores(self, X, autoencoder, cv, of_rows):
         """Scores of rows by autoencoders that were fitted to the other folds, and their indices."""
         X, *values = indexable(X, *of_rows.values())
@@ -279,8 +304,10 @@ class AnomalyDetector(
             of_training = {
                 name: _safe_indexing(values, training) for name, values in of_rows.items()
             }
-            fitted = _fit(autoencoder, _safe_indexing(X, training), of_training)
-            scores[held_out] = fitted.score_samples(_safe_indexing(X, held_out))
+            rows = _safe_indexing(X, training)
+            fitted = _fit(autoencoder, rows, of_training)
+            neighbors = self._neighbors_of(fitted, rows, of_training.get("sample_weight"))
+            scores[held_out] = _scores(fitted, neighbors, _safe_indexing(X, held_out))
         rows = np.flatnonzero(~np.isnan(scores))  # splits may leave out rows
         if not len(rows):
             raise ValueError(
@@ -298,15 +325,9 @@ class AnomalyDetector(
 
 
 def _default_length(X):
-    """The length of the default code; what has no columns is refused by `fit`."""
-    shape = _shape(X)
-    if len(shape) != 2:
-        return 1
-    return max(1, min(shape[0] // _ROWS_PER_DIMENSION, shape[1] // 2, _LONGEST_CODE))
-
-
-def _shape(X):
-    return X.shape if hasattr(X, "shape") else np.asarray(X).shape
+    """The length of the default code; what has no columns `fit` refuses."""
+    n_rows, n_columns, *_ = (*X.shape, 1, 1)
+    return max(1, min(n_rows // _ROWS_PER_DIMENSION, n_columns // 2, _LONGEST_CODE))
 
 
 def _last_step(autoencoder):
@@ -324,6 +345,25 @@ def _fit(autoencoder, X, of_rows):
             if estimator is autoencoder[-1] or has_fit_parameter(estimator, name)
         }
     return clone(autoencoder).fit(X, of_rows.get("y"), **others)
+
+
+def _scores(fitted, neighbors, X):
+    """Scores of rows, in the library of X with scikit-learn's ``array_api_dispatch``."""
+    if neighbors is None:
+        return fitted.score_samples(X)
+    scores = neighbors.scores(*_codes_and_errors(fitted, X))
+    _, kind = received(X)
+    return scores if kind is None else kind.of(scores)
+
+
+def _codes_and_errors(fitted, X):
+    """Codes and squared errors of rows, as arrays in main memory."""
+    if isinstance(fitted, Pipeline) and len(fitted) > 1:
+        X = fitted[:-1].transform(X)
+    autoencoder = _last_step(fitted)
+    found = autoencoder.transform(X), -autoencoder.score_samples(X)
+    codes, errors = (np.asarray(in_main_memory(values, "X")) for values in found)
+    return codes, errors
 
 
 def _quantile(scores, share, weights):
@@ -347,9 +387,8 @@ def _quantile(scores, share, weights):
 
 def _warn_of_whole_code(fitted):
     """Warn if codes are as long as rows, so that all errors are rounding."""
-    autoencoder = _last_step(fitted)
-    length = getattr(autoencoder, "latent_dim_", 0)
-    n_features = getattr(autoencoder, "n_features_in_", np.inf)
+    length = getattr(_last_step(fitted), "latent_dim_", 0)
+    n_features = getattr(_last_step(fitted), "n_features_in_", np.inf)
     if length >= n_features:
         warnings.warn(
             f"estimator has codes of latent_dim_={length} dimensions for rows of {n_features} "

@@ -25,7 +25,7 @@ from . import auto
 from .auto import LARGEST, positive_integers, resolve_latent_dim, resolve_linear_path
 from .base import BaseAutoencoder
 from .fitting import length_of_code, network_settings
-from .parameters import CONSTRAINTS, with_name_hints
+from .parameters import CONSTRAINTS, NO_PARTIAL_FIT, with_name_hints
 from .state import FittedAttribute
 
 
@@ -332,6 +332,7 @@ class ConvAutoencoder(BaseAutoencoder):
         self.verbose = verbose
 
     input_shape_ = FittedAttribute("shape")
+    partial_fit = NO_PARTIAL_FIT
 
     @on_snapshot
     @with_results_in_kind
@@ -363,8 +364,7 @@ class ConvAutoencoder(BaseAutoencoder):
                 raise ValueError(
                     f"X contains arrays of shape {shape[1:]}, but input_shape is {tuple(expected)}."
                 )
-            if not isinstance(X, Blocks):
-                X = flat_rows(X)
+            X = X if isinstance(X, Blocks) else flat_rows(X)
         if reset:
             self._shape_of_X = None if flat else shape[1:]
         return super()._validate_rows(X, reset=reset)

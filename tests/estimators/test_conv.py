@@ -428,3 +428,9 @@ def test_windows_of_many_sensors_are_warned_of(small):
         small(2, max_epochs=1).fit(X)
     small(2, max_epochs=1, channel_axis=1).fit(X)
     small(2, max_epochs=1).fit(X[:, :20])  # more like pictures
+
+
+def test_partial_fit_names_what_takes_its_place():
+    assert not hasattr(ConvAutoencoder(2), "partial_fit")
+    with pytest.raises(AttributeError, match="no partial_fit: pass pictures on disk"):
+        ConvAutoencoder(2).partial_fit(np.ones((20, 8, 8)))
