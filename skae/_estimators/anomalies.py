@@ -155,18 +155,18 @@ class AnomalyDetector(
         if self.estimator is None:
             X = as_rows(X)
             X = X if hasattr(X, "shape") else np.asarray(X)
-        autoencoder = self._autoencoder(X)
+        autoencoder, weights = self._autoencoder(X), in_main_memory(sample_weight, "sample_weight")
+        if weights is not None:
+            like = np.empty((_num_samples(X), 0))
+            weights = _check_sample_weight(weights, like, dtype=np.float64)
+        is_supervised = getattr(_last_step(autoencoder), "supervision", 0)
         of_rows = {
-            "y": y if getattr(_last_step(autoencoder), "supervision", 0) else None,
-            "sample_weight": in_main_memory(sample_weight, "sample_weight"),
+            "y": y if is_supervised else None,
+            "sample_weight": weights,
             "groups": groups,
         }
         of_rows = {name: values for name, values in of_rows.items() if values is not None}
         fitted = _fit(autoencoder, X, of_rows)
-        weights = None
-        if sample_weight is not None:
-            like = np.empty((_num_samples(X), 0))
-            weights = _check_sample_weight(of_rows["sample_weight"], like, dtype=np.float64)
         neighbors = self._neighbors_of(fitted, X, weights)
         if neighbors is None:
             _warn_of_whole_code(fitted)

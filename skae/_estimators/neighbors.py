@@ -68,9 +68,10 @@ class Neighbors:
         codes = codes.astype(np.float64) / self.unit
         nearest, neighbors = _nearest(self.codes, codes, self.n_neighbors)
         distances = errors + nearest[:, -1] ** 2
-        # Repeated rows are at distance zero from each other.
-        smallest = max(np.finfo(np.float64).eps * self.distances.mean(), np.finfo(np.float64).tiny)
-        return -(distances**2) / np.maximum(self.distances[neighbors].mean(axis=1), smallest)
+        # Repeated rows are at distance zero from each other, and all rows may be the same.
+        smallest = np.finfo(np.float64).eps * self.distances.mean()
+        around = np.maximum(self.distances[neighbors].mean(axis=1), smallest)
+        return -distances * np.divide(distances, around, np.ones_like(around), where=around > 0)
 
 
 def _nearest(among, codes, k):
