@@ -65,9 +65,9 @@ class AnomalyDetector(
         Share of the training rows that are below the threshold; with ``cv`` about the share of new
         rows that are, if they are like the training rows.
     n_neighbors : int, default=5
-        k. 0 takes the scores of the autoencoder, minus the error alone; so does an estimator that
-        is no autoencoder of skae, or that has another loss than "mse". At most 10,000 training
-        rows, taken at random, are compared with.
+        The number k. 0 takes the scores of the autoencoder, minus the error alone; so does an
+        estimator that is no autoencoder of skae, or that has another loss than "mse". At most
+        10,000 training rows, taken at random, are compared with.
     cv : int, splitter or iterable of splits, default=None
         None takes the scores of the rows that the autoencoder was fitted to; if ``estimator`` is
         None as well and X has fewer than two rows for each column, it is 5, with a warning. Else
