@@ -15,6 +15,9 @@ from .arrays import in_main_memory
 from .blocks import ArrayAdapter, Blocks, is_chunked
 from .sparse import canonical_csr
 
+# Kinds of values that may be joined, by the letter of their dtype.
+_KINDS = {**dict.fromkeys("biuf", "numbers"), **dict.fromkeys("US", "strings"), "O": "objects"}
+
 
 class ProcessRows(Blocks):
     """Own rows of each process of a `torch.distributed` group, used together as one X.
@@ -172,12 +175,28 @@ class ProcessRows(Blocks):
         Returns
         -------
         values : ndarray or None
-            One value for each row of all processes; None if one process has none.
+            One value for each row of all processes; None if no process has any.
+
+        Raises
+        ------
+        ValueError
+            If only some processes have values, or these are of different kinds.
         """
         values = in_main_memory(values, name)
         parts = _of_all_processes(lambda: None if values is None else np.asarray(values))
-        if any(part is None for part in parts):
+        without = [number for number, part in enumerate(parts) if part is None]
+        if len(without) == len(parts):
             return None
+        if without:
+            raise ValueError(
+                f"{name} must be given by all processes or by none: process {without[0]} of "
+                f"{len(parts)} has none."
+            )
+        kinds = {_KINDS.get(part.dtype.kind, str(part.dtype)) for part in parts}
+        if len(kinds) > 1:
+            raise ValueError(
+                f"{name} must be of one kind in all processes, got {' and '.join(sorted(kinds))}."
+            )
         return np.concatenate([np.atleast_1d(part) for part in parts])
 
 

@@ -1,5 +1,6 @@
 """Validation of X, y and `sample_weight`, and their conversion to the forms used for computing."""
 
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Number
@@ -16,6 +17,9 @@ from .._runtime.tensors import output_dtype
 from .arrays import in_main_memory, is_tensor
 from .blocks import Blocks, DaskBlocks, StoredRows, is_chunked, is_dask, row_batches
 from .frames import check_frame
+from .incomplete import check_observed, has_missing
+from .items import as_rows, check_two_axes
+from .ranges import check_range, warn_of_output_range
 from .sparse import canonical_csr
 
 # Kinds of storage beside arrays and sparse matrices: a test of X, and its conversion to `Blocks`.
@@ -24,8 +28,8 @@ BLOCK_KINDS = [
     (is_chunked, StoredRows),
 ]
 
-# Networks are trained in float32, in which sums of larger values may overflow.
-_LARGEST = 1e32
+# The most different whole numbers of type float that are classes without a question.
+_MANY_CLASSES = 20
 
 # A standard deviation below this multiple of the precision of a row is taken for rounding.
 _ROUNDING = 100
@@ -53,6 +57,8 @@ def validate_rows(estimator, X, *, reset, in_random_order, missing=False):
     missing : bool, default=False
         Whether NaN in dense X is a missing entry; otherwise it is refused.
     """
+    X = as_rows(X)
+    check_two_axes(X, estimator)
     X = as_blocks(X)
     if isinstance(X, Blocks):
         if reset and in_random_order:
@@ -72,7 +78,11 @@ def validate_rows(estimator, X, *, reset, in_random_order, missing=False):
             ensure_all_finite="allow-nan" if missing_allowed else True,
             ensure_min_samples=2 if reset else 1,
         )
-    _check_range(X)
+    check_range(X)
+    if reset:
+        warn_of_output_range(estimator, X)
+    if missing_allowed and has_missing(X):
+        check_observed(X)
     return canonical_csr(X, output_dtype(X.dtype)) if sp.issparse(X) else X
 
 
@@ -81,7 +91,7 @@ def validate_codes(Z):
     dtypes = [np.float64, np.float32]
     if is_tensor(Z):
         dtypes = [torch.float64, torch.float32] if has_float64(Z.device) else torch.float32
-    return check_array(Z, dtype=dtypes, input_name="X")
+    return check_array(as_rows(Z), dtype=dtypes, input_name="X")
 
 
 @contextmanager
@@ -194,6 +204,7 @@ class Labels:
             return self
         known, weights = self.are_known, weights[self.are_known]
         values = self.values - np.average(self.values[known], weights=weights)
+        values /= np.abs(values[known]).max()  # squares of tiny values are zero
         values /= np.sqrt(np.average(values[known] ** 2, weights=weights))
         return Labels(values, 0)
 
@@ -201,8 +212,9 @@ class Labels:
 def validate_labels(y, n_rows, supervision, counted=slice(None)):
     """Return the targets y of the rows that count as `Labels`.
 
-    Classes are of any type; a float y that is not all whole numbers is a regression target. A row
-    without a label has -1 among classes that are integers, and NaN among regression targets.
+    Classes are of any type; a float y that is not all whole numbers is a regression target. A float
+    y of many different whole numbers, which might be either, is refused. A row without a label has
+    -1 among classes that are integers, and NaN among regression targets.
     """
     wanted = f"supervision={supervision:g} needs y, one class or one target for each row"
     if y is None or sp.issparse(y):
@@ -235,6 +247,8 @@ def validate_labels(y, n_rows, supervision, counted=slice(None)):
     if not is_regression and y.dtype.kind in "if":
         is_labelled &= y != -1
     values, indices = np.unique(y[is_labelled], return_inverse=True)
+    if not is_regression and y.dtype.kind in "iuf":
+        _check_are_classes(y.dtype, len(values), int(is_labelled.sum()))
     if len(values) < 2:
         kind = "different targets" if is_regression else "classes"
         got = f"{values[0]!s} for every row with one" if len(values) else "no row with one"
@@ -242,6 +256,21 @@ def validate_labels(y, n_rows, supervision, counted=slice(None)):
     labels = np.full(len(y), np.nan, dtype=np.float64)
     labels[is_labelled] = y[is_labelled] if is_regression else indices
     return Labels(labels, 0 if is_regression else len(values))
+
+
+def _check_are_classes(dtype, n_values, n_labels):
+    """Raise ValueError, or warn, if whole numbers are more probably targets than classes.
+
+    scikit-learn takes them for classes as well, but does not train on them before one says so.
+    """
+    described = f"y has {n_values} different whole numbers of type {dtype} in {n_labels} rows"
+    as_target = "pass y + 0.5 for a regression target, which is standardised"
+    if dtype.kind == "f" and n_values > _MANY_CLASSES:
+        raise ValueError(f"{described}: pass y.astype(int) for classes, and {as_target}.")
+    if dtype.kind != "f" and n_values > _MANY_CLASSES and n_labels < 10 * n_values:
+        warnings.warn(
+            f"{described}, which are taken for classes: {as_target}.", UserWarning, stacklevel=4
+        )
 
 
 def _array_of_one_type(y):
@@ -326,22 +355,4 @@ def _check_block(block):
     for batch in row_batches(block):
         with np.errstate(invalid="ignore"):
             batch = check_array(batch, accept_sparse="csr", dtype="numeric", input_name="X")
-        _check_range(batch)
-
-
-def _check_range(X):
-    """Raise ValueError if X has values that are too large to compute with."""
-    values = X.data if sp.issparse(X) else X
-    is_float = values.is_floating_point() if is_tensor(X) else values.dtype.kind == "f"
-    if not is_float or 0 in values.shape:
-        return
-    if is_tensor(X):
-        extremes = values.min(), values.max()
-    else:  # numbers where there is NaN, too, unlike the result of `min`
-        extremes = np.fmin.reduce(values, None), np.fmax.reduce(values, None)
-    for value in map(float, extremes):
-        if abs(value) > _LARGEST:
-            raise ValueError(
-                f"X has a value of {value:.3g}, but all must be between {-_LARGEST:.0e} and "
-                f"{_LARGEST:.0e}: divide X by its scale."
-            )
+        check_range(batch)

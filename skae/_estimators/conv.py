@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._data.arrays import with_results_in_kind
 from .._data.blocks import Blocks
+from .._data.items import as_pictures
 from .._data.validation import as_blocks, flat_rows
 from .._nn.builders import ConvNetworks
 from .._nn.conv import checked_layout, layout_warning
@@ -20,7 +21,7 @@ from .._training.gate import runs_to_try
 from . import auto
 from .auto import LARGEST, positive_integers, resolve_latent_dim, resolve_linear_path
 from .base import BaseAutoencoder
-from .parameters import CONSTRAINTS, with_name_hints
+from .parameters import CONSTRAINTS, NO_PARTIAL_FIT, with_name_hints
 from .plan import FitPlan, OnRows, length_of_code, network_settings
 from .state import FittedAttribute
 
@@ -327,6 +328,7 @@ class ConvAutoencoder(BaseAutoencoder):
         self.verbose = verbose
 
     input_shape_ = FittedAttribute("shape")
+    partial_fit = NO_PARTIAL_FIT
 
     @on_snapshot
     @with_results_in_kind
@@ -348,8 +350,7 @@ class ConvAutoencoder(BaseAutoencoder):
         return X_hat if self._state.flat else X_hat.reshape(-1, *self.input_shape_)
 
     def _validate_rows(self, X, *, reset):
-        if isinstance(X, (list, tuple)):
-            X = np.asarray(X)
+        X = as_pictures(X, None if reset else self.input_shape_)
         shape = tuple(getattr(X, "shape", ()))
         flat = len(shape) <= 2
         X = as_blocks(X)
@@ -359,8 +360,7 @@ class ConvAutoencoder(BaseAutoencoder):
                 raise ValueError(
                     f"X contains arrays of shape {shape[1:]}, but input_shape is {tuple(expected)}."
                 )
-            if not isinstance(X, Blocks):
-                X = flat_rows(X)
+            X = X if isinstance(X, Blocks) else flat_rows(X)
         if reset:
             self._shape_of_X = None if flat else shape[1:]
         return super()._validate_rows(X, reset=reset)

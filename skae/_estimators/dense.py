@@ -29,6 +29,8 @@ def _can_learn_from_batches(autoencoder):
         raise AttributeError(
             "partial_fit needs the linear path (linear_path), whiten=0 and truncations=None."
         )
+    if autoencoder.supervision:
+        raise AttributeError("partial_fit needs supervision=0: labels take part in fit alone.")
     if autoencoder.missing_values is not None:
         raise AttributeError(
             "partial_fit needs missing_values=None: entries are filled by a model of all rows."

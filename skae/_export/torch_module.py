@@ -120,7 +120,8 @@ def to_torch(estimator: Any, *, inverse: bool = False) -> nn.Module:
     if not isinstance(estimator, BaseAutoencoder):
         raise TypeError(
             f"estimator must be a DenseAutoencoder or a ConvAutoencoder, got "
-            f"{type(estimator).__name__}."
+            f"{type(estimator).__name__}: pass the autoencoder itself, the last step of a pipeline "
+            f"or estimator_ of an AnomalyDetector."
         )
     check_is_fitted(estimator)
     estimator = copy(estimator)  # another thread may fit the original in the meantime

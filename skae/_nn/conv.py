@@ -19,6 +19,9 @@ _CONV_TRANSPOSE = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d}
 # An axis is taken for channels if it is at most this short and the others at least this long.
 _MOST_CHANNELS, _FEWEST_PIXELS = 4, 8
 
+# So is the shorter axis of two, if the other is half as long again: windows of sensors.
+_MOST_SENSORS = 16
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -222,7 +225,9 @@ def checked_layout(shape, channel_axis, n_features):
     if len(shape) > 3:
         raise ValueError(
             f"input_shape={shape} has {len(shape)} axes, but pictures have at most three: "
-            f"height, width and channels."
+            f"height, width and channels. Pass frames of a film as rows, "
+            f"X.reshape(-1, *X.shape[2:]), or flat rows, X.reshape(len(X), -1), to a "
+            f"DenseAutoencoder."
         )
     axis = channel_axis
     if axis is None:
@@ -262,7 +267,8 @@ def layout_warning(layout, *, shape_given, axis_given):
         return None
     few, *others = sorted(shape)
     axis = shape.index(few)
-    if few > _MOST_CHANNELS or others[0] < _FEWEST_PIXELS or axis == layout.channel_axis:
+    most = _MOST_SENSORS if len(shape) == 2 and 2 * others[0] >= 3 * few else _MOST_CHANNELS
+    if few > most or others[0] < _FEWEST_PIXELS or axis == layout.channel_axis:
         return None
     if len(shape) == 2:
         return (

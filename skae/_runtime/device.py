@@ -237,9 +237,14 @@ def free_bytes(device):
 
 
 def is_out_of_memory(error):
-    """Whether an error reports that a device other than the CPU lacks memory."""
-    # Apple's allocator, and the libraries of CUDA for their own work space, raise RuntimeError.
-    messages = ("backend out of memory", "error: out of memory", "_ALLOC_FAILED")
+    """Whether an error reports that a device lacks memory."""
+    # Apple's allocator, the one of the CPU, and the libraries of CUDA for their own work space.
+    messages = (
+        "backend out of memory",
+        "error: out of memory",
+        "_ALLOC_FAILED",
+        "DefaultCPUAllocator: ",
+    )
     return isinstance(error, torch.OutOfMemoryError) or any(part in str(error) for part in messages)
 
 
@@ -289,9 +294,11 @@ def explain_out_of_memory(task, get_device):
         device = resolve_device(get_device())
         needed = re.search(r"tried to allocate ([\d.]+ \w+)", str(error), re.IGNORECASE)
         needed = f" and one step needs {needed[1]}" if needed else ""
+        advice = "a smaller batch_size, or free other memory there"
+        first = "fewer rows at a time" if device.type == "cpu" else "device='cpu'"
         raise MemoryError(
             f"device={str(device)!r} has no room for {task}: {free_bytes(device) / 1e9:.2f} GB are "
-            f"free{needed}. Use device='cpu', a smaller batch_size, or free other memory there."
+            f"free{needed}. Use {first}, {advice}."
         ) from error
 
 

@@ -228,3 +228,13 @@ def test_missing_entries_add_nothing_to_a_loss_or_its_gradient():
     loss.backward()
     assert loss.item() == 5.0
     assert output.grad.tolist() == [[2.0, 0.0, -4.0]]
+
+
+def test_rows_without_an_observed_entry_are_refused(hidden):
+    pca = DenseAutoencoder(2, hidden_layer_sizes=(), missing_values=np.nan)
+    rows = np.vstack([hidden[0][:100], np.full((2, 64), np.nan)])
+    sentence = r"NaN in all columns of 2 row\(s\), the first at index 100"
+    with pytest.raises(ValueError, match=sentence):
+        pca.fit(rows)
+    with pytest.raises(ValueError, match=sentence):
+        pca.fit(rows[:100]).score(rows)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import sklearn
 import skops.io
 import torch
 from safetensors import safe_open
@@ -478,3 +479,34 @@ def test_an_activation_is_named_in_one_place(autoencoder, monkeypatch, tmp_path)
     session = onnxruntime.InferenceSession(skae.to_onnx(autoencoder, X).SerializeToString())
     exported = session.run(None, {session.get_inputs()[0].name: X})[0]
     np.testing.assert_allclose(exported, codes, atol=1e-4)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs links and pipes of POSIX")
+def test_links_are_followed_and_pipes_are_refused(tmp_path):
+    fitted = DenseAutoencoder(2, hidden_layer_sizes=()).fit(X[:100])
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "folder" / "target.skae")
+    for _ in range(2):  # of a target that is not there, and of one that is
+        skae.save(fitted, tmp_path / "link")
+        assert (tmp_path / "link").is_symlink()
+        loaded = skae.load(tmp_path / "folder" / "target.skae")
+        np.testing.assert_array_equal(loaded.transform(X), fitted.transform(X))
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path / "folder"):
+        with pytest.raises(OSError, match=r"cannot be written .*must be a file"):
+            skae.save(fitted, path)
+    assert (tmp_path / "pipe").is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "link", "pipe"]
+
+
+def test_requests_of_metadata_are_kept(tmp_path):
+    with sklearn.config_context(enable_metadata_routing=True):
+        model = DenseAutoencoder(2, hidden_layer_sizes=())
+        model.set_fit_request(groups=True, sample_weight=False).set_score_request(
+            sample_weight="weights"
+        )
+        expected = str(model.get_metadata_routing())
+    skae.save(model.fit(X[:100]), tmp_path / "model.skae")
+    loaded = skae.load(tmp_path / "model.skae")
+    with sklearn.config_context(enable_metadata_routing=True):
+        assert str(loaded.get_metadata_routing()) == expected

@@ -1,5 +1,6 @@
 """Output of a fit: its history, its progress, its warnings, and callbacks."""
 
+import io
 import os
 import re
 import struct
@@ -336,3 +337,24 @@ class TestCallbacksOfScikitLearn:
         shown = capsys.readouterr().out
         assert "DenseAutoencoder" in shown
         assert "100%" in shown
+
+
+class FullDisk(io.StringIO):
+    def write(self, text):
+        raise OSError(28, "No space left on device")
+
+
+def closed():
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+@pytest.mark.parametrize("verbose", [1, 2])
+@pytest.mark.parametrize("stream", [lambda: None, FullDisk, closed], ids=["none", "full", "closed"])
+def test_a_fit_goes_on_where_nothing_can_be_written(digits, quick, monkeypatch, stream, verbose):
+    monkeypatch.setattr(sys, "stdout", stream())
+    monkeypatch.setattr(sys, "stderr", stream())
+    autoencoder = quick(4, verbose=verbose).fit(digits[0][:200])
+    monkeypatch.undo()
+    assert autoencoder.n_samples_ == 200

@@ -1,0 +1,56 @@
+"""The range of the values of X: what can be computed with, and what a network can reconstruct."""
+
+import warnings
+
+import numpy as np
+import scipy.sparse as sp
+
+from .arrays import is_tensor
+
+# Networks are trained in float32, in which sums of larger values may overflow.
+_LARGEST = 1e32
+
+# Smallest and largest values of output activations that have a bound.
+_OUTPUT_RANGES = {
+    "sigmoid": (0, 1),
+    "tanh": (-1, 1),
+    "relu": (0, np.inf),
+    "softplus": (0, np.inf),
+    "elu": (-1, np.inf),
+}
+
+
+def check_range(X):
+    """Raise ValueError if X has values that are too large to compute with."""
+    values = X.data if sp.issparse(X) else X
+    is_float = values.is_floating_point() if is_tensor(X) else values.dtype.kind == "f"
+    if not is_float or 0 in values.shape:
+        return
+    if is_tensor(X):
+        extremes = values.min(), values.max()
+    else:  # numbers where there is NaN, too, unlike the result of `min`
+        extremes = np.fmin.reduce(values, None), np.fmax.reduce(values, None)
+    for value in map(float, extremes):
+        if abs(value) > _LARGEST:
+            raise ValueError(
+                f"X has a value of {value:.3g}, but all must be between {-_LARGEST:.0e} and "
+                f"{_LARGEST:.0e}: divide X by its scale."
+            )
+
+
+def warn_of_output_range(estimator, X):
+    """Warn if X has values that the output activation cannot reach."""
+    activation = getattr(estimator, "output_activation", None)
+    low, high = _OUTPUT_RANGES.get(activation, (-np.inf, np.inf))
+    if is_tensor(X) or (low, high) == (-np.inf, np.inf):
+        return
+    values = X.data if sp.issparse(X) else X
+    smallest, largest = np.fmin.reduce(values, None), np.fmax.reduce(values, None)
+    if smallest < low or largest > high:
+        warnings.warn(
+            f"output_activation={activation!r} reconstructs values from {low:g} to {high:g}, but X "
+            f"has values from {smallest:.3g} to {largest:.3g}: scale X, for example by "
+            f"MinMaxScaler, or leave output_activation out.",
+            UserWarning,
+            stacklevel=2,
+        )
