@@ -139,7 +139,6 @@ def cells_of_pictures(options):
 def measure_cell(field, latent_dim, options):
     """One row of results: PCA, the default and the far end at one length of the code."""
     split = field.split
-    n_train = split.X_train.shape[0]
     pca, of_pca = measured(pca_of(split.X_train, latent_dim), in_double(split), "pca")
     ours, of_ours = measured(DenseAutoencoder(latent_dim, random_state=0), split, "ours")
     row = {
