@@ -226,8 +226,11 @@ def identity_of(estimator, X, weights):
 
 def _principal_basis(estimator, X, weights, n_directions, latent_dim, options, rng):
     """The rows of X and their principal directions, in the precision that codes will have."""
-    # The tolerance of Krylov iteration is coarser than float32; float64 would only slow it down.
-    exact = uses_full_eigenproblem(X.shape, n_directions) and has_float64(options.device)
+    # For sparse rows the tolerance of Krylov iteration is coarser than float32; float64 would only
+    # slow it down.
+    is_dense = is_tensor(X) or isinstance(X, (np.ndarray, CompletedArray))
+    exact = is_dense or uses_full_eigenproblem(X.shape, n_directions, is_dense)
+    exact = exact and has_float64(options.device)
     dtype = output_dtype(X.dtype) if exact else np.dtype("float32")
     rows = rows_of(X, weights=weights, dtype=torch_dtype(dtype), device=options.device)
     seed = rng.randint(2**31)

@@ -54,7 +54,7 @@ def krylov_vectors(rows, n_vectors, n_accurate, *, block_size, total, tol, gener
 
     Returns
     -------
-    values : float64 Tensor of shape (n_vectors,)
+    squares : float64 ndarray of shape (n_vectors,)
         The sum of the squared scores along each direction.
     vectors : Tensor of shape (side, n_vectors)
         Orthonormal, or zero beyond the rank of A.
@@ -83,7 +83,7 @@ def krylov_vectors(rows, n_vectors, n_accurate, *, block_size, total, tol, gener
         positive = values > 1e-12 * values[0]
         values = values + np.where(positive, space.residuals(vectors) / np.fmax(values, 1e-300), 0)
     beyond_rank = (0, n_vectors - len(values))
-    return pad(torch.from_numpy(values), beyond_rank), pad(space.combine(vectors), beyond_rank)
+    return np.pad(values, beyond_rank), pad(space.combine(vectors), beyond_rank)
 
 
 class _Space:
