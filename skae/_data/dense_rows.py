@@ -61,16 +61,18 @@ class Rows(ABC):
     """The centred rows of X: ``A = X - 1 mean'`` of shape (n, p).
 
     If each process of a group has its own rows, ``own`` is the slice of those of this process, else
-    None. ``is_dense`` says whether X is a dense array in memory.
+    None. ``is_dense`` says whether X is a dense array in memory. ``columns`` are the indices of the
+    columns of X among ``n_features``, of which the others are left out; None if these are all.
     """
 
-    own = None
+    own = columns = None
     is_dense = False
 
     def __init__(self, X, mean, weights, dtype, device):
         self.X = X
         self.weights = weights
         self.shape = X.shape
+        self.n_features = X.shape[1]
         self.dtype = dtype
         self.device = device
         self.mean = self._column_mean() if mean is None else np.asarray(mean, dtype=np.float64)
@@ -120,19 +122,54 @@ class Rows(ABC):
     def _squared_norms(self):
         """Compute the result of `squared_norms`, which stores it."""
 
-    def in_float64(self):
-        """The same rows, of which products are computed in float64."""
-        if self.dtype == torch.float64:
-            return self
-        rows = self._kind(
-            self.X, self.mean, self.weights, torch.float64, float64_device(self.device)
-        )
-        rows._norms = self._norms
-        return rows
-
     @property
     def _kind(self):
+        """The class of the same rows with other columns or in another precision."""
         return type(self)
+
+    def in_dtype(self, dtype):
+        """The same rows with products in another precision: on the CPU if the device lacks it."""
+        if self.dtype == dtype:
+            return self
+        device = float64_device(self.device) if dtype == torch.float64 else self.device
+        rows = self._kind(self.X, self.mean, self.weights, dtype, device)
+        rows._norms, rows.columns, rows.n_features = self._norms, self.columns, self.n_features
+        return rows
+
+    def in_float64(self):
+        """The same rows, of which products are computed in float64."""
+        return self.in_dtype(torch.float64)
+
+    def of_used_columns(self, at_least):
+        """The rows without columns of zeros, of which ``columns`` has the indices of the others.
+
+        They have ``at_least`` columns, if there are as many. Where fewer than half of the columns
+        would be left out these are the same rows.
+        """
+        p = self.shape[1]
+        is_used = self.mean != 0
+        if 2 * is_used.sum() > p:
+            return self
+        is_used |= self._has_nonzero()
+        n_more = max(0, min(at_least, p) - int(is_used.sum()))
+        is_used[np.flatnonzero(~is_used)[:n_more]] = True
+        columns = np.flatnonzero(is_used)
+        return self if 2 * len(columns) > p else self.of_columns(columns)
+
+    def _has_nonzero(self):
+        """Whether each column has a value that is not zero: shape (p,)."""
+        return np.ones(self.shape[1], dtype=bool)
+
+    def of_columns(self, columns):
+        """The rows of some columns, given their indices in increasing order."""
+        X = self._at_columns(columns)
+        rows = self._kind(X, self.mean[columns], self.weights, self.dtype, self.device)
+        rows.columns, rows.n_features = columns, self.n_features
+        return rows
+
+    def _at_columns(self, columns):
+        """X with some of its columns."""
+        return self.X[:, columns]
 
     def covariance(self, unit=1.0):
         """Return ``A' W A / unit^2`` in float64 for the weights W: shape (p, p).
@@ -197,6 +234,12 @@ class DenseRows(Rows):
             else:
                 total += self.weights[rows] @ self._contiguous(rows)
         return total / self.shape[0]
+
+    def _has_nonzero(self):
+        found = np.zeros(self.shape[1], dtype=bool)
+        for rows in self.slices():
+            found |= (self.X[rows] != 0).any(axis=0)
+        return found
 
     def _contiguous(self, rows):
         # The rounding of sums depends on the memory order: use the same order for every X.
@@ -286,6 +329,12 @@ class TensorRows(DenseRows):
     def dense(self, index):
         return rows_at(self.X, index).to(self.device).to(self.dtype)
 
+    def _has_nonzero(self):
+        return (self.X != 0).any(dim=0).cpu().numpy()
+
+    def _at_columns(self, columns):
+        return self.X[:, torch.from_numpy(columns).to(self.X.device)]
+
     def centred_columns(self, columns):
         return self.X[:, columns].to(self.device).to(self.dtype) - self._mean[columns]
 
@@ -309,6 +358,9 @@ class CompletedRows(DenseRows):
         super().__init__(X.filled, mean, weights, dtype, device)
         self.completed = X
         self.observed = DenseRows(X.observed, mean, weights, dtype, device)
+
+    def of_used_columns(self, at_least):
+        return self  # networks compare the observed entries of all columns
 
     @property
     def _kind(self):

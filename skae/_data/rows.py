@@ -30,6 +30,7 @@ from .sparse import (
     columns_of_csr,
     rows_of_csr,
     slices_of_entries,
+    some_columns,
     transposed_blocks,
     without_unused_rows,
 )
@@ -96,6 +97,14 @@ class SparseRows(Rows):
         parts = slices_of_entries(self.X.indptr)
         total = sum(in_threads(lambda rows: self.X[rows].T @ weights[rows], parts))
         return total / self.shape[0]
+
+    def _has_nonzero(self):
+        found = np.zeros(self.shape[1], dtype=bool)
+        found[self.X.indices] = True
+        return found
+
+    def _at_columns(self, columns):
+        return some_columns(self.X, columns)
 
     def dense(self, index):
         if self._resident:

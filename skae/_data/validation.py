@@ -270,15 +270,23 @@ def _kind(value):
     return "strings" if isinstance(value, str) else type(value).__name__
 
 
-def standard_deviations(codes, weights, sample_weight):
-    """Return the standard deviation of each dimension of the codes.
+def count_of(sample_weight, n_rows):
+    """Return how many rows the weights count: their sum, or the number of rows if that is more.
 
-    Sample weights with a sum above the number of rows are counts of rows.
+    Weights are repetitions then; those with a smaller sum are shares.
     """
+    if sample_weight is None:
+        return n_rows
+    total = float(np.sum(sample_weight))
+    total *= n_rows if np.ndim(sample_weight) == 0 else 1
+    return max(int(total) if total.is_integer() else total, n_rows)
+
+
+def standard_deviations(codes, weights, sample_weight):
+    """Return the standard deviation of each dimension of codes, of rows as `count_of` counts."""
     codes = codes.astype(np.float64)  # the squares of large float32 overflow
-    if weights is None:
-        return codes.std(axis=0, ddof=1)
-    n_rows = max(float(np.sum(sample_weight)), len(codes))
+    n_rows = count_of(sample_weight, len(codes))
+    weights = np.ones(len(codes)) if weights is None else weights
     centred = codes - np.average(codes, axis=0, weights=weights)
     return np.sqrt(weights @ centred**2 / len(codes) * n_rows / (n_rows - 1))
 

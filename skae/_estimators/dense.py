@@ -230,6 +230,8 @@ class DenseAutoencoder(BaseAutoencoder):
 
     _schedule = staticmethod(auto.dense_schedule)
 
+    _drops_unused_columns = True  # networks train on scores
+
     @with_name_hints
     def __init__(
         self,
@@ -376,6 +378,8 @@ class DenseAutoencoder(BaseAutoencoder):
             "dtype": components.dtype,
             "components": components,
             "further_components": further_components,
+            "columns": rows.columns,
+            "n_features": None if rows.columns is None else rows.n_features,
             "n_rows": len(rows),
             "variances": basis.variances[:n_used],
             "total_variance": basis.total_variance,

@@ -14,6 +14,7 @@ from .._data.incomplete import CompletedArray
 from .._data.rows import rows_of
 from .._data.validation import (
     apply_sample_weight,
+    count_of,
     dense_array,
     standard_deviations,
     validate_groups,
@@ -112,7 +113,8 @@ def learn(estimator, X, y, sample_weight, groups, previous):
         networks = estimator._networks(data, weights, options, rng, previous)
         learn_kind = _learn_residual if linear_path else _learn_plain
         state = learn_kind(estimator, data, weights, networks, options, rng, labels)
-        state = replace(state, loadings=loadings)
+        n_counted = count_of(sample_weight, X.shape[0])
+        state = replace(state.counted(n_counted), loadings=loadings)
         if estimator.whiten:
             codes = state.encode(X, estimator.device)
             deviations = standard_deviations(dense_array(codes), weights, sample_weight)
@@ -226,13 +228,13 @@ def identity_of(estimator, X, weights):
 
 def _principal_basis(estimator, X, weights, n_directions, latent_dim, options, rng):
     """The rows of X and their principal directions, in the precision that codes will have."""
-    # For sparse rows the tolerance of Krylov iteration is coarser than float32; float64 would only
-    # slow it down.
-    is_dense = is_tensor(X) or isinstance(X, (np.ndarray, CompletedArray))
-    exact = is_dense or uses_full_eigenproblem(X.shape, n_directions, is_dense)
-    exact = exact and has_float64(options.device)
-    dtype = output_dtype(X.dtype) if exact else np.dtype("float32")
+    dtype = output_dtype(X.dtype) if has_float64(options.device) else np.dtype("float32")
     rows = rows_of(X, weights=weights, dtype=torch_dtype(dtype), device=options.device)
+    if getattr(estimator, "_drops_unused_columns", False):
+        rows = rows.of_used_columns(n_directions)
+    if not (rows.is_dense or uses_full_eigenproblem(rows.shape, n_directions, rows.is_dense)):
+        # The tolerance of Krylov iteration is coarser than float32: float64 would be slower alone.
+        rows = rows.in_dtype(torch.float32)
     seed = rng.randint(2**31)
     cache = _cache_of(estimator.memory, X, weights, rows, seed)
 
@@ -262,6 +264,7 @@ def _cache_of(memory, X, weights, rows, seed):
         "sample_weight": "None" if weights is None else digest(weights),
         "seed": seed,
         "dtype": str(rows.dtype),
+        "columns": rows.shape[1],
         "device": str(rows.device),
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
@@ -364,7 +367,7 @@ def _new_stream(estimator, X, state, device):
     rng = random_state_of(estimator.random_state)
     module = None
     if state is not None:
-        directions = np.concatenate([state.components, state.further_components]).T
+        directions = state.directions
         basis.start_from(
             state.n_rows, state.mean, directions, state.variances, state.total_variance
         )

@@ -33,7 +33,7 @@ from .._version import __version__
 _CLASSES = {kind.__name__: kind for kind in (*AUTOENCODERS, ByteBigrams)}
 
 # The format that is written; `READERS` has those that are read.
-_FORMAT = 3
+_FORMAT = 4
 
 # Parameters that name folders and code: a file that could set them could have code run by `fit`.
 _OF_THE_PROCESS = {"callbacks", "checkpoint", "memory"}
@@ -232,12 +232,18 @@ def _read(path):
     return estimator
 
 
-def _read_3(content, arrays):
+def _read_4(content, arrays):
     """Parameters, attributes of scikit-learn and fields of the state."""
     return [
         {name: decoded(value, arrays) for name, value in content[part].items()}
         for part in ("parameters", "sklearn", "state")
     ]
+
+
+def _read_3(content, arrays):
+    """The same from a file of format 3, which has all columns, and does not count by weights."""
+    parameters, learnt, plain = _read_4(content, arrays)
+    return parameters, learnt, {**plain, "columns": None, "n_features": None, "n_counted": None}
 
 
 def _read_2(content, arrays):
@@ -284,7 +290,7 @@ def _read_1(content, arrays):
     return parameters, learnt, plain
 
 
-READERS = {1: _read_1, 2: _read_2, 3: _read_3}
+READERS = {1: _read_1, 2: _read_2, 3: _read_3, 4: _read_4}
 
 
 def _digest(text, arrays):

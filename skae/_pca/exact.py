@@ -14,7 +14,7 @@ from .._runtime.execution import single_threaded_blas
 from .._runtime.tensors import batch_slices, power_of_two
 
 # Eigenvalues of a smaller share of the largest are not accurate enough for rows in float64.
-_STEEP = 1e-6
+_STEEP = 1e-5
 
 # Lengths of directions below this share of the longest are rounding, by the eigenvalues.
 _SHORTEST = 4 * np.finfo(np.float64).eps ** 0.5

@@ -118,6 +118,7 @@ def shortest_code(rows, share, validation_fraction, seed, groups=None):
     groups : ndarray of int, default=None
         Number of the group of each row: rows of one group are held out together.
     """
+    n_features, rows = rows.shape[1], rows.of_used_columns(1)
     most = min(rows.shape)
     n_directions = min(_FIRST_GUESS, most)
     rng = np.random.RandomState(seed)
@@ -132,7 +133,7 @@ def shortest_code(rows, share, validation_fraction, seed, groups=None):
     if explained[-1] < share:
         warnings.warn(
             f"latent_dim={share} is out of reach: all {most} principal directions that "
-            f"n_samples={len(rows)} and n_features={rows.shape[1]} allow explain "
+            f"n_samples={len(rows)} and n_features={n_features} allow explain "
             f"{explained[-1]:.3f} of the variance of validation rows. latent_dim_={most} is used.",
             UserWarning,
             stacklevel=2,
