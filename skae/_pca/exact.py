@@ -76,7 +76,8 @@ def _leading_vectors(rows, n_vectors, n_accurate, unit, cache, has_digits):
 
     def eigenvectors():
         matrix = rows.covariance(unit) if has_more_rows else rows.gram(unit)
-        return _leading_eigenvectors(matrix, n_computed)
+        values, vectors = leading_eigenvectors(matrix, n_computed)
+        return {"values": values, "vectors": vectors}
 
     found = cache.load_or_compute(f"{n_computed} eigenvectors", eigenvectors)
     shortest = _SHORTEST
@@ -88,8 +89,11 @@ def _leading_vectors(rows, n_vectors, n_accurate, unit, cache, has_digits):
     return values.to(device).clamp_min(0.0), vectors.to(device), shortest
 
 
-def _leading_eigenvectors(matrix, n_vectors):
-    """The largest eigenvalues of a symmetric matrix, in decreasing order, and their vectors."""
+def leading_eigenvectors(matrix, n_vectors):
+    """Compute the largest eigenvalues of a symmetric matrix, the largest first, and their vectors.
+
+    The matrix is overwritten.
+    """
     side = len(matrix)
     if matrix.device.type != "cpu":
         values, vectors = torch.linalg.eigh(matrix)
@@ -101,10 +105,7 @@ def _leading_eigenvectors(matrix, n_vectors):
         with single_threaded_blas():
             found = linalg.eigh(matrix.numpy(), overwrite_a=True, check_finite=False, **part)
         values, vectors = map(torch.from_numpy, found)
-    return {
-        "values": values[-n_vectors:].flip(0),
-        "vectors": vectors[:, -n_vectors:].flip(1).contiguous(),
-    }
+    return values[-n_vectors:].flip(0), vectors[:, -n_vectors:].flip(1).contiguous()
 
 
 def _singular_vectors(rows, unit):

@@ -9,6 +9,7 @@ from torch.nn.functional import pad
 from .._runtime.device import in_float64
 from .._runtime.execution import in_threads, slices_of_work
 from .._runtime.tensors import transposed_product
+from .exact import leading_eigenvectors
 
 # Columns of the Krylov space that are stored in one tensor.
 _SLAB = 256
@@ -54,36 +55,54 @@ def krylov_vectors(rows, n_vectors, n_accurate, *, block_size, total, tol, gener
 
     Returns
     -------
-    squares : float64 ndarray of shape (n_vectors,)
-        The sum of the squared scores along each direction.
+    values : float64 ndarray of shape (n_vectors,)
+        Eigenvalues: the squared lengths of ``A' u`` for the vectors u, or of ``A u``.
+    gains : float64 ndarray of shape (n_vectors,)
+        How much more variance there is along ``A' u`` than the eigenvalue says, if A has no more
+        rows than columns.
     vectors : Tensor of shape (side, n_vectors)
         Orthonormal, or zero beyond the rank of A.
     """
     space = _Space(rows, block_size, generator)
-    next_check = max(n_vectors * 3 // 2, 2 * n_accurate) + _FIRST_BLOCKS * block_size
+    next_check = _first_check(n_vectors, n_accurate, block_size)
     while True:
         space.grow(cache)
-        m = len(space.T)
-        is_complete = m == space.side or np.trace(space.T) >= (1 - 1e-7) * total
+        m = space.n_columns
+        # The trace of M is the sum of all eigenvalues, and that of T the part of it within Q.
+        is_complete = m == space.side or space.trace >= (1 - 1e-7) * total
         if m < next_check and not is_complete:
             continue
-        values, vectors = _leading(space.T, min(n_vectors, m), rows.dtype)
+        T = space.projected()
+        values, vectors = _leading(T, min(n_vectors, m), rows.dtype)
         if is_complete:
             break
-        missing, ratio = _missing(space, values[:n_accurate], vectors[:, :n_accurate])
+        missing, ratio = _missing(space, T, values[:n_accurate], vectors[:, :n_accurate])
         allowed = min(tol * total, 20 * tol * values[:n_accurate].sum())
         if missing <= allowed:
             break
+        # The missing variance falls by the same ratio with each block: so many of them are needed.
         # A further check takes longer than a block that is not needed.
         n_blocks = ceil(log(allowed / 3 / missing) / log(ratio))
         next_check = m + block_size * min(n_blocks, max(1, m // (2 * block_size)))
-    values, vectors = _refined(space.T, values, vectors)
-    if not space.has_more_rows:
-        # A' u is another half step of the iteration: the variance along it is larger.
-        positive = values > 1e-12 * values[0]
-        values = values + np.where(positive, space.residuals(vectors) / np.fmax(values, 1e-300), 0)
-    beyond_rank = (0, n_vectors - len(values))
-    return np.pad(values, beyond_rank), pad(space.combine(vectors), beyond_rank)
+    gains = np.zeros_like(values)
+    if space.has_more_rows:
+        # Eigenvalues in float32 have an error of the size of the last digit of the largest.
+        values = _rayleigh_quotients(T, vectors)
+    else:
+        # A' u is another half step of the iteration. Along it the variance is |M u|^2 / |A' u|^2,
+        # with M u = theta u + residual: theta + |residual|^2 / theta.
+        is_positive = values > 1e-12 * values[0]
+        gains[is_positive] = (space.residuals(vectors) / np.fmax(values, 1e-300))[is_positive]
+    padding = (0, n_vectors - len(values))  # beyond the rank
+    return np.pad(values, padding), np.pad(gains, padding), pad(space.combine(vectors), padding)
+
+
+def _first_check(n_vectors, n_accurate, block_size):
+    """Number of columns of Q at which convergence is worth checking first."""
+    # Checks of small spaces cost little. Long codes have needed three columns for each vector.
+    share = 2 if 2 * n_accurate <= _SMALL_SIDE else 11 / 4
+    blocks = ceil(max(n_vectors * 3 / 2, share * n_accurate) / block_size)
+    return (blocks + (_FIRST_BLOCKS if share == 2 else 0)) * block_size
 
 
 class _Space:
@@ -91,8 +110,10 @@ class _Space:
 
     Attributes
     ----------
-    T : float64 ndarray of shape (m, m)
-        ``Q' M Q``.
+    n_columns : int
+        m.
+    trace : float
+        Of ``T = Q' M Q``.
     side : int
         The number of rows of Q and M.
     has_more_rows : bool
@@ -109,16 +130,31 @@ class _Space:
         self._slabs = []
         self._previous = self._block[:, :0]
         self._gram = None  # of the part of M Q that is orthogonal to Q
-        self.T = np.zeros((0, 0))
+        self.n_columns, self.trace = 0, 0.0
+        self._columns_of_T = []  # on and above the diagonal, of one block each
 
     def grow(self, cache):
         """Add the next block."""
-        m = len(self.T)
+        m = self.n_columns
         self._append(self._block)
         found = cache.load_or_compute(f"columns from {m} by {self.block_size}", self._step)
-        self.T = _bordered(self.T, in_float64(found["column"]).cpu().numpy())
+        column = in_float64(found["column"]).cpu().numpy()
+        self._columns_of_T.append(column)
+        self.n_columns = len(column)
+        self.trace += float(np.trace(column[m:]))
         self._gram = found["gram"].cpu().numpy()
         self._previous, self._block = self._block, found["block"].to(self._rows.device)
+
+    def projected(self):
+        """Return ``T = Q' M Q``, which is symmetric: a float64 ndarray of shape (m, m)."""
+        T, start = np.zeros((self.n_columns, self.n_columns)), 0
+        for column in self._columns_of_T:
+            stop = len(column)
+            T[:stop, start:stop] = column
+            T[start:stop, :start] = column[:start].T
+            T[start:stop, start:stop] = (column[start:] + column[start:].T) / 2
+            start = stop
+        return T
 
     def _append(self, block):
         if self._slabs and self._slabs[-1].shape[1] < _SLAB:
@@ -201,13 +237,13 @@ class _Space:
         return np.einsum("ij,ij->j", last, self._gram @ last)
 
 
-def _missing(space, values, vectors):
+def _missing(space, T, values, vectors):
     """How far the sum of the leading values is below its limit, and the ratio by which that falls.
 
     Extrapolated as a geometric series from the growth by the last block and by the last two blocks.
     """
     n_last = len(space._gram)
-    one, two = (_growth(space.T, values, vectors, n) for n in (n_last, 2 * n_last))
+    one, two = (_growth(T, values, vectors, n) for n in (n_last, 2 * n_last))
     ratio = float(np.clip(one / max(two - one, 1e-300), 0.05, _SLOWEST))
     missing = one * ratio / (1 - ratio)
     if not space.has_more_rows:
@@ -236,33 +272,18 @@ def _growth(T, values, vectors, n):
 
 def _leading(T, n, dtype):
     """The n largest eigenvalues of T, in decreasing order, and their eigenvectors."""
-    T = torch.from_numpy(T)
     # A large T takes seconds in float64 and is no more accurate than the products with X.
-    values, vectors = torch.linalg.eigh(T if len(T) <= _SMALL_SIDE else T.to(dtype))
-    return values[-n:].flip(0).double().numpy(), vectors[:, -n:].flip(1).double().numpy()
+    dtype = torch.float64 if len(T) <= _SMALL_SIDE else dtype
+    values, vectors = leading_eigenvectors(torch.from_numpy(T).to(dtype, copy=True), n)
+    return values.double().numpy(), vectors.double().numpy()
 
 
-def _refined(T, values, vectors):
-    """Eigenvalues and eigenvectors of T in float64, within the span of these vectors."""
-    if len(T) <= _SMALL_SIDE:
-        return values, vectors
+def _rayleigh_quotients(T, vectors):
+    """``u' T u`` in float64 for each of these vectors."""
     T, S = torch.from_numpy(T), torch.from_numpy(vectors)
     parts = slices_of_work(S.shape[1], 2 * len(T) * S.numel())
-    images = torch.cat(in_threads(lambda part: T @ S[:, part], parts), dim=1)
-    values, rotation = torch.linalg.eigh(transposed_product(S, images))
-    rotated = in_threads(lambda part: S @ rotation[:, part], parts)
-    return values.flip(0).numpy(), torch.cat(rotated, dim=1).flip(1).numpy()
-
-
-def _bordered(T, column):
-    """The symmetric matrix T, extended by ``column`` on the right and its transpose below."""
-    old, grown = len(T), len(column)
-    bordered = np.empty((grown, grown))
-    bordered[:old, :old] = T
-    bordered[:, old:] = column
-    bordered[old:, :] = column.T
-    bordered[old:, old:] = (column[old:] + column[old:].T) / 2
-    return bordered
+    found = in_threads(lambda part: (S[:, part] * (T @ S[:, part])).sum(dim=0), parts)
+    return torch.cat(found).numpy()
 
 
 def _orthonormal(block):

@@ -100,7 +100,7 @@ def principal_basis(
         columns, lengths = on_float64_device(columns), None
         is_orthonormal = rows.shape[1] <= rows.shape[0]
     else:
-        squares, vectors = krylov_vectors(
+        squares, gains, vectors = krylov_vectors(
             rows,
             n_directions,
             n_accurate,
@@ -113,7 +113,9 @@ def principal_basis(
         if rows.shape[0] <= rows.shape[1]:
             vectors = rows.transposed_times(vectors)
         columns = on_float64_device(vectors)  # torch's solvers are there too
-        lengths = _lengths_of(columns)
+        lengths, unit = _lengths_of(columns)
+        if rows.shape[0] <= rows.shape[1]:
+            squares = (lengths.double() * unit).square().cpu().numpy() + gains
         # Their squares come from an eigenproblem and have an error of about eps times the largest.
         is_short = lengths <= 4 * torch.finfo(columns.dtype).eps ** 0.5 * lengths.max()
         is_orthonormal = False
@@ -252,7 +254,7 @@ def _orthonormal(columns, lengths, is_short, generator):
 
 
 def _lengths_of(columns):
-    """Divide columns by a power of two near their size; return their lengths then, in place."""
+    """Divide columns by a power of two near their size; return their lengths then, and that."""
     parts = _parts_of(columns)
     largest = max(in_threads(lambda part: float(columns[part].abs().max()), parts))
     unit = power_of_two(largest)  # the squares of large or small float32 overflow or vanish
@@ -260,7 +262,7 @@ def _lengths_of(columns):
     def squares(part):
         return columns[part].div_(unit).square().sum(dim=0)
 
-    return sum(in_threads(squares, parts)).sqrt()
+    return sum(in_threads(squares, parts)).sqrt(), unit
 
 
 def _parts_of(columns):
