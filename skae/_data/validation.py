@@ -24,8 +24,9 @@ BLOCK_KINDS = [
     (is_chunked, lambda X: RowBlocks([X])),
 ]
 
-# Networks are trained in float32, in which sums of larger values may overflow.
-_LARGEST = 1e32
+# Networks are trained in float32, in which sums of larger values may overflow. Squares in float64
+# vanish where all values are smaller than the second.
+_LARGEST, _SMALLEST = 1e32, 1e-160
 
 # A standard deviation below this multiple of the precision of a row is taken for rounding.
 _ROUNDING = 100
@@ -61,6 +62,8 @@ def validate_rows(estimator, X, *, reset, in_random_order, missing=False):
         with _explaining_nan(missing):
             return _validated_blocks(estimator, X, reset)
     check_frame(X)
+    if isinstance(X, torch.Tensor) and X.dtype == torch.bfloat16:
+        X = X.float()  # NumPy has no such type
     missing_allowed = missing and not sp.issparse(X) and not is_tensor(X)
     # scikit-learn finds NaN by a sum of X.
     with np.errstate(invalid="ignore"), _explaining_nan(missing):
@@ -73,7 +76,7 @@ def validate_rows(estimator, X, *, reset, in_random_order, missing=False):
             ensure_all_finite="allow-nan" if missing_allowed else True,
             ensure_min_samples=2 if reset else 1,
         )
-    _check_range(X)
+    _check_range(_largest_of(X), reset)
     return canonical_csr(X, output_dtype(X.dtype)) if sp.issparse(X) else X
 
 
@@ -325,32 +328,45 @@ def _validated_blocks(estimator, X, reset):
         vars(estimator).pop("feature_names_in_", None)
     if len(X) < 1 + reset:
         raise ValueError(f"{type(X).__name__} of {len(X)} row(s) must have {1 + reset} at least.")
-    for _ in X.apply(_check_block):
-        pass
+    _check_range(max(X.apply(_checked_block), key=abs), reset)
     return X
 
 
-def _check_block(block):
-    """Raise ValueError if a block of rows is not a valid X."""
+def _checked_block(block):
+    """The value of a block that is largest in size; raises ValueError if it is not a valid X."""
+    largest = 0.0
     for batch in row_batches(block):
         with np.errstate(invalid="ignore"):
             batch = check_array(batch, accept_sparse="csr", dtype="numeric", input_name="X")
-        _check_range(batch)
+        largest = max(largest, _largest_of(batch), key=abs)
+        _check_range(largest, False)
+    return largest
 
 
-def _check_range(X):
-    """Raise ValueError if X has values that are too large to compute with."""
+def _largest_of(X):
+    """The value of X that is largest in size; 1.0 if it is of integers, 0.0 if it has none."""
     values = X.data if sp.issparse(X) else X
     is_float = values.is_floating_point() if is_tensor(X) else values.dtype.kind == "f"
-    if not is_float or 0 in values.shape:
-        return
+    if not is_float:
+        return 1.0
+    if 0 in values.shape:
+        return 0.0
     if is_tensor(X):
         extremes = values.min(), values.max()
     else:  # numbers where there is NaN, too, unlike the result of `min`
         extremes = np.fmin.reduce(values, None), np.fmax.reduce(values, None)
-    for value in map(float, extremes):
-        if abs(value) > _LARGEST:
-            raise ValueError(
-                f"X has a value of {value:.3g}, but all must be between {-_LARGEST:.0e} and "
-                f"{_LARGEST:.0e}: divide X by its scale."
-            )
+    return max(map(float, extremes), key=abs)
+
+
+def _check_range(largest, reset):
+    """Raise ValueError if X has values that are too large or too small to compute with."""
+    if abs(largest) > _LARGEST:
+        raise ValueError(
+            f"X has a value of {largest:.3g}, but all must be between {-_LARGEST:.0e} and "
+            f"{_LARGEST:.0e}: divide X by its scale."
+        )
+    if reset and 0 < abs(largest) < _SMALLEST:
+        raise ValueError(
+            f"X has no value beyond {abs(largest):.3g}, but its scale must be {_SMALLEST:.0e} at "
+            f"least: divide X by its scale."
+        )
