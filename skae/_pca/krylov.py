@@ -84,11 +84,9 @@ def krylov_vectors(rows, n_vectors, n_accurate, *, block_size, total, tol, gener
         # A further check takes longer than a block that is not needed.
         n_blocks = ceil(log(allowed / 3 / missing) / log(ratio))
         next_check = m + block_size * min(n_blocks, max(1, m // (2 * block_size)))
+    values, vectors = _refined(T, values, vectors)
     gains = np.zeros_like(values)
-    if space.has_more_rows:
-        # Eigenvalues in float32 have an error of the size of the last digit of the largest.
-        values = _rayleigh_quotients(T, vectors)
-    else:
+    if not space.has_more_rows:
         # A' u is another half step of the iteration. Along it the variance is |M u|^2 / |A' u|^2,
         # with M u = theta u + residual: theta + |residual|^2 / theta.
         is_positive = values > 1e-12 * values[0]
@@ -233,6 +231,8 @@ class _Space:
 
     def residuals(self, vectors):
         """Return the squared lengths of ``M u - theta u`` for ``u = Q vectors``."""
+        # M Q = Q T + E, where E has columns for the last block alone, with E'E = gram: what is left
+        # of M u is E times the last entries of the vector.
         last = vectors[-len(self._gram) :]
         return np.einsum("ij,ij->j", last, self._gram @ last)
 
@@ -258,6 +258,10 @@ def _growth(T, values, vectors, n):
     The vectors without their last n entries, made orthonormal, approximate the previous vectors:
     with S the last n rows, ``sum(values) - tr((I - S'S)^-1 (S1' T11 S1))``, reduced to n columns.
     """
+    # Cut to their first rows, V becomes V1 with V1'V1 = I - S'S. Its span, orthonormalised, has
+    # tr((V1'V1)^-1 V1'T11 V1) of the eigenvalues. V1'T11 V1 = L - S'S L - L S'S + S'C S with the
+    # eigenvalues L and the corner C of T; by (I - S'S)^-1 = I + S'(I - SS')^-1 S all that is left
+    # are n x n matrices: P = SS', F = S L S'.
     S = vectors[-n:]
     scaled = S * values
     P, F, corner = S @ S.T, scaled @ S.T, T[-n:, -n:]
@@ -278,12 +282,20 @@ def _leading(T, n, dtype):
     return values.double().numpy(), vectors.double().numpy()
 
 
-def _rayleigh_quotients(T, vectors):
-    """``u' T u`` in float64 for each of these vectors."""
+def _refined(T, values, vectors):
+    """Eigenvalues and eigenvectors of T in float64, within the span of vectors S.
+
+    Those in float32 mix neighbours by their last digits, after which ``A' u`` would not be
+    orthogonal. The eigenvectors of the small matrix ``S' T S`` separate them again.
+    """
+    if len(T) <= _SMALL_SIDE:
+        return values, vectors
     T, S = torch.from_numpy(T), torch.from_numpy(vectors)
     parts = slices_of_work(S.shape[1], 2 * len(T) * S.numel())
-    found = in_threads(lambda part: (S[:, part] * (T @ S[:, part])).sum(dim=0), parts)
-    return torch.cat(found).numpy()
+    images = torch.cat(in_threads(lambda part: T @ S[:, part], parts), dim=1)
+    values, rotation = leading_eigenvectors(transposed_product(S, images), S.shape[1])
+    rotated = in_threads(lambda part: S @ rotation[:, part], parts)
+    return values.numpy(), torch.cat(rotated, dim=1).numpy()
 
 
 def _orthonormal(block):

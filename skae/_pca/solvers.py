@@ -113,9 +113,8 @@ def principal_basis(
         if rows.shape[0] <= rows.shape[1]:
             vectors = rows.transposed_times(vectors)
         columns = on_float64_device(vectors)  # torch's solvers are there too
-        lengths, unit = _lengths_of(columns)
-        if rows.shape[0] <= rows.shape[1]:
-            squares = (lengths.double() * unit).square().cpu().numpy() + gains
+        lengths = _lengths_of(columns)
+        squares = squares + gains
         # Their squares come from an eigenproblem and have an error of about eps times the largest.
         is_short = lengths <= 4 * torch.finfo(columns.dtype).eps ** 0.5 * lengths.max()
         is_orthonormal = False
@@ -254,7 +253,7 @@ def _orthonormal(columns, lengths, is_short, generator):
 
 
 def _lengths_of(columns):
-    """Divide columns by a power of two near their size; return their lengths then, and that."""
+    """Divide columns by a power of two near their size; return their lengths then."""
     parts = _parts_of(columns)
     largest = max(in_threads(lambda part: float(columns[part].abs().max()), parts))
     unit = power_of_two(largest)  # the squares of large or small float32 overflow or vanish
@@ -262,7 +261,7 @@ def _lengths_of(columns):
     def squares(part):
         return columns[part].div_(unit).square().sum(dim=0)
 
-    return sum(in_threads(squares, parts)).sqrt(), unit
+    return sum(in_threads(squares, parts)).sqrt()
 
 
 def _parts_of(columns):
