@@ -103,7 +103,8 @@ def leading_eigenvectors(matrix, n_vectors):
         if n_vectors < side:
             part = {"driver": "evr", "subset_by_index": (side - n_vectors, side - 1)}
         with single_threaded_blas():
-            found = linalg.eigh(matrix.numpy(), overwrite_a=True, check_finite=False, **part)
+            # Transposed it is in the order of LAPACK, which needs no copy then.
+            found = linalg.eigh(matrix.numpy().T, overwrite_a=True, check_finite=False, **part)
         values, vectors = map(torch.from_numpy, found)
     return values[-n_vectors:].flip(0), vectors[:, -n_vectors:].flip(1).contiguous()
 

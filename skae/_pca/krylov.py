@@ -20,6 +20,9 @@ _FIRST_BLOCKS = 2
 # A new block whose orthogonal part is shorter than this share of its length is taken for rounding.
 _ROUNDING = 1e-5
 
+# Share of the variance beyond Q that is taken for rounding.
+_BEYOND = {torch.float32: 1e-7, torch.float64: 1e-13}
+
 # Up to this size the eigenvalues of T are computed in float64 for rows of every dtype.
 _SMALL_SIDE = 512
 
@@ -69,7 +72,7 @@ def krylov_vectors(rows, n_vectors, n_accurate, *, block_size, total, tol, gener
         space.grow(cache)
         m = space.n_columns
         # The trace of M is the sum of all eigenvalues, and that of T the part of it within Q.
-        is_complete = m == space.side or space.trace >= (1 - 1e-7) * total
+        is_complete = m == space.side or space.trace >= (1 - _BEYOND[rows.dtype]) * total
         if m < next_check and not is_complete:
             continue
         T = space.projected()

@@ -66,7 +66,7 @@ class Basis:
 
 
 def principal_basis(
-    rows, n_directions, *, n_accurate=None, tol=2e-4, generator=None, cache=NO_CHECKPOINT
+    rows, n_directions, *, n_accurate=None, tol=None, generator=None, cache=NO_CHECKPOINT
 ):
     """Compute the leading principal directions of rows.
 
@@ -79,9 +79,10 @@ def principal_basis(
     n_accurate : int, default=n_directions
         Krylov iteration stops when the first ``n_accurate`` directions explain nearly as much
         variance as possible.
-    tol : float
+    tol : float, default=None
         The variance they lack, extrapolated from its growth so far, is then less than this share of
-        the total variance and less than 20 times this share of their own variance.
+        the total variance and less than 20 times this share of their own variance. None is 1e-6 for
+        dense rows, else 2e-4.
     generator : torch.Generator
         Draws the start of the Krylov iteration, and directions beyond the rank of the rows; a
         generator with a fixed seed if None.
@@ -93,6 +94,7 @@ def principal_basis(
     basis : Basis
     """
     n_accurate = n_directions if n_accurate is None else n_accurate
+    tol = (1e-6 if rows.is_dense else 2e-4) if tol is None else tol
     generator = generator or torch.Generator().manual_seed(0)
     total = _sum_of_squares(rows, cache)
     if uses_full_eigenproblem(rows.shape, n_directions, rows.is_dense):
