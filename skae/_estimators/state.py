@@ -154,12 +154,10 @@ class FittedState:
         if self.n_rows is None or self.total_variance is None or n_counted == self.n_rows:
             return self
         factor = n_counted / (n_counted - 1) * (self.n_rows - 1) / self.n_rows
-        variances = {
-            name: getattr(self, name) * factor
-            for name in ("explained_variance", "variances", "total_variance")
-            if getattr(self, name) is not None
-        }
-        return replace(self, n_counted=n_counted, **variances)
+        names = ("explained_variance", "variances", "total_variance")
+        known = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        scaled = {name: variance * factor for name, variance in known.items()}
+        return replace(self, n_counted=n_counted, **scaled)
 
     @property
     def singular_values(self):
