@@ -19,7 +19,7 @@ from .blocks import Blocks, DaskBlocks, StoredRows, is_chunked, is_dask, row_bat
 from .frames import check_frame
 from .incomplete import check_observed, has_missing
 from .items import as_rows, check_two_axes
-from .ranges import check_range, warn_of_output_range
+from .ranges import check_range, largest_of, warn_of_output_range
 from .sparse import canonical_csr
 
 # Kinds of storage beside arrays and sparse matrices: a test of X, and its conversion to `Blocks`.
@@ -66,6 +66,8 @@ def validate_rows(estimator, X, *, reset, in_random_order, missing=False):
         with _explaining_nan(missing):
             return _validated_blocks(estimator, X, reset)
     check_frame(X)
+    if isinstance(X, torch.Tensor) and X.dtype == torch.bfloat16:
+        X = X.float()  # NumPy has no such type
     missing_allowed = missing and not sp.issparse(X) and not is_tensor(X)
     # scikit-learn finds NaN by a sum of X.
     with np.errstate(invalid="ignore"), _explaining_nan(missing):
@@ -78,7 +80,7 @@ def validate_rows(estimator, X, *, reset, in_random_order, missing=False):
             ensure_all_finite="allow-nan" if missing_allowed else True,
             ensure_min_samples=2 if reset else 1,
         )
-    check_range(X)
+    check_range(largest_of(X), reset)
     if reset:
         warn_of_output_range(estimator, X)
     if missing_allowed and has_missing(X):
@@ -298,15 +300,23 @@ def _kind(value):
     return "strings" if isinstance(value, str) else type(value).__name__
 
 
-def standard_deviations(codes, weights, sample_weight):
-    """Return the standard deviation of each dimension of the codes.
+def count_of(sample_weight, n_rows):
+    """Return how many rows the weights count: their sum, or the number of rows if that is more.
 
-    Sample weights with a sum above the number of rows are counts of rows.
+    Weights are repetitions then; those with a smaller sum are shares.
     """
+    if sample_weight is None:
+        return n_rows
+    total = float(np.sum(sample_weight))
+    total *= n_rows if np.ndim(sample_weight) == 0 else 1
+    return max(int(total) if total.is_integer() else total, n_rows)
+
+
+def standard_deviations(codes, weights, sample_weight):
+    """Return the standard deviation of each dimension of codes, of rows as `count_of` counts."""
     codes = codes.astype(np.float64)  # the squares of large float32 overflow
-    if weights is None:
-        return codes.std(axis=0, ddof=1)
-    n_rows = max(float(np.sum(sample_weight)), len(codes))
+    n_rows = count_of(sample_weight, len(codes))
+    weights = np.ones(len(codes)) if weights is None else weights
     centred = codes - np.average(codes, axis=0, weights=weights)
     return np.sqrt(weights @ centred**2 / len(codes) * n_rows / (n_rows - 1))
 
@@ -345,14 +355,16 @@ def _validated_blocks(estimator, X, reset):
         vars(estimator).pop("feature_names_in_", None)
     if len(X) < 1 + reset:
         raise ValueError(f"X has {len(X)} row(s), but must have {1 + reset} at least.")
-    for _ in X.apply(_check_block):
-        pass
+    check_range(max(X.apply(_checked_block), key=abs), reset)
     return X
 
 
-def _check_block(block):
-    """Raise ValueError if a block of rows is not a valid X."""
+def _checked_block(block):
+    """The value of a block that is largest in size; raises ValueError if it is not a valid X."""
+    largest = 0.0
     for batch in row_batches(block):
         with np.errstate(invalid="ignore"):
             batch = check_array(batch, accept_sparse="csr", dtype="numeric", input_name="X")
-        check_range(batch)
+        largest = max(largest, largest_of(batch), key=abs)
+        check_range(largest, False)
+    return largest

@@ -133,7 +133,8 @@ _NOT_NEEDED = {
     "batch_norm": "the networks have no such layers",
     "shuffle": "every epoch takes the rows in another random order",
     **dict.fromkeys(
-        ("patience", "n_iter_no_change", "min_delta"), "validation rows decide when training ends: see tol"
+        ("patience", "n_iter_no_change", "min_delta"),
+        "validation rows decide when training ends: see tol",
     ),
     "n_jobs": "the number of threads is set by torch.set_num_threads",
 }

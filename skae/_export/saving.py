@@ -286,11 +286,13 @@ def _read_4(content, arrays):
 
 
 def _read_3(content, arrays):
-    """The same from a file of format 3, whose networks clipped each input by itself."""
-    return _with_reach(*_read_4(content, arrays))
+    """The same from a file of format 3, which has all columns, and does not count by weights."""
+    parameters, learnt, plain = _with_reach(*_read_4(content, arrays))
+    return parameters, learnt, {**plain, "columns": None, "n_features": None, "n_counted": None}
 
 
 def _with_reach(parameters, learnt, plain):
+    """The same of networks that clipped each input by itself, as those before format 4 did."""
     parameters = {name: v for name, v in parameters.items() if name not in _REMOVED}
     module = plain.get("module")
     if isinstance(module, ResidualAutoencoder) and "clipping_bound" in module._buffers:

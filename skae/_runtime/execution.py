@@ -14,7 +14,7 @@ from functools import cache, wraps
 from multiprocessing import parent_process
 from pathlib import Path
 from tempfile import gettempdir
-from threading import local
+from threading import Lock, local
 from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
@@ -263,6 +263,17 @@ def _thread_limit(n):
             yield
     finally:
         _set_mkl_threads()(before)
+
+
+# Libraries' numbers of threads are those of the process: one caller at a time may change them.
+_BLAS_LOCK = Lock()
+
+
+@contextmanager
+def single_threaded_blas():
+    """Run a function of SciPy in one thread: its last bits would depend on their number."""
+    with _BLAS_LOCK, _controller().limit(limits=1, user_api="blas"):
+        yield
 
 
 @cache

@@ -411,11 +411,11 @@ def test_a_pickle_is_refused_and_not_run(path, tmp_path):
 
 def test_a_file_of_a_format_to_come_says_so(path, tmp_path):
     def change(content, arrays):
-        content["format"] = 4
+        content["format"] = 9
         content["versions"]["skae"] = "7.0"
 
     later = rewritten(path, tmp_path / "later.skae", change)
-    with pytest.raises(ValueError, match=r"written by skae 7\.0 in format 4, but this version"):
+    with pytest.raises(ValueError, match=r"written by skae 7\.0 in format 9, but this version"):
         skae.load(later)
 
 
