@@ -152,9 +152,9 @@ def select(problem, options, validation_fraction, rng, labels=None, *, runs):
         of_run, interrupted = _run(module, judge, options, name, seed)
         history += of_run
         verdict = judge.verdict(module)
-        if verdict.beats_pca or interrupted:
+        is_cut_short = interrupted or options.interrupts.n > 0
+        if verdict.beats_pca or is_cut_short:
             break
-    is_cut_short = interrupted or options.interrupts.n > 0
     if verdict.beats_pca:
         final = copy_matching_weights(module, final_problem.new_module(module.encoder is not None))
         final_problem.limit(final, np.arange(len(problem)))

@@ -89,7 +89,7 @@ def test_before_networks_proved_themselves_it_leaves_pca(digits, quick, steps):
 
 def test_after_some_epochs_it_leaves_networks_that_beat_pca(digits, quick):
     X, X_test = digits[:2]
-    pressing = Pressing(steps=8 * N_STEPS_OF_EPOCH)
+    pressing = Pressing(steps=7 * N_STEPS_OF_EPOCH + 8)
     with pytest.warns(ConvergenceWarning, match=r"Interrupted after 7 epochs of .* beat PCA"):
         autoencoder = interrupted(quick(4, callbacks=[pressing]), X)
     _, validation = held_out_runs(len(X), 0.1, np.random.RandomState(0))
@@ -102,7 +102,7 @@ def test_after_some_epochs_it_leaves_networks_that_beat_pca(digits, quick):
 
 
 def test_in_a_plain_network_it_leaves_the_best(digits, quick, capsys):
-    pressing = Pressing(steps=3 * N_STEPS_OF_EPOCH)
+    pressing = Pressing(steps=2 * N_STEPS_OF_EPOCH + 8)
     plain = quick(4, linear_path=False, callbacks=[pressing], verbose=1)
     with pytest.warns(ConvergenceWarning, match="Interrupted after 2 epochs"):
         interrupted(plain, digits[0])
@@ -127,9 +127,9 @@ def test_in_the_first_epoch_of_a_plain_network_an_earlier_fit_stays(digits, quic
 
 
 def test_among_callbacks_at_the_end_of_an_epoch_it_is_no_end_of_a_stage(digits, quick):
-    with pytest.warns(ConvergenceWarning, match="after 1 epochs of the training"):
+    with pytest.warns(ConvergenceWarning, match="after 2 epochs of the training"):
         autoencoder = interrupted(quick(4, callbacks=[Pressing(epochs=2)]), digits[0])
-    assert len(autoencoder.history_) == 1
+    assert len(autoencoder.history_) == 2
 
 
 def test_a_callback_that_ends_a_stage_is_no_interrupt(digits, quick):
