@@ -18,7 +18,7 @@ from skae._pca import solvers as solvers_module
 from skae._runtime import device as device_module
 from skae._runtime import execution as execution_module
 from skae._runtime import tensors as tensors_module
-from skae._training.net import ReconstructionNet
+from skae._training.net import AutoencoderNet
 from skae._training.residual import ScoresProblem
 
 
@@ -279,12 +279,12 @@ def test_steps_use_parts_of_a_batch_that_fit(digits, step, monkeypatch):
     expected = brief().fit(digits[0])
     parts = []
 
-    def count(net, module, x):
+    def count(net, x):
         parts.append(len(x))
         return len(x) if net.module_.training == (step == "training") else 0
 
-    limited = needing_room(ReconstructionNet._output, 50, count)
-    monkeypatch.setattr(ReconstructionNet, "_output", limited)
+    limited = needing_room(AutoencoderNet.infer, 50, count)
+    monkeypatch.setattr(AutoencoderNet, "infer", limited)
     model = brief().fit(digits[0])
     assert max(parts) > 50 > min(parts)
     assert model.score(digits[1]) == pytest.approx(expected.score(digits[1]), abs=1e-3)
@@ -307,7 +307,7 @@ def test_batches_are_loaded_in_pieces_that_fit(digits, monkeypatch):
 @pytest.mark.filterwarnings("ignore:The device has no room for a batch")
 def test_a_device_too_small_for_one_row_raises_memory_error(digits, monkeypatch):
     model = brief(device="cpu").fit(digits[0])
-    for where in (ReconstructionNet, "_output"), (PrincipalCodec, "encode"):
+    for where in (AutoencoderNet, "infer"), (PrincipalCodec, "encode"):
         limited = needing_room(getattr(*where), 0, lambda *arguments: len(arguments[-1]))
         monkeypatch.setattr(*where, limited)
     sentence = (
