@@ -139,7 +139,7 @@ def train(module, rows, options, *, validation=None, seed=0, stage="training", o
                 train_split=None if validation is None else predefined_split(validation),
                 callbacks=[("course", course), *options.callbacks],
                 device=options.device,
-                verbose=0,
+                verbose=int(bool(options.callbacks)),  # for those that print
                 averaged_module=course.average,
                 generator=torch.Generator().manual_seed(seed),
                 interrupts=options.interrupts,
