@@ -215,7 +215,8 @@ def _check_shapes(network, name, inputs, outputs):
     """Raise ValueError unless two rows of zeros give an output of the expected shape."""
     expected = f"{name} must turn rows of shape {inputs} into rows of shape {outputs}"
     try:
-        with torch.inference_mode():
+        # A module may keep a tensor of its first pass: inference_mode would bar it from training.
+        with torch.no_grad():
             rows = torch.zeros(2, *inputs, dtype=torch.float32)
             result = network.float().cpu().eval()(rows)
     except (RuntimeError, ValueError, TypeError) as error:

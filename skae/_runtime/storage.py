@@ -150,22 +150,6 @@ class Checkpoint:
             self.save(name, state)
         return state
 
-    def save_best(self, name, epoch, weights):
-        """Save the best weights of a training stage and their epoch."""
-        self.save(f"{name} best", {"epoch": epoch, "weights": weights})
-
-    def load_best(self, name, epoch):
-        """Return the best weights of a stage whose state has its best loss at this epoch.
-
-        The weights are of a later epoch if the fit was killed between saving them and its state.
-        """
-        best, path = self.load(f"{name} best"), self._path(f"{name} best")
-        if best is None:
-            raise self._unreadable(path, f"is missing, but {self._path(name).name!r} needs it")
-        if best["epoch"] < epoch:
-            raise self._unreadable(path, f"is older than {self._path(name).name!r} beside it")
-        return best["weights"]
-
     def _acquire(self):
         try:
             self._lock.acquire(timeout=0)

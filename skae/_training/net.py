@@ -106,7 +106,9 @@ class AutoencoderNet(NeuralNet):
             loss = float(loss) if self.has_user_callbacks else loss
             self.history.record_batch(f"{prefix}_loss", loss)
             self.history.record_batch(f"{prefix}_batch_size", size)
-            self.notify("on_batch_end", batch=batch, training=training, **step)
+            x, target = batch
+            shown = x, target["rows"] if isinstance(target, dict) else target  # skorch joins them
+            self.notify("on_batch_end", batch=shown, training=training, **step)
             if training and self.is_ending:
                 break
         self._record_losses(prefix)

@@ -139,7 +139,7 @@ def train(module, rows, options, *, validation=None, seed=0, stage="training", o
                 train_split=None if validation is None else predefined_split(validation),
                 callbacks=[("course", course), *options.callbacks],
                 device=options.device,
-                verbose=0,
+                verbose=int(bool(options.callbacks)),  # for those that print
                 averaged_module=course.average,
                 generator=torch.Generator().manual_seed(seed),
                 interrupts=options.interrupts,
@@ -226,6 +226,13 @@ class _Course(Callback):
         self.takes_latest = validation is None or getattr(module, "penalised", False)
         self.best = deepcopy(module.state_dict())
         self.knee = None
+        # With labels, the knee of the reconstructions alone: the labels are learnt much sooner, and
+        # in the criterion what they gain hides what reconstructions and codes have yet to gain.
+        self.knee_of_rows = None
+
+    @property
+    def _knees(self):
+        return [knee for knee in (self.knee, self.knee_of_rows) if knee is not None]
 
     @property
     def n_epochs_left(self):
@@ -247,6 +254,9 @@ class _Course(Callback):
             start = criterion(loss, label_loss, supervision)
             unit = criterion(measure.error_of_mean / measure.factor, label_loss, supervision)
             self.knee = Knee(start, unit, self.options.tol, may_end=may_end)
+            if label_loss is not None:
+                unit = measure.error_of_mean / measure.factor
+                self.knee_of_rows = Knee(loss, unit, self.options.tol, may_end=may_end)
         if "net" in self.saved:
             self._restore(net)
 
@@ -297,7 +307,9 @@ class _Course(Callback):
             self.average.copy_buffers()
             for name, weight in self.average.module.state_dict().items():
                 self.best[name].copy_(weight)
-        net.is_ending |= self.knee.is_reached
+        if self.knee_of_rows is not None:
+            self.knee_of_rows.compare(self.step, loss)
+        net.is_ending |= all(knee.is_reached for knee in self._knees)
 
     def _return_to_best(self, net):
         """Continue from the best weights at a lower rate, or end with them."""
@@ -343,7 +355,7 @@ class _Course(Callback):
             "average": self.average.module.state_dict(),
             "n_averaged": self.average.n_steps,
             "optimizer": net.optimizer_.state_dict(),
-            "knee": self.knee.state(),
+            "knees": [knee.state() for knee in self._knees],
             "order": net.generator.get_state(),
             "noise": self.noise.get_state(),
             **{name: getattr(self, name) for name in names},
@@ -356,7 +368,8 @@ class _Course(Callback):
         self.average.module.load_state_dict(saved["average"])
         self.average.n_steps = saved["n_averaged"]
         net.optimizer_.load_state_dict(saved["optimizer"])
-        self.knee.restore(saved["knee"])
+        for knee, state in zip(self._knees, saved["knees"], strict=True):
+            knee.restore(state)
         net.generator.set_state(saved["order"])
         self.noise.set_state(saved["noise"])
         self.step, self.n_attempts, self.rate = (

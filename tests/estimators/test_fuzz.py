@@ -264,8 +264,7 @@ def estimators(draw, kinds=(DenseAutoencoder, DenseAutoencoder, ConvAutoencoder)
         "weight_decay": some(0.3, 0.0),
         "early_stopping": draw(st.booleans()),
         "validation_fraction": some(0.1, 0.5, 0.9, 1e-9, 0.999),
-        "n_iter_no_change": some(1, 10),
-        "tol": some(1e-4, 0.0),
+        "tol": some(0.1, 0.0),
         "precision": some("auto", "float32", "bfloat16"),
         "random_state": 0,
     }

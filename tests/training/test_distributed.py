@@ -34,7 +34,7 @@ for name, model in {
 }.items():
     weights = np.linspace(0.5, 2, len(X)) if name == "weighted" else None
     codes[name] = model.fit(X, sample_weight=weights).transform(X)
-# With the linear path, whose dropout differs between processes, they still agree on one model.
+# With the linear path, where rounding is magnified, they still agree on one model.
 residual = DenseAutoencoder(4, hidden_layer_sizes=(32,), **brief).fit(X)
 codes["residual"] = residual.transform(X)
 codes["score"] = residual.score(X)

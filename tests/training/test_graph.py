@@ -9,7 +9,7 @@ import torch
 
 from skae import ConvAutoencoder, DenseAutoencoder
 from skae._training import graph as graph_module
-from skae._training import trainer as trainer_module
+from skae._training import run as run_module
 
 
 class StandIn:
@@ -79,7 +79,7 @@ def test_recorded_steps_change_no_bit(how, weighted, digits, stand_in, monkeypat
     recorded = MODELS[how]().fit(X, sample_weight=weights)
     assert stand_in.n_recorded >= 1
     assert stand_in.n_replays > 10
-    monkeypatch.setattr(trainer_module, "records_steps", lambda rows, options: False)
+    monkeypatch.setattr(run_module, "records_steps", lambda rows, options: False)
     expected = MODELS[how]().fit(X, sample_weight=weights)
     np.testing.assert_array_equal(recorded.transform(X), expected.transform(X))
     losses = [[epoch["train_loss"] for epoch in m.history_] for m in (recorded, expected)]
@@ -97,7 +97,7 @@ def test_a_graph_that_fails_leaves_the_steps_as_they_are(failure, digits, stand_
     stand_in.change = 100.0
     found = dense(noise=0.2).fit(X)
     assert stand_in.n_replays <= 1
-    monkeypatch.setattr(trainer_module, "records_steps", lambda rows, options: False)
+    monkeypatch.setattr(run_module, "records_steps", lambda rows, options: False)
     np.testing.assert_array_equal(found.transform(X), dense(noise=0.2).fit(X).transform(X))
 
 
@@ -135,7 +135,7 @@ def test_a_cuda_graph_gives_the_results_of_its_operations(how, digits, monkeypat
     settings = {"device": "cuda", "precision": "float32"}
     found = MODELS[how]().set_params(**settings).fit(X)
     assert len(n_replays) > 10 * len(recorded) > 0
-    monkeypatch.setattr(trainer_module, "records_steps", lambda rows, options: False)
+    monkeypatch.setattr(run_module, "records_steps", lambda rows, options: False)
     expected = MODELS[how]().set_params(**settings).fit(X)
     np.testing.assert_allclose(
         found.transform(X), expected.transform(X), atol=1e-3 * np.abs(expected.transform(X)).max()

@@ -13,7 +13,6 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 
 from skae import ConvAutoencoder, DenseAutoencoder, ProcessRows
-from skae._estimators import auto
 
 linux = pytest.mark.skipif(
     sys.platform != "linux", reason="names the loopback interface as Linux does"
@@ -59,8 +58,6 @@ codes["krylov"] = krylov.fit(ProcessRows(wide[own])).transform(wide)
 residual = DenseAutoencoder(4, hidden_layer_sizes=(32,), **brief)
 codes["residual"] = residual.fit(ProcessRows(X[own])).transform(X)
 codes["score"] = residual.score(X)
-from skae._estimators import auto
-auto.dropout = lambda n: 0.0  # of which each process draws its own
 y = load_digits().target[:700]
 conv = {"input_shape": (8, 8), "channels": (4,), **brief}
 for name, model in {
@@ -134,7 +131,6 @@ def test_own_rows_of_processes_give_the_model_of_all_rows(n_processes, tmp_path,
         4, hidden_layer_sizes=(32,), max_epochs=2, precision="float32", random_state=0, device="cpu"
     )
     assert first["score"] == pytest.approx(residual.fit(X).score(X), abs=0.01)
-    monkeypatch.setattr(auto, "dropout", lambda n: 0.0)
     _check_networks_on_rows(first, X / 16, load_digits().target[:700], weights)
 
 
