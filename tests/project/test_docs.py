@@ -1,6 +1,5 @@
 """What is written is run: README, guide and docstrings."""
 
-import ast
 import doctest
 import inspect
 import re
@@ -69,35 +68,6 @@ def test_the_migration_table_says_none_only_where_there_is_none():
     # `tol` is ours as well, but means something else.
     missing = {name for name, ours in migration_table().items() if not ours} - {"tol"}
     assert missing & names_of(skae.DenseAutoencoder) == set()
-
-
-EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.py"))
-
-
-def test_the_gallery_has_examples():
-    assert len(EXAMPLES) >= 6
-
-
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_every_example_of_the_gallery_has_a_title_and_a_picture(path):
-    assert path.name.startswith("plot_")  # else it would be shown, but not run
-    tree = ast.parse(path.read_text())
-    title, rule, _, *text = ast.get_docstring(tree).splitlines()
-    assert rule == "=" * len(title)
-    assert text
-    called = {
-        node.func.attr
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-    }
-    assert called & {"from_estimator", "from_predictions", "from_history", "subplots"}
-
-
-def test_the_readme_gives_two_commands():
-    blocks = re.findall(r"^```bash\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.M)
-    assert len(blocks) == 2
-    assert "benchmarks.bigrams" in blocks[0]
-    assert "pytest" in blocks[1]
 
 
 def test_the_api_reference_lists_every_public_name_once():

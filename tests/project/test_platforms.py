@@ -14,13 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from skae._nn.layers import perceptron
 from skae._runtime import device as device_module
 from skae._runtime import execution as execution_module
 from skae._runtime import storage as storage_module
 from skae._runtime import tensors as tensors_module
-from skae._training import early_stopping as early_stopping_module
-from skae._training.early_stopping import WeightStore
 
 ROOT = Path(__file__).parents[2]
 
@@ -147,70 +144,14 @@ def test_without_anonymous_files_codes_are_the_same(digits, quick, monkeypatch, 
     X = digits[0][:600]
     expected = quick(max_epochs=4).fit_transform(X)
     monkeypatch.setattr(tensors_module, "_LARGE", 2**8)
-    monkeypatch.setattr(early_stopping_module, "_MAX_BYTES_IN_MEMORY", 2**8)
     if missing == "allocation":  # as on macOS and Windows
         monkeypatch.delattr(os, "posix_fallocate", raising=False)
     elif missing == "folder":
         monkeypatch.setattr(tensors_module, "TemporaryFile", no_folder)
-        monkeypatch.setattr(early_stopping_module, "TemporaryFile", no_folder)
     else:
         monkeypatch.setattr(os, "posix_fallocate", full_disk, raising=False)
     codes = quick(max_epochs=4).fit_transform(X)
     np.testing.assert_allclose(codes, expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("missing", ["allocation", "folder", "room", "nothing"])
-def test_large_tensors_are_zeros_with_and_without_a_file(monkeypatch, missing):
-    monkeypatch.setattr(tensors_module, "_LARGE", 2**8)
-    if missing == "allocation":
-        monkeypatch.delattr(os, "posix_fallocate", raising=False)
-    elif missing == "folder":
-        monkeypatch.setattr(tensors_module, "TemporaryFile", no_folder)
-    elif missing == "room":
-        monkeypatch.setattr(os, "posix_fallocate", full_disk, raising=False)
-    for dtype in (torch.float32, torch.float64):
-        zeros = tensors_module.zeros_for_rows(50, torch.ones(1, 30, dtype=dtype))
-        assert zeros.equal(torch.zeros(50, 30, dtype=dtype))
-        zeros += 1  # it can be written
-        assert zeros.sum() == 1500
-
-
-def test_best_weights_survive_a_disk_that_fills_up(monkeypatch):
-    monkeypatch.setattr(early_stopping_module, "_MAX_BYTES_IN_MEMORY", 2**8)
-    module = perceptron([30, 40, 30], "gelu", 0.0)
-    store = WeightStore(module)
-    assert store._file is not None
-    n_writes = []
-
-    class Full:
-        """A file that has room for one tensor more."""
-
-        def seek(self, position):
-            pass
-
-        def write(self, data):
-            n_writes.append(len(data))
-            if len(n_writes) > 1:
-                full_disk()
-
-        def close(self):
-            full_disk()
-
-    store._file.close()
-    store._file = Full()
-    with torch.no_grad():
-        for weight in module.parameters():
-            weight.fill_(2.0)
-    for _ in range(2):  # the second finds no file
-        store.save(module)
-    assert len(n_writes) == 2
-    best = {name: weight.clone() for name, weight in module.state_dict().items()}
-    with torch.no_grad():
-        for weight in module.parameters():
-            weight.fill_(3.0)
-    store.load_into(module)
-    for name, weight in module.state_dict().items():
-        assert weight.equal(best[name])
 
 
 class NoLocks:
@@ -257,16 +198,6 @@ def test_without_locks_workers_share_a_device(monkeypatch, lock):
     with execution_module.device_lock(device):
         assert not emptied
     assert emptied == [device]
-
-
-def test_an_error_of_a_worker_passes_its_lock(monkeypatch):
-    monkeypatch.setattr(execution_module, "parent_process", lambda: "a parent")
-    monkeypatch.setattr(execution_module, "empty_cache", lambda device: None)
-    with (
-        pytest.raises(OSError, match="of the fit"),
-        execution_module.device_lock(torch.device("cuda:0")),
-    ):
-        raise OSError("of the fit")
 
 
 def test_without_mkl_codes_are_the_same(digits, quick, monkeypatch):
