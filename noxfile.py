@@ -60,6 +60,42 @@ def tests(session):
     run_readme_command(session, 2)
 
 
+# What limits the instructions that torch, oneDNN and OpenBLAS use, and what a processor must have
+# for it, by the names of /proc/cpuinfo.
+INSTRUCTION_SETS = [
+    ({"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}, ""),
+    (
+        {
+            "ATEN_CPU_CAPABILITY": "avx2",
+            "ONEDNN_MAX_CPU_ISA": "AVX2",
+            "OPENBLAS_CORETYPE": "Haswell",
+        },
+        "avx2",
+    ),
+    ({"OPENBLAS_CORETYPE": "SkylakeX"}, "avx512f"),
+]
+
+
+@nox.session
+def instruction_sets(session):
+    """Run the fast tests with fewer instructions of the processor, on one thread and on two.
+
+    Equal bits are promised for the same computation on the same machine: all else has a tolerance.
+    Arguments after `--` go to pytest, such as the files to run.
+    """
+    install(session, ".[dev]")
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text(encoding="utf-8").split() if cpuinfo.exists() else []
+    for variables, needed in INSTRUCTION_SETS:
+        if needed and needed not in flags:
+            session.log(f"{variables} needs {needed}, which this processor does not have")
+            continue
+        for n_threads in ("1", "2"):
+            environment = {**variables, "OMP_NUM_THREADS": n_threads}
+            command = ("python", "-m", "pytest", "-q", "-n", "auto", "-m", "not slow")
+            session.run(*command, *session.posargs, env=environment)
+
+
 @nox.session
 def lint(session):
     """Check the style and the formatting of the code, with ruff."""

@@ -1,9 +1,10 @@
 """Claim: rows in files take time that grows with their number, and memory that does not.
 
-Overlapping windows over the source files of this Python, as `RowBlocks` of .npy files (1,024
-columns of float32) and of .npz files (byte bigrams, 65,536 columns). Four times the rows take at
-most 4.2 times the seconds and 1.15 times the memory that the process holds for itself. With
-networks the dense ones may take 4.8 times as long: from more rows an encoder is worth keeping.
+Overlapping windows over the source files of this Python, as dask arrays of .npy files (1,024
+columns of float32) and of .npz files (byte bigrams, 65,536 columns), one block at a time. Four
+times the rows take at most 4.2 times the seconds and 1.15 times the memory that the process holds
+for itself. With networks the dense ones may take 4.8 times as long: from more rows an encoder is
+worth keeping.
 
     python -m benchmarks.out_of_core                # 1 and 4 GB of each kind
     python -m benchmarks.out_of_core --gigabytes 2  # 2 and 8 GB
@@ -18,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import dask
+import dask.array as da
 import numpy as np
 import scipy.sparse as sp
 
@@ -26,7 +29,7 @@ from benchmarks.lib.measure import circumstances
 from benchmarks.lib.memory import GrowthOfMemory
 from benchmarks.lib.records import RESULTS, write
 from benchmarks.lib.windows import WINDOW, source_text, windows_of
-from skae import ByteBigrams, DenseAutoencoder, RowBlocks
+from skae import ByteBigrams, DenseAutoencoder
 
 TIMES, MOST_TIME, MOST_MEMORY = 4, {"dense": 4.8, "dense, linear": 4.2, "sparse": 4.2}, 1.15
 
@@ -65,10 +68,10 @@ def measure(X, latent_dim, hidden):
     )
     os.sync()  # else the files would still be written while they are read
     start = time.perf_counter()
-    with GrowthOfMemory() as growth:
+    with dask.config.set(scheduler="synchronous"), GrowthOfMemory() as growth:
         model.fit(X)
-        for _, block in X.blocks():
-            model.transform(block)
+        for block in X.blocks:
+            model.transform(block).compute()
     return {
         "n_rows": X.shape[0],
         "n_features": X.shape[1],
@@ -85,7 +88,7 @@ def blocks_of(text, kind, write_block, n_bytes, folder):
     n_rows = int(n_bytes / row_bytes)
     windows = windows_of(text, 4 * WINDOW if kind == "sparse" else WINDOW, n_rows)
     starts = range(0, len(windows), BLOCK[kind])
-    return RowBlocks(
+    return da.concatenate(
         [write_block(windows[start : start + BLOCK[kind]], folder, start) for start in starts]
     )
 
@@ -93,14 +96,15 @@ def blocks_of(text, kind, write_block, n_bytes, folder):
 def write_dense(windows, folder, number):
     path = folder / f"{number}.npy"
     np.save(path, windows.astype(np.float32))
-    return path
+    return da.from_array(np.load(path, mmap_mode="r"), chunks=windows.shape)
 
 
 def write_sparse(windows, folder, number):
     path = folder / f"{number}.npz"
     X = ByteBigrams().transform([window.tobytes() for window in windows])
     sp.save_npz(path, X, compressed=False)
-    return path
+    meta = sp.csr_matrix((0, 0), dtype=X.dtype)
+    return da.from_delayed(dask.delayed(sp.load_npz)(path), X.shape, meta=meta)
 
 
 def judge(rows):

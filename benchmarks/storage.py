@@ -1,8 +1,8 @@
 """Claim: rows in files, stores and dask arrays cost at most twice the time of rows in memory.
 
 Overlapping windows over the source files of this Python, fitted and transformed from an array in
-memory, from memory-mapped arrays, from files, from stores, and from dask arrays on threads and on
-two worker processes. Every kind of storage explains the same share of the variance to 0.001. The
+memory, from memory-mapped arrays, from stores, and from dask arrays of files on threads and on two
+worker processes. Every kind of storage explains the same share of the variance to 0.001. The
 memory needed is the claim of `benchmarks.out_of_core`.
 
     python -m benchmarks.storage              # 0.5 GB of each kind
@@ -31,7 +31,7 @@ from benchmarks.lib.measure import circumstances
 from benchmarks.lib.memory import GrowthOfMemory
 from benchmarks.lib.records import RESULTS, write
 from benchmarks.lib.windows import source_text, write_csr, write_dense
-from skae import DenseAutoencoder, RowBlocks
+from skae import DenseAutoencoder
 
 N_BLOCKS, CLOSE, MOST_TIME = 8, 1e-3, 2.0
 
@@ -70,7 +70,6 @@ def kinds_of_storage(X, folder):
     opened = {
         "memory": lambda stack: X.copy(),
         "memory-mapped": lambda stack: X,
-        "files": lambda stack: RowBlocks(paths),
     }
     if not sp.issparse(X):
         with h5py.File(folder / "X.h5", "w") as file:

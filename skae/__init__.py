@@ -1,6 +1,5 @@
 """Autoencoders that stand where PCA stands in scikit-learn."""
 
-from ._data.blocks import RowBlocks
 from ._data.processes import ProcessRows
 from ._estimators.anomalies import AnomalyDetector
 from ._estimators.bigrams import ByteBigrams
@@ -26,7 +25,6 @@ __all__ = [
     "LossCurveDisplay",
     "ProcessRows",
     "ReconstructionDisplay",
-    "RowBlocks",
     "VarianceDisplay",
     "__version__",
     "load",

@@ -221,6 +221,37 @@ def seconds_by_length(results):
     return _saved(figure, results.with_name(f"{results.stem}-seconds.png"))
 
 
+def share_beside_pca(results):
+    """Share of the variance of each cell against PCA's there; a PNG beside the results.
+
+    Where there is a far end, a line leads to it. Codes that are PCA's are hollow.
+    """
+    results = Path(results)
+    rows = read(results)
+    figure = Figure(figsize=(5.6, 5.2), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="#b8b8b8", lw=0.8, zorder=0)
+    for i, latent_dim in enumerate(sorted({row["latent_dim"] for row in rows})):
+        found = [row for row in rows if row["latent_dim"] == latent_dim]
+        colour = f"C{i}"
+        faces = ["none" if row["code_is_pca"] else colour for row in found]
+        shares = [[row[key] for row in found] for key in ("pca", "ours")]
+        axes.scatter(*shares, s=22, color=faces, edgecolors=colour)
+        axes.scatter([], [], s=22, color=colour, label=latent_dim)
+        for row in found:
+            if "far" in row:
+                axes.plot([row["pca"]] * 2, [row["ours"], row["far"]], color=colour, lw=0.8)
+    axes.set_xlabel("share of the variance of test rows: PCA")
+    axes.set_ylabel("DenseAutoencoder; the line ends where a long training does")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.01)
+    axes.legend(title="dimensions", loc="lower right", frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    n_sets = len({row["data"] for row in rows})
+    axes.set_title(f"{len(rows)} codes of {n_sets} data sets; hollow: PCA's code", fontsize=10)
+    return _saved(figure, results.with_suffix(".png"))
+
+
 def reconstructions(title, rows, path):
     """Test pictures and what each model makes of them, a row for each model; a PNG at ``path``.
 

@@ -92,7 +92,7 @@ def variance_explained(estimator, X_train, X_test, Z_test):
 
 def explained_by_reconstructions(X_train, X_test, X_hat):
     """The same of dense test rows, from their reconstructions."""
-    total = np.square(X_test - X_train.mean(axis=0), dtype=np.float64).sum()
+    total = np.square(X_test - X_train.mean(axis=0, dtype=np.float64)).sum()
     return 1 - np.square(X_test - X_hat, dtype=np.float64).sum() / total
 
 

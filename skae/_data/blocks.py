@@ -1,14 +1,11 @@
-"""Rows stored in blocks: in files, in memory or in a dask array, used as one X."""
+"""Rows in blocks that are not in memory: stored arrays and dask arrays, used as one X."""
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from functools import partial
 from itertools import accumulate, pairwise
 from math import prod
 from operator import getitem
-from os import PathLike
-from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -89,188 +86,58 @@ class Blocks(ABC):
         return self.each(function, [()] * len(self.row_slices))
 
 
-# Blocks in memory and in files
+# One block: an array in a file
 
 
-class RowBlocks(Blocks):
-    """Rows in blocks, stacked vertically and read a batch at a time.
+class StoredRows(Blocks):
+    """The rows of an HDF5 dataset, a zarr array or the like: a single block, read in batches.
 
-    For `fit`, `transform`, `score` and `score_samples` of data that does not fit into memory:
-    an HDF5 dataset, a zarr array, files. `DenseAutoencoder` reads the blocks in order, some ten
-    times; plain and convolutional networks draw rows at random, for which blocks should be of a
-    kind that is quick to read row by row, such as memory-mapped arrays.
-
-    Parameters
-    ----------
-    blocks : list
-        Each is a NumPy array or memmap, a SciPy sparse matrix or array, the path of an .npy file
-        (an array, which is memory-mapped) or .npz file (a sparse matrix, of which one at a time is
-        loaded), or anything else with ``shape``, ``dtype`` and rows by slices, such as an HDF5
-        dataset or a zarr array. All are sparse or none, with as many columns; what has more than
-        two axes is read as flat rows.
-
-    Attributes
-    ----------
-    shape : tuple of int
-        Number of rows and of columns.
-    dtype : numpy.dtype
-        That of the first block, to which others are converted; a floating one if they are sparse.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sklearn.datasets import load_digits
-    >>> from skae import DenseAutoencoder, RowBlocks
-    >>> X = load_digits().data
-    >>> blocks = RowBlocks([X[:1000], X[1000:]])
-    >>> blocks.shape
-    (1797, 64)
-    >>> linear = DenseAutoencoder(8, hidden_layer_sizes=())
-    >>> np.allclose(linear.fit(blocks).transform(blocks), linear.fit(X).transform(X))
-    True
+    More than two axes are read as flat rows.
     """
 
-    def __init__(self, blocks: Iterable[Any]) -> None:
-        self._blocks = list(blocks)
-        if not self._blocks:
-            raise ValueError("blocks=[] must be one block of rows or more.")
-        shapes = [_shape_of(block) for block in self._blocks]
-        first = _open(self._blocks[0])
-        self.is_sparse = sp.issparse(first)
-        self.dtype = first.dtype
-        if self.is_sparse:  # sparse rows have the precision of their codes everywhere
-            self.dtype = output_dtype(first.dtype)
-        for shape in shapes:
-            if shape[1] != shapes[0][1]:
-                raise ValueError(
-                    f"blocks must have as many columns as the first, {shapes[0][1]}, got one of "
-                    f"shape {shape}."
-                )
-        ends = accumulate((n_rows for n_rows, _ in shapes), initial=0)
-        self.row_slices = [slice(*pair) for pair in pairwise(ends)]
-        self.shape = self.row_slices[-1].stop, shapes[0][1]
+    is_sparse = False
+
+    def __init__(self, array):
+        self._block = ArrayAdapter(array)
+        self.shape, self.dtype = self._block.shape, self._block.dtype
+        self.row_slices = [slice(0, len(self))]
 
     def __getitem__(self, index):
-        """Return rows as an array or CSR matrix, by a slice without a step or by indices."""
-        if isinstance(index, tuple) and index[1:] == (Ellipsis,):  # scikit-learn selects rows so
-            index = index[0]
-        if isinstance(index, slice):
-            start, stop, _ = index.indices(len(self))
-            return self._stacked(
-                [block[overlap(rows, start, stop)] for rows, block in self.blocks(start, stop)]
-            )
-        indices = np.asarray(index)
-        order = np.argsort(indices, kind="stable")
-        ordered, parts = indices[order], []
-        ends = (ordered[0], ordered[-1] + 1) if len(ordered) else (0, 0)
-        for rows, block in self.blocks(*ends):
-            own = ordered[(ordered >= rows.start) & (ordered < rows.stop)] - rows.start
-            if len(own):
-                parts.append(block[own])
-        return self._stacked(parts)[np.argsort(order)]
+        """Return the rows at NumPy's index of rows as an array."""
+        if isinstance(index, slice) and index.step in (None, 1):
+            return self._block[index]
+        return self._block[np.arange(len(self))[index]]
 
     def each(self, function, arguments):
-        """Call a function with each block.
-
-        Parameters
-        ----------
-        function : callable
-            Called with a block and its further arguments.
-        arguments : list of tuple
-            The further arguments, one tuple for each block.
-
-        Yields
-        ------
-        result : object
-        """
-        for (_, block), args in zip(self.blocks(), arguments, strict=True):
-            yield function(block, *args)
+        return (function(self._block, *args) for args in arguments)
 
     def total(self, function, arguments):
-        """Sum the results of a function of each block.
-
-        Parameters
-        ----------
-        function : callable
-            Called with a block and its further arguments.
-        arguments : list of tuple
-            As in `each`.
-
-        Returns
-        -------
-        total : object
-            The sum.
-        """
         return sum(self.each(function, arguments))
-
-    def blocks(self, start=0, stop=None):
-        """Open the blocks one after the other.
-
-        Parameters
-        ----------
-        start, stop : int
-            Only blocks with rows in this range are opened.
-
-        Yields
-        ------
-        rows : slice
-            The rows of the block.
-        block : array-like or CSR matrix
-        """
-        stop = len(self) if stop is None else stop
-        for rows, block in zip(self.row_slices, self._blocks, strict=True):
-            if overlap(rows, start, stop):
-                yield rows, self._converted(_open(block))
-
-    def _converted(self, block):
-        if sp.issparse(block) is not self.is_sparse:
-            raise ValueError("blocks must all be sparse or none: the first decides.")
-        return canonical_csr(block, self.dtype) if self.is_sparse else block
 
 
 class ArrayAdapter:
     """Rows of an HDF5 dataset, zarr array or the like by NumPy's indexing, flattened."""
 
     def __init__(self, array):
+        n_rows, *others = map(int, array.shape)
         self._array = array
-        self.shape = _shape_of(array)
+        self.shape = n_rows, prod(others)
         self.dtype = np.dtype(array.dtype)
         self.row_bytes = self.shape[1] * self.dtype.itemsize
 
     def __getitem__(self, index):
         if isinstance(index, slice):
             rows = np.asarray(self._array[index])
+        elif len(index) == 0:
+            rows = np.asarray(self._array[:0])
         else:  # not every kind supports a list of indices
             rows = np.stack([np.asarray(self._array[int(i)]) for i in index])
-        return rows.reshape(len(rows), -1)
+        return rows.reshape(len(rows), self.shape[1])
 
 
 def is_chunked(X):
     """Whether X is an array that is read in chunks, such as an HDF5 dataset or a zarr array."""
     return hasattr(X, "chunks") and hasattr(X, "dtype") and not is_dask(X)
-
-
-def _open(block):
-    if isinstance(block, (str, PathLike)):
-        if str(block).endswith(".npz"):
-            return sp.load_npz(block)
-        block = np.load(block, mmap_mode="r")
-    if sp.issparse(block) or (isinstance(block, np.ndarray) and block.ndim == 2):
-        return block
-    return ArrayAdapter(block)
-
-
-def _shape_of(block):
-    """(rows, columns) of a block; does not load a sparse matrix from its file."""
-    if not isinstance(block, (str, PathLike)):
-        shape = block.shape
-    elif str(block).endswith(".npz"):
-        with np.load(block) as file:
-            shape = file["shape"]
-    else:
-        shape = np.load(block, mmap_mode="r").shape
-    n_rows, *others = map(int, shape)
-    return n_rows, prod(others)
 
 
 # Blocks of dask arrays
@@ -301,7 +168,7 @@ class DaskBlocks(Blocks):
     def __getitem__(self, index):
         """Return the rows of a slice without a step, as an array or CSR matrix."""
         start, stop, _ = index.indices(len(self))
-        selected = [overlap(rows, start, stop) for rows in self.row_slices]
+        selected = [_overlap(rows, start, stop) for rows in self.row_slices]
         blocks = [block for block, rows in zip(self._blocks, selected, strict=True) if rows]
         arguments = [(rows,) for rows in selected if rows]
         return self._stacked(_compute(self._tasks(getitem, arguments, blocks)))
@@ -403,7 +270,7 @@ def row_batches(block):
         yield block[rows]
 
 
-def overlap(rows, start, stop):
+def _overlap(rows, start, stop):
     """Return the slice of a block's rows that is between two row indices of X; None if empty."""
     if rows.start < stop and rows.stop > start:
         return slice(max(0, start - rows.start), stop - rows.start)

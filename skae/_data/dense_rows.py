@@ -14,7 +14,6 @@ from .._runtime.execution import in_threads, slices_of_work
 from .._runtime.tensors import (
     batch_slices,
     on_host,
-    power_of_two,
     rows_at,
     tensor_of,
     zeros_for_rows,
@@ -30,19 +29,50 @@ def weights_of(rows):
     return np.ones(len(rows)) if rows.weights is None else rows.weights
 
 
+def sum_of_products(side, slices, get_batch, device):
+    """Return the sum of ``B' B`` over batches B in float64: shape (side, side).
+
+    Parameters
+    ----------
+    side : int
+        Number of columns of each batch.
+    slices : list of slice
+    get_batch : callable
+        The batch of a slice: a float64 tensor.
+    device : torch.device
+    """
+    total = torch.zeros(side, side, dtype=torch.float64, device=float64_device(device))
+
+    def multiply(part):
+        batch = get_batch(part)
+
+        def add(columns):
+            # On and above the diagonal: the rest is copied at the end.
+            right = slice(columns.start, None)
+            total[columns, right].addmm_(batch[:, columns].T, batch[:, right])
+
+        in_threads(add, slices_of_work(side, 2 * side * batch.numel(), total.device))
+
+    in_turn_with_room(slices, multiply)
+    return total.triu_() + total.triu(1).T
+
+
 class Rows(ABC):
     """The centred rows of X: ``A = X - 1 mean'`` of shape (n, p).
 
     If each process of a group has its own rows, ``own`` is the slice of those of this process, else
-    None.
+    None. ``is_dense`` says whether X is a dense array in memory. ``columns`` are the indices of the
+    columns of X among ``n_features``, of which the others are left out; None if these are all.
     """
 
-    own = None
+    own = columns = None
+    is_dense = False
 
     def __init__(self, X, mean, weights, dtype, device):
         self.X = X
         self.weights = weights
         self.shape = X.shape
+        self.n_features = X.shape[1]
         self.dtype = dtype
         self.device = device
         self.mean = self._column_mean() if mean is None else np.asarray(mean, dtype=np.float64)
@@ -92,26 +122,91 @@ class Rows(ABC):
     def _squared_norms(self):
         """Compute the result of `squared_norms`, which stores it."""
 
-    @abstractmethod
-    def covariance(self):
-        """Return ``A' W A`` in float64 for the weights W: shape (p, p)."""
+    @property
+    def _kind(self):
+        """The class of the same rows with other columns or in another precision."""
+        return type(self)
 
-    def gram(self):
-        """Return ``A A'`` in float64: shape (n, n)."""
-        # In a unit of their length: the squares of large or small float32 overflow or vanish.
-        n, precision = len(self), torch.finfo(self.dtype)
-        # Norms are in float64. Where they are near zero or zero, rows that were centred in the
-        # precision of the product may be zero, or rounding of the size of the mean's last digit.
-        rounding = precision.eps * np.abs(self.mean).max()
-        length = max(self.squared_norms().max() ** 0.5, rounding, precision.tiny)
-        unit = power_of_two(length)
+    def in_dtype(self, dtype):
+        """The same rows with products in another precision: on the CPU if the device lacks it."""
+        if self.dtype == dtype:
+            return self
+        device = float64_device(self.device) if dtype == torch.float64 else self.device
+        rows = self._kind(self.X, self.mean, self.weights, dtype, device)
+        rows._norms, rows.columns, rows.n_features = self._norms, self.columns, self.n_features
+        return rows
+
+    def in_float64(self):
+        """The same rows, of which products are computed in float64."""
+        return self.in_dtype(torch.float64)
+
+    def of_used_columns(self, at_least):
+        """The rows without columns of zeros, of which ``columns`` has the indices of the others.
+
+        They have ``at_least`` columns, if there are as many. Where fewer than half of the columns
+        would be left out these are the same rows.
+        """
+        p = self.shape[1]
+        is_used = self.mean != 0
+        if 2 * is_used.sum() > p:
+            return self
+        is_used |= self._has_nonzero()
+        n_more = max(0, min(at_least, p) - int(is_used.sum()))
+        is_used[np.flatnonzero(~is_used)[:n_more]] = True
+        columns = np.flatnonzero(is_used)
+        return self if 2 * len(columns) > p else self.of_columns(columns)
+
+    def _has_nonzero(self):
+        """Whether each column has a value that is not zero: shape (p,)."""
+        return np.ones(self.shape[1], dtype=bool)
+
+    def of_columns(self, columns):
+        """The rows of some columns, given their indices in increasing order."""
+        X = self._at_columns(columns)
+        rows = self._kind(X, self.mean[columns], self.weights, self.dtype, self.device)
+        rows.columns, rows.n_features = columns, self.n_features
+        return rows
+
+    def _at_columns(self, columns):
+        """X with some of its columns."""
+        return self.X[:, columns]
+
+    def covariance(self, unit=1.0):
+        """Return ``A' W A / unit^2`` in float64 for the weights W: shape (p, p).
+
+        A power of two near the length of a row as the unit keeps squares of large and small values
+        from overflowing or vanishing.
+        """
+
+        def batch(rows):
+            return self._weighted(in_float64(self.centred(rows)), rows).div_(unit)
+
+        return sum_of_products(self.shape[1], self.slices(), batch, self.device)
+
+    def gram(self, unit=1.0):
+        """Return ``A A' / unit^2`` in float64, without weights: shape (n, n)."""
+        n = len(self)
         gram = torch.empty(n, n, dtype=torch.float64, device=float64_device(self.device))
 
         def multiply(rows):
-            gram[:, rows] = in_float64(self.times(self.centred(rows).T / unit)) * unit
+            gram[:, rows] = in_float64(self.times(self.centred(rows).T / unit)) / unit
 
         in_turn_with_room(self.slices(), multiply)
         return gram
+
+    def _weighted(self, values, rows):
+        """Multiply values of some rows by the square roots of their weights, in place."""
+        if self.weights is None:
+            return values
+        return values.mul_(torch.from_numpy(self.weights[rows, None]).sqrt().to(values))
+
+    def centred_columns(self, columns):
+        """Return a slice of the columns of A as a dense tensor of shape (n, c)."""
+        return torch.cat([self.centred(rows)[:, columns] for rows in self.slices()])
+
+    def column_slices(self):
+        """Return slices of columns that are small enough to be made dense."""
+        return batch_slices(self.shape[1], self.shape[0] * self.dtype.itemsize)
 
     def centred(self, index):
         """Return the rows at ``index`` of A as a dense tensor."""
@@ -125,6 +220,8 @@ class Rows(ABC):
 class DenseRows(Rows):
     """Rows of a NumPy array or memmap of any real dtype and memory order."""
 
+    is_dense = True
+
     def __init__(self, X, mean, weights, dtype, device):
         super().__init__(X, mean, weights, dtype, device)
         self._resident = Resident(ResidentArray, X, dtype, device)
@@ -137,6 +234,12 @@ class DenseRows(Rows):
             else:
                 total += self.weights[rows] @ self._contiguous(rows)
         return total / self.shape[0]
+
+    def _has_nonzero(self):
+        found = np.zeros(self.shape[1], dtype=bool)
+        for rows in self.slices():
+            found |= (self.X[rows] != 0).any(axis=0)
+        return found
 
     def _contiguous(self, rows):
         # The rounding of sums depends on the memory order: use the same order for every X.
@@ -189,25 +292,18 @@ class DenseRows(Rows):
         in_turn_with_room(self.slices(), multiply)
         return product
 
-    def covariance(self):
-        p = self.shape[1]
-        covariance = torch.zeros(p, p, dtype=torch.float64, device=float64_device(self.device))
+    def gram(self, unit=1.0):
+        def batch(columns):
+            return in_float64(self.centred_columns(columns)).div_(unit).T
 
-        def multiply(rows):
-            batch = in_float64(self.centred(rows))
-            weighted = batch
-            if self.weights is not None:
-                weighted = torch.from_numpy(self.weights[rows, None]).to(batch) * batch
+        return sum_of_products(len(self), self.column_slices(), batch, self.device)
 
-            def add(columns):
-                # On and above the diagonal: the rest is copied at the end.
-                right = slice(columns.start, None)
-                covariance[columns, right].addmm_(batch[:, columns].T, weighted[:, right])
-
-            in_threads(add, slices_of_work(p, 2 * p * batch.numel(), covariance.device))
-
-        in_turn_with_room(self.slices(), multiply)
-        return covariance.triu_() + covariance.triu(1).T
+    def centred_columns(self, columns):
+        if self._resident:
+            return super().centred_columns(columns)
+        numpy_dtype = np.float64 if self.dtype == torch.float64 else np.float32
+        values = np.ascontiguousarray(self.X[:, columns], dtype=numpy_dtype)
+        return tensor_of(values).to(self.device) - self._mean[columns]
 
     def _squared_norms(self):
         norms = np.empty(self.shape[0])
@@ -231,7 +327,16 @@ class TensorRows(DenseRows):
         return total.cpu().numpy() / self.shape[0]
 
     def dense(self, index):
-        return rows_at(self.X, index).to(self.dtype).to(self.device)
+        return rows_at(self.X, index).to(self.device).to(self.dtype)
+
+    def _has_nonzero(self):
+        return (self.X != 0).any(dim=0).cpu().numpy()
+
+    def _at_columns(self, columns):
+        return self.X[:, torch.from_numpy(columns).to(self.X.device)]
+
+    def centred_columns(self, columns):
+        return self.X[:, columns].to(self.device).to(self.dtype) - self._mean[columns]
 
     def _squared_norms(self):
         mean = torch.from_numpy(self.mean).to(float64_device(self.X.device))
@@ -253,6 +358,13 @@ class CompletedRows(DenseRows):
         super().__init__(X.filled, mean, weights, dtype, device)
         self.completed = X
         self.observed = DenseRows(X.observed, mean, weights, dtype, device)
+
+    def of_used_columns(self, at_least):
+        return self  # networks compare the observed entries of all columns
+
+    @property
+    def _kind(self):
+        return DenseRows  # products are those of the filled rows
 
     def observed_norms(self):
         """Return the squared distance of the observed entries of each row from the mean."""

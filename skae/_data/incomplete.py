@@ -35,6 +35,16 @@ def has_missing(X):
     return isinstance(X, np.ndarray) and X.dtype.kind == "f" and bool(np.isnan(X).any())
 
 
+def check_observed(X):
+    """Raise ValueError if all entries of a row are missing."""
+    empty = np.flatnonzero(np.isnan(X).all(axis=1))
+    if len(empty):
+        raise ValueError(
+            f"Input X contains NaN in all columns of {len(empty)} row(s), the first at index "
+            f"{empty[0]}: a row needs an observed entry, leave these out."
+        )
+
+
 def observed_mean(X, weights):
     """Weighted mean of the observed entries of each column, in float64: shape (p,).
 

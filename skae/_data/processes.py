@@ -5,12 +5,18 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import distributed
 
 from .._runtime.process_group import n_processes, rank
+from .._runtime.tensors import output_dtype
 from .arrays import in_main_memory
-from .blocks import Blocks, RowBlocks
+from .blocks import ArrayAdapter, Blocks, is_chunked
+from .sparse import canonical_csr
+
+# Kinds of values that may be joined, by the letter of their dtype.
+_KINDS = {**dict.fromkeys("biuf", "numbers"), **dict.fromkeys("US", "strings"), "O": "objects"}
 
 
 class ProcessRows(Blocks):
@@ -29,7 +35,7 @@ class ProcessRows(Blocks):
 
     Parameters
     ----------
-    X : {array-like, sparse matrix or array, RowBlocks, HDF5 dataset, zarr array or path}
+    X : {array-like, sparse matrix or array, HDF5 dataset, zarr array}
         The rows of this process, at least one. Their number may differ between processes.
 
     Attributes
@@ -57,9 +63,8 @@ class ProcessRows(Blocks):
     """
 
     def __init__(self, X: Any) -> None:
-        own = X if isinstance(X, RowBlocks) else RowBlocks([X])
-        self._own = own
-        found = _of_all_processes(lambda: (*own.shape, own.is_sparse, own.dtype))
+        own = self._own = _block_of(X)
+        found = _of_all_processes(lambda: (*own.shape, sp.issparse(own), own.dtype))
         kinds = {(n_columns, is_sparse) for _, n_columns, is_sparse, _ in found}
         if len(kinds) > 1:
             described = ", ".join(
@@ -170,13 +175,36 @@ class ProcessRows(Blocks):
         Returns
         -------
         values : ndarray or None
-            One value for each row of all processes; None if one process has none.
+            One value for each row of all processes; None if no process has any.
+
+        Raises
+        ------
+        ValueError
+            If only some processes have values, or these are of different kinds.
         """
         values = in_main_memory(values, name)
         parts = _of_all_processes(lambda: None if values is None else np.asarray(values))
-        if any(part is None for part in parts):
+        without = [number for number, part in enumerate(parts) if part is None]
+        if len(without) == len(parts):
             return None
+        if without:
+            raise ValueError(
+                f"{name} must be given by all processes or by none: process {without[0]} of "
+                f"{len(parts)} has none."
+            )
+        kinds = {_KINDS.get(part.dtype.kind, str(part.dtype)) for part in parts}
+        if len(kinds) > 1:
+            raise ValueError(
+                f"{name} must be of one kind in all processes, got {' and '.join(sorted(kinds))}."
+            )
         return np.concatenate([np.atleast_1d(part) for part in parts])
+
+
+def _block_of(X):
+    """Return the rows of this process in the form of the blocks of other kinds of storage."""
+    if sp.issparse(X):
+        return canonical_csr(X, output_dtype(X.dtype))
+    return ArrayAdapter(X) if is_chunked(X) else np.asarray(in_main_memory(X, "X"))
 
 
 def _of_all_processes(compute):

@@ -30,6 +30,7 @@ from .sparse import (
     columns_of_csr,
     rows_of_csr,
     slices_of_entries,
+    some_columns,
     transposed_blocks,
     without_unused_rows,
 )
@@ -43,6 +44,9 @@ _LARGE, _PART = 2**30, 256 * 2**20
 
 # Sparse p x p products that are in memory at a time.
 _PRODUCTS_AT_ONCE = 4
+
+# Means of which the squares are so many times the variance are subtracted before products.
+_LARGE_MEAN = 1e4
 
 # A difference of squares that is a smaller share of their sum is taken for zero.
 _CANCELLATION = 16 * np.finfo(np.float64).eps
@@ -93,6 +97,14 @@ class SparseRows(Rows):
         parts = slices_of_entries(self.X.indptr)
         total = sum(in_threads(lambda rows: self.X[rows].T @ weights[rows], parts))
         return total / self.shape[0]
+
+    def _has_nonzero(self):
+        found = np.zeros(self.shape[1], dtype=bool)
+        found[self.X.indices] = True
+        return found
+
+    def _at_columns(self, columns):
+        return some_columns(self.X, columns)
 
     def dense(self, index):
         if self._resident:
@@ -169,13 +181,15 @@ class SparseRows(Rows):
         parts = slices_of_work(len(W), 16 * W.numel(), self.device)
         return sum(in_threads(multiply, parts)).to(W)
 
-    def covariance(self):
+    def covariance(self, unit=1.0):
         # (X - 1 m')' W (X - 1 m') = X'W X - s m' - m s' + n m m', with s = X'W 1 and sum W = n.
-        weights, n = weights_of(self), len(self)
+        weights, n, mean = weights_of(self), len(self), self.mean / unit
+        if n * mean @ mean > _LARGE_MEAN * (self.squared_norms() / unit**2).sum():
+            return super().covariance(unit)  # these terms would cancel
         squares, sums = np.zeros((self.shape[1], self.shape[1])), np.zeros(self.shape[1])
 
         def products(rows):
-            X = self.X[rows].astype(np.float64)
+            X = self.X[rows].astype(np.float64) / unit
             weighted = sp.diags(weights[rows]) @ X
             return X.T @ weighted, weighted.T @ np.ones(weighted.shape[0])
 
@@ -185,8 +199,8 @@ class SparseRows(Rows):
             for product, column_sums in in_threads(products, some):
                 squares += product.toarray()
                 sums += column_sums
-        mixed = np.outer(sums, self.mean)
-        centred = squares - mixed - mixed.T + n * np.outer(self.mean, self.mean)
+        mixed = np.outer(sums, mean)
+        centred = squares - mixed - mixed.T + n * np.outer(mean, mean)
         return torch.from_numpy(centred).to(float64_device(self.device))
 
     def _squared_norms(self):
@@ -267,8 +281,10 @@ class BlockRows(Rows):
     def _squared_norms(self):
         return np.concatenate(list(self.X.each(*self._call("squared_norms"))))
 
-    def covariance(self):
-        return self.X.total(*self._call("covariance")).to(float64_device(self.device))
+    def covariance(self, unit=1.0):
+        function, parts = self._call("covariance")
+        total = self.X.total(partial(function, unit=unit), parts)
+        return total.to(float64_device(self.device))
 
 
 def _call_method(method, mean, dtype, device, block, weights, *arguments, **keywords):

@@ -190,6 +190,25 @@ def without_unused_rows(csr, dense):
     return small, dense[torch.from_numpy(used).long().to(dense.device)]
 
 
+def some_columns(csr, columns):
+    """Return a CSR matrix with some of its columns, in time that the others do not matter for.
+
+    Parameters
+    ----------
+    csr : CSR matrix with sorted indices
+    columns : ndarray of int
+        In increasing order, at least one.
+    """
+    places = np.searchsorted(columns, csr.indices)
+    kept = columns[np.minimum(places, len(columns) - 1)] == csr.indices
+    indices = places.astype(csr.indices.dtype)
+    data, indptr = csr.data, csr.indptr
+    if not kept.all():
+        offsets = np.concatenate([[0], np.cumsum(kept)])
+        data, indices, indptr = data[kept], indices[kept], offsets[indptr].astype(indptr.dtype)
+    return sp.csr_matrix((data, indices, indptr), shape=(csr.shape[0], len(columns)))
+
+
 def slices_of_entries(offsets):
     """Return slices of rows with similar numbers of non-zeros, given the offset of each row."""
     n_parts = max(1, int(offsets[-1]) // _ENTRIES_OF_PART)

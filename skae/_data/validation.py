@@ -1,5 +1,6 @@
 """Validation of X, y and `sample_weight`, and their conversion to the forms used for computing."""
 
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Number
@@ -14,18 +15,21 @@ from sklearn.utils.validation import _check_n_features, _check_sample_weight, va
 from .._runtime.device import has_float64
 from .._runtime.tensors import output_dtype
 from .arrays import in_main_memory, is_tensor
-from .blocks import Blocks, DaskBlocks, RowBlocks, is_chunked, is_dask, row_batches
+from .blocks import Blocks, DaskBlocks, StoredRows, is_chunked, is_dask, row_batches
 from .frames import check_frame
+from .incomplete import check_observed, has_missing
+from .items import as_rows, check_two_axes
+from .ranges import check_range, largest_of, warn_of_output_range
 from .sparse import canonical_csr
 
 # Kinds of storage beside arrays and sparse matrices: a test of X, and its conversion to `Blocks`.
 BLOCK_KINDS = [
     (is_dask, DaskBlocks),
-    (is_chunked, lambda X: RowBlocks([X])),
+    (is_chunked, StoredRows),
 ]
 
-# Networks are trained in float32, in which sums of larger values may overflow.
-_LARGEST = 1e32
+# The most different whole numbers of type float that are classes without a question.
+_MANY_CLASSES = 20
 
 # A standard deviation below this multiple of the precision of a row is taken for rounding.
 _ROUNDING = 100
@@ -45,8 +49,7 @@ def validate_rows(estimator, X, *, reset, in_random_order, missing=False):
     Parameters
     ----------
     estimator : BaseEstimator
-    X : array-like, data frame, sparse matrix or array, HDF5 dataset, zarr array, RowBlocks or dask
-        array
+    X : array-like, data frame, sparse matrix or array, HDF5 dataset, zarr array or dask array
     reset : bool
         Whether the estimator is fitted to X; otherwise X must match what it was fitted to.
     in_random_order : bool
@@ -54,6 +57,8 @@ def validate_rows(estimator, X, *, reset, in_random_order, missing=False):
     missing : bool, default=False
         Whether NaN in dense X is a missing entry; otherwise it is refused.
     """
+    X = as_rows(X)
+    check_two_axes(X, estimator)
     X = as_blocks(X)
     if isinstance(X, Blocks):
         if reset and in_random_order:
@@ -61,6 +66,8 @@ def validate_rows(estimator, X, *, reset, in_random_order, missing=False):
         with _explaining_nan(missing):
             return _validated_blocks(estimator, X, reset)
     check_frame(X)
+    if isinstance(X, torch.Tensor) and X.dtype == torch.bfloat16:
+        X = X.float()  # NumPy has no such type
     missing_allowed = missing and not sp.issparse(X) and not is_tensor(X)
     # scikit-learn finds NaN by a sum of X.
     with np.errstate(invalid="ignore"), _explaining_nan(missing):
@@ -73,7 +80,11 @@ def validate_rows(estimator, X, *, reset, in_random_order, missing=False):
             ensure_all_finite="allow-nan" if missing_allowed else True,
             ensure_min_samples=2 if reset else 1,
         )
-    _check_range(X)
+    check_range(largest_of(X), reset)
+    if reset:
+        warn_of_output_range(estimator, X)
+    if missing_allowed and has_missing(X):
+        check_observed(X)
     return canonical_csr(X, output_dtype(X.dtype)) if sp.issparse(X) else X
 
 
@@ -82,7 +93,7 @@ def validate_codes(Z):
     dtypes = [np.float64, np.float32]
     if is_tensor(Z):
         dtypes = [torch.float64, torch.float32] if has_float64(Z.device) else torch.float32
-    return check_array(Z, dtype=dtypes, input_name="X")
+    return check_array(as_rows(Z), dtype=dtypes, input_name="X")
 
 
 @contextmanager
@@ -153,7 +164,7 @@ def apply_sample_weight(X, sample_weight, *others):
         raise ValueError("sample_weight is zero for every row: at least one must count.")
     if not weights.all():
         if isinstance(X, Blocks):
-            raise ValueError("sample_weight is zero for some rows of blocks: leave them out.")
+            raise ValueError("sample_weight is zero for some rows of a stored X: leave them out.")
         counts = weights > 0
         X, weights = X[counts], weights[counts]
         others = [other if other is None else other[counts] for other in others]
@@ -195,6 +206,7 @@ class Labels:
             return self
         known, weights = self.are_known, weights[self.are_known]
         values = self.values - np.average(self.values[known], weights=weights)
+        values /= np.abs(values[known]).max()  # squares of tiny values are zero
         values /= np.sqrt(np.average(values[known] ** 2, weights=weights))
         return Labels(values, 0)
 
@@ -202,8 +214,9 @@ class Labels:
 def validate_labels(y, n_rows, supervision, counted=slice(None)):
     """Return the targets y of the rows that count as `Labels`.
 
-    Classes are of any type; a float y that is not all whole numbers is a regression target. A row
-    without a label has -1 among classes that are integers, and NaN among regression targets.
+    Classes are of any type; a float y that is not all whole numbers is a regression target. A float
+    y of many different whole numbers, which might be either, is refused. A row without a label has
+    -1 among classes that are integers, and NaN among regression targets.
     """
     wanted = f"supervision={supervision:g} needs y, one class or one target for each row"
     if y is None or sp.issparse(y):
@@ -236,6 +249,8 @@ def validate_labels(y, n_rows, supervision, counted=slice(None)):
     if not is_regression and y.dtype.kind in "if":
         is_labelled &= y != -1
     values, indices = np.unique(y[is_labelled], return_inverse=True)
+    if not is_regression and y.dtype.kind in "iuf":
+        _check_are_classes(y.dtype, len(values), int(is_labelled.sum()))
     if len(values) < 2:
         kind = "different targets" if is_regression else "classes"
         got = f"{values[0]!s} for every row with one" if len(values) else "no row with one"
@@ -243,6 +258,21 @@ def validate_labels(y, n_rows, supervision, counted=slice(None)):
     labels = np.full(len(y), np.nan, dtype=np.float64)
     labels[is_labelled] = y[is_labelled] if is_regression else indices
     return Labels(labels, 0 if is_regression else len(values))
+
+
+def _check_are_classes(dtype, n_values, n_labels):
+    """Raise ValueError, or warn, if whole numbers are more probably targets than classes.
+
+    scikit-learn takes them for classes as well, but does not train on them before one says so.
+    """
+    described = f"y has {n_values} different whole numbers of type {dtype} in {n_labels} rows"
+    as_target = "pass y + 0.5 for a regression target, which is standardised"
+    if dtype.kind == "f" and n_values > _MANY_CLASSES:
+        raise ValueError(f"{described}: pass y.astype(int) for classes, and {as_target}.")
+    if dtype.kind != "f" and n_values > _MANY_CLASSES and n_labels < 10 * n_values:
+        warnings.warn(
+            f"{described}, which are taken for classes: {as_target}.", UserWarning, stacklevel=4
+        )
 
 
 def _array_of_one_type(y):
@@ -270,15 +300,23 @@ def _kind(value):
     return "strings" if isinstance(value, str) else type(value).__name__
 
 
-def standard_deviations(codes, weights, sample_weight):
-    """Return the standard deviation of each dimension of the codes.
+def count_of(sample_weight, n_rows):
+    """Return how many rows the weights count: their sum, or the number of rows if that is more.
 
-    Sample weights with a sum above the number of rows are counts of rows.
+    Weights are repetitions then; those with a smaller sum are shares.
     """
+    if sample_weight is None:
+        return n_rows
+    total = float(np.sum(sample_weight))
+    total *= n_rows if np.ndim(sample_weight) == 0 else 1
+    return max(int(total) if total.is_integer() else total, n_rows)
+
+
+def standard_deviations(codes, weights, sample_weight):
+    """Return the standard deviation of each dimension of codes, of rows as `count_of` counts."""
     codes = codes.astype(np.float64)  # the squares of large float32 overflow
-    if weights is None:
-        return codes.std(axis=0, ddof=1)
-    n_rows = max(float(np.sum(sample_weight)), len(codes))
+    n_rows = count_of(sample_weight, len(codes))
+    weights = np.ones(len(codes)) if weights is None else weights
     centred = codes - np.average(codes, axis=0, weights=weights)
     return np.sqrt(weights @ centred**2 / len(codes) * n_rows / (n_rows - 1))
 
@@ -316,33 +354,17 @@ def _validated_blocks(estimator, X, reset):
     if reset:
         vars(estimator).pop("feature_names_in_", None)
     if len(X) < 1 + reset:
-        raise ValueError(f"{type(X).__name__} of {len(X)} row(s) must have {1 + reset} at least.")
-    for _ in X.apply(_check_block):
-        pass
+        raise ValueError(f"X has {len(X)} row(s), but must have {1 + reset} at least.")
+    check_range(max(X.apply(_checked_block), key=abs), reset)
     return X
 
 
-def _check_block(block):
-    """Raise ValueError if a block of rows is not a valid X."""
+def _checked_block(block):
+    """The value of a block that is largest in size; raises ValueError if it is not a valid X."""
+    largest = 0.0
     for batch in row_batches(block):
         with np.errstate(invalid="ignore"):
             batch = check_array(batch, accept_sparse="csr", dtype="numeric", input_name="X")
-        _check_range(batch)
-
-
-def _check_range(X):
-    """Raise ValueError if X has values that are too large to compute with."""
-    values = X.data if sp.issparse(X) else X
-    is_float = values.is_floating_point() if is_tensor(X) else values.dtype.kind == "f"
-    if not is_float or 0 in values.shape:
-        return
-    if is_tensor(X):
-        extremes = values.min(), values.max()
-    else:  # numbers where there is NaN, too, unlike the result of `min`
-        extremes = np.fmin.reduce(values, None), np.fmax.reduce(values, None)
-    for value in map(float, extremes):
-        if abs(value) > _LARGEST:
-            raise ValueError(
-                f"X has a value of {value:.3g}, but all must be between {-_LARGEST:.0e} and "
-                f"{_LARGEST:.0e}: divide X by its scale."
-            )
+        largest = max(largest, largest_of(batch), key=abs)
+        check_range(largest, False)
+    return largest

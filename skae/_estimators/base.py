@@ -36,6 +36,7 @@ from .._training.gate import Wishes
 from .._version import __version__
 from .auto import resolve_linear_path, training_options
 from .column_errors import ColumnErrorsMixin
+from .combinations import check_combinations
 from .fitting import checked, fit_state, whitened, with_filled_entries
 from .parameters import (
     CONSTRAINTS,
@@ -43,7 +44,6 @@ from .parameters import (
     NameHintsMixin,
     available_if,
     check_callbacks,
-    check_combinations,
     check_folders,
     python_numbers,
     random_state_of,
@@ -146,9 +146,9 @@ class BaseAutoencoder(
 
         Parameters
         ----------
-        X : {array-like, sparse matrix or array, RowBlocks} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix or array, dask array} of shape (n_samples, n_features)
             Training rows, at least two. Sparse data of any format is made dense in batches only;
-            HDF5 datasets, zarr arrays, `RowBlocks` and dask arrays are read in parts.
+            HDF5 datasets, zarr arrays and dask arrays are read in parts.
         y : array-like of shape (n_samples,), default=None
             Classes, or a regression target if they are floats that are not all whole numbers.
             Rows without a label have -1, or NaN among targets. Ignored with ``supervision=0``.

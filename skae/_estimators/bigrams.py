@@ -14,7 +14,7 @@ from .parameters import DocumentedMixin
 _N_BIGRAMS = 256 * 256
 
 
-class ByteBigrams(TransformerMixin, DocumentedMixin, BaseEstimator):
+class ByteBigrams(TransformerMixin, DocumentedMixin, BaseEstimator, auto_wrap_output_keys=None):
     """Turn byte strings into sparse rows of byte-bigram frequencies.
 
     Column ``256 * a + b`` is the frequency of byte ``a`` directly followed by byte ``b``. Models
@@ -94,7 +94,8 @@ class ByteBigrams(TransformerMixin, DocumentedMixin, BaseEstimator):
         Raises
         ------
         TypeError
-            If an item is neither bytes-like nor, with ``input="filename"``, a path.
+            If an item is neither bytes-like nor, with ``input="filename"``, a path, or X is an
+            array of byte strings, from which NumPy drops zero bytes at the end.
         FileNotFoundError
             If a file does not exist.
         """
@@ -103,6 +104,11 @@ class ByteBigrams(TransformerMixin, DocumentedMixin, BaseEstimator):
             raise TypeError(
                 f"X must be an iterable of items, one for each row; got a single "
                 f"{type(X).__name__}: wrap it in a list."
+            )
+        if isinstance(X, np.ndarray) and X.dtype.kind == "S":
+            raise TypeError(
+                f"X is an array of dtype {X.dtype}, from which NumPy drops zero bytes at the end: "
+                f"pass a list of bytes, or np.array(chunks, dtype=object)."
             )
         indices, counts, indptr = [], [], [0]
         for position, item in enumerate(X):
@@ -142,6 +148,21 @@ class ByteBigrams(TransformerMixin, DocumentedMixin, BaseEstimator):
             return np.frombuffer(item, dtype=np.uint8)
         except TypeError:
             raise TypeError(f"X[{position}] must be bytes, got {type(item).__name__}.") from None
+
+    def set_output(self, *, transform: str | None = None) -> Self:
+        """Do nothing: rows remain sparse, which data frames cannot hold, as in `CountVectorizer`.
+
+        Parameters
+        ----------
+        transform : str, default=None
+            Ignored.
+
+        Returns
+        -------
+        self : ByteBigrams
+            The estimator itself.
+        """
+        return self
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Name the columns: ``bigram_`` and the two bytes in hexadecimal.

@@ -101,18 +101,32 @@ class PrincipalCodec(Codec):
         super().__init__(state, device)
         self.components = self.placed(state.components)
         self.further_components = self.placed(state.further_components)
+        self._columns = state.columns
         n_scores = len(self.components) + len(self.further_components)
         widest = max((len(weight) for weight in self.module.parameters()), default=0)
         self.row_bytes = 4 * max(n_scores, widest) * self.components.itemsize
 
+    def wide(self, directions):
+        """Directions of shape (p, r): zero in the columns that have no part in them."""
+        if self._columns is None:
+            return directions.T
+        wide = directions.new_zeros(len(self.mean), len(directions))
+        wide[torch.from_numpy(self._columns).to(wide.device)] = directions.T
+        return wide
+
+    def _with_part(self, rows):
+        """The rows of the columns that have a part in the directions."""
+        return rows if self._columns is None else rows.of_columns(self._columns)
+
     def _scores(self, rows):
+        rows = self._with_part(rows)
         scores = (rows.times(part.T) for part in (self.components, self.further_components))
         return torch.cat([part.to(self.mean.device) for part in scores], dim=1)
 
     @torch.inference_mode()
     def encode(self, rows):
         if self.module.encoder is None:
-            return rows.times(self.components.T)
+            return self._with_part(rows).times(self.components.T)
         return self.module.encode(self._scores(rows))
 
     @torch.inference_mode()
@@ -122,11 +136,16 @@ class PrincipalCodec(Codec):
     def _decoded(self, codes, origin):
         """Reconstructions of codes, for directions that start at an origin."""
         scores = self.module.decode(codes)
-        k = len(self.components)
-        x_hat = torch.addmm(origin, scores[:, :k], self.components)
+        k, columns = len(self.components), self._columns
+        if columns is not None:
+            columns = torch.from_numpy(columns).to(origin.device)
+        part = origin if columns is None else origin[columns]
+        x_hat = torch.addmm(part, scores[:, :k], self.components)
         if self.module.decoder is not None:
             x_hat.addmm_(scores[:, k:], self.further_components)
-        return x_hat
+        if columns is None:
+            return x_hat
+        return origin.repeat(len(x_hat), 1).index_copy_(1, columns, x_hat)
 
     @torch.inference_mode()
     def errors(self, rows):

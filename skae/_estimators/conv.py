@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._data.arrays import with_results_in_kind
 from .._data.blocks import Blocks
+from .._data.items import as_pictures
 from .._data.validation import as_blocks, flat_rows
 from .._nn.builders import ConvNetworks
 from .._nn.conv import checked_layout, layout_warning
@@ -20,7 +21,7 @@ from .._training.gate import runs_to_try
 from . import auto
 from .auto import LARGEST, positive_integers, resolve_latent_dim, resolve_linear_path
 from .base import BaseAutoencoder
-from .parameters import CONSTRAINTS, with_name_hints
+from .parameters import CONSTRAINTS, NO_PARTIAL_FIT, with_name_hints
 from .plan import FitPlan, OnRows, length_of_code, network_settings
 from .state import FittedAttribute
 
@@ -61,8 +62,6 @@ class ConvAutoencoder(BaseAutoencoder):
         before. The network h has as many as the last stage.
     kernel_size : int, default=5
         Extent of the convolutions; odd.
-    n_convs_per_stage : int, default=1
-        Convolutions in a stage; the first of them has stride 2.
     bottleneck : {"dense", "channels", "map"}, default="dense"
         Layers between the last stage and the code: fully connected layers; one convolution over
         all positions, to k channels; or one to a single channel, whose positions are the code.
@@ -249,7 +248,6 @@ class ConvAutoencoder(BaseAutoencoder):
         "channel_axis": [Integral, None],
         "channels": ["array-like", StrOptions({"auto"})],
         "kernel_size": [Interval(Integral, 1, LARGEST, closed="both")],
-        "n_convs_per_stage": [Interval(Integral, 1, 100, closed="both")],
         "bottleneck": [StrOptions({"dense", "channels", "map"})],
     }
 
@@ -262,7 +260,6 @@ class ConvAutoencoder(BaseAutoencoder):
         channel_axis: int | None = None,
         channels: Sequence[int] | str = "auto",
         kernel_size: int = 5,
-        n_convs_per_stage: int = 1,
         bottleneck: str = "dense",
         hidden_layer_sizes: int | Sequence[int] | str = "auto",
         activation: str = "gelu",
@@ -301,7 +298,6 @@ class ConvAutoencoder(BaseAutoencoder):
         self.channel_axis = channel_axis
         self.channels = channels
         self.kernel_size = kernel_size
-        self.n_convs_per_stage = n_convs_per_stage
         self.bottleneck = bottleneck
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -336,6 +332,7 @@ class ConvAutoencoder(BaseAutoencoder):
         self.verbose = verbose
 
     input_shape_ = FittedAttribute("shape")
+    partial_fit = NO_PARTIAL_FIT
 
     @on_snapshot
     @with_results_in_kind
@@ -357,8 +354,7 @@ class ConvAutoencoder(BaseAutoencoder):
         return X_hat if self._state.flat else X_hat.reshape(-1, *self.input_shape_)
 
     def _validate_rows(self, X, *, reset):
-        if isinstance(X, (list, tuple)):
-            X = np.asarray(X)
+        X = as_pictures(X, None if reset else self.input_shape_)
         shape = tuple(getattr(X, "shape", ()))
         flat = len(shape) <= 2
         X = as_blocks(X)
@@ -368,8 +364,7 @@ class ConvAutoencoder(BaseAutoencoder):
                 raise ValueError(
                     f"X contains arrays of shape {shape[1:]}, but input_shape is {tuple(expected)}."
                 )
-            if not isinstance(X, Blocks):
-                X = flat_rows(X)
+            X = X if isinstance(X, Blocks) else flat_rows(X)
         if reset:
             self._shape_of_X = None if flat else shape[1:]
         return super()._validate_rows(X, reset=reset)
@@ -409,7 +404,6 @@ class ConvAutoencoder(BaseAutoencoder):
         architecture = {
             "channels": channels,
             "kernel_size": self.kernel_size,
-            "n_convs_per_stage": self.n_convs_per_stage,
             "bottleneck": self.bottleneck,
             "hidden_layer_sizes": hidden,
             "activation": self.activation,

@@ -17,7 +17,8 @@ from .._training.gate import DECODER, runs_to_try
 from . import auto
 from .auto import resolve_latent_dim, resolve_linear_path
 from .base import BaseAutoencoder
-from .parameters import available_if, check_combinations, random_state_of, with_name_hints
+from .combinations import check_combinations
+from .parameters import available_if, random_state_of, with_name_hints
 from .plan import FitPlan, OnScores, is_share, length_of_code, network_settings
 from .streaming import learn_from_batch, new_stream
 
@@ -28,6 +29,8 @@ def _can_learn_from_batches(autoencoder):
         raise AttributeError(
             "partial_fit needs the linear path (linear_path), whiten=0 and truncations=None."
         )
+    if autoencoder.supervision:
+        raise AttributeError("partial_fit needs supervision=0: labels take part in fit alone.")
     if autoencoder.missing_values is not None:
         raise AttributeError(
             "partial_fit needs missing_values=None: entries are filled by a model of all rows."

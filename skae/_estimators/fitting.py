@@ -13,6 +13,7 @@ from .._data.rows import rows_of
 from .._data.validation import (
     Labels,
     apply_sample_weight,
+    count_of,
     dense_array,
     standard_deviations,
     validate_groups,
@@ -94,7 +95,8 @@ def fit_state(plan, given, options, rng):
     """
     state = (_fit_plain if plan.form is None else _fit_on_pca)(plan, given, options, rng)
     loadings = given.X.loadings if isinstance(given.X, CompletedArray) else None
-    return replace(state, loadings=loadings)
+    n_counted = count_of(given.sample_weight, given.X.shape[0])
+    return replace(state.counted(n_counted), loadings=loadings)
 
 
 def _fit_on_pca(plan, given, options, rng):
@@ -173,10 +175,13 @@ def whitened(state, given, exponent, device):
 def _principal_basis(plan, given, options, rng):
     """The rows of X and their principal directions, in the precision that codes will have."""
     X, weights = given.X, given.weights
-    # The tolerance of Krylov iteration is coarser than float32; float64 would only slow it down.
-    exact = uses_full_eigenproblem(X.shape, plan.n_directions) and has_float64(options.device)
-    dtype = output_dtype(X.dtype) if exact else np.dtype("float32")
+    dtype = output_dtype(X.dtype) if has_float64(options.device) else np.dtype("float32")
     rows = rows_of(X, weights=weights, dtype=torch_dtype(dtype), device=options.device)
+    if plan.form.drops_unused_columns:
+        rows = rows.of_used_columns(plan.n_directions)
+    if not (rows.is_dense or uses_full_eigenproblem(rows.shape, plan.n_directions, rows.is_dense)):
+        # The tolerance of Krylov iteration is coarser than float32: float64 would be slower alone.
+        rows = rows.in_dtype(torch.float32)
     seed = rng.randint(2**31)
     cache = _cache_of(plan.memory, X, weights, rows, seed)
 
@@ -206,6 +211,7 @@ def _cache_of(memory, X, weights, rows, seed):
         "sample_weight": "None" if weights is None else digest(weights),
         "seed": seed,
         "dtype": str(rows.dtype),
+        "columns": rows.shape[1],
         "device": str(rows.device),
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),

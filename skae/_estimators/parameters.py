@@ -18,10 +18,8 @@ from skorch.callbacks import Callback
 from .._nn.layers import ACTIVATIONS
 from .._nn.losses import LOSSES
 from .._nn.penalties import PENALTIES
-from .._runtime.process_group import n_processes
-from .._training.gate import LONGEST_NONLINEAR_CODE
 from .._version import DOCUMENTATION
-from .auto import LARGEST, as_python_number, resolve_linear_path
+from .auto import LARGEST, as_python_number
 
 
 class DocumentedMixin:
@@ -42,6 +40,23 @@ def random_state_of(given):
     return check_random_state(np.random.RandomState() if given is None else given)
 
 
+class Unavailable:
+    """A method that estimators of one class do not have; the error says what to do instead."""
+
+    def __init__(self, sentence):
+        self._sentence = sentence
+
+    def __get__(self, estimator, owner=None):
+        if estimator is None:
+            return self
+        raise AttributeError(self._sentence)
+
+
+NO_PARTIAL_FIT = Unavailable(
+    "ConvAutoencoder has no partial_fit: pass pictures on disk, a memory-mapped array, an HDF5 "
+    "dataset or a zarr array, to fit, which reads them in parts. DenseAutoencoder has one."
+)
+
 P = ParamSpec("P")
 
 M = TypeVar("M", bound=Callable[..., Any])
@@ -55,40 +70,35 @@ def available_if(check: Callable[[Any], bool]) -> Callable[[M], M]:
     return metaestimators.available_if(check)
 
 
-# Names of parameters here, and of the same parameters in other libraries.
+# Names of parameters here, and of the same parameters in Keras, PyOD, skorch, UMAP and others.
 _OTHER_NAMES = {
-    "latent_dim": (
-        "n_components",
-        "code_size",
-        "embedding_dim",
-        "encoding_dim",
-        "latent_size",
-        "n_latent",
-    ),
-    "hidden_layer_sizes": (
-        "hidden_dim",
-        "hidden_dims",
-        "hidden_layers",
-        "hidden_size",
-        "hidden_sizes",
-        "hidden_units",
-        "hidden_neuron_list",
-        "hidden_neurons",
-        "layer_sizes",
-        "n_hidden",
-        "n_layers",
-    ),
-    "max_epochs": ("epochs", "epoch_num", "max_iter", "n_epochs", "num_epochs"),
-    "learning_rate": ("eta0", "learning_rate_init", "lr"),
-    "weight_decay": ("l2", "l2_regularizer"),
-    "validation_fraction": ("validation_size", "validation_split", "val_split"),
-    "loss": ("criterion", "loss_fn", "loss_function"),
-    "activation": ("activation_function", "hidden_activation", "hidden_activation_name"),
-    "corruption": ("masking", "masking_fraction"),
-    "noise": ("noise_level", "noise_std"),
-    "random_state": ("seed",),
-    "channels": ("filters", "n_channels", "n_filters"),
-    "input_shape": ("image_shape", "image_size"),
+    "latent_dim": "bottleneck_dim bottleneck_size code_dim code_size embedding_dim embedding_size "
+    "encoding_dim encoding_size latent_features latent_size n_components n_latent nz z_dim z_size",
+    "hidden_layer_sizes": "decoder_neuron_list decoder_neurons encoder_neuron_list encoder_neurons "
+    "hidden_dim hidden_dims hidden_layers hidden_neuron_list hidden_neurons hidden_size "
+    "hidden_sizes hidden_units layer_sizes layers n_hidden n_layers units",
+    "max_epochs": "epoch_num epochs max_iter n_epochs n_training_epochs nb_epoch num_epochs",
+    "batch_size": "batch minibatch_size train_batch_size",
+    "learning_rate": "eta0 learning_rate_init lr",
+    "weight_decay": "l2 l2_reg l2_regularizer",
+    "alpha": "alpha_l1 beta kl_weight l1_weight",
+    "penalty": "activity_regularizer l1 regularizer sparsity",
+    "validation_fraction": "val_split validation_size validation_split",
+    "loss": "criterion loss_fn loss_func loss_function objective reconstruction_loss",
+    "activation": "act activation_fn activation_function hidden_activation hidden_activation_name",
+    "output_activation": "final_activation last_activation output_activation_name",
+    "corruption": "corruption_level mask_ratio masking masking_fraction",
+    "noise": "gaussian_noise noise_factor noise_level noise_std",
+    "random_state": "manual_seed random_seed seed",
+    "device": "accelerator cuda gpu use_cuda use_gpu",
+    "channels": "conv_filters filters hidden_channels n_channels n_filters num_filters",
+    "input_shape": "image_shape image_size img_size",
+    "kernel_size": "filter_size kernel",
+    "encoder": "encoder_net encoder_network module__encoder",
+    "decoder": "decoder_net decoder_network module__decoder",
+    "verbose": "progress_bar verbosity",
+    "contamination": "nu outlier_fraction outliers_fraction",
+    "estimator": "autoencoder base_estimator detector",
 }
 
 # Parameters of other libraries that have no counterpart, and why.
@@ -110,15 +120,26 @@ _NOT_NEEDED = {
         ("input_dim", "input_size", "n_features", "n_inputs"), "it is read from X in fit"
     ),
     **dict.fromkeys(("optimizer", "solver"), "networks are trained by AdamW"),
-    **dict.fromkeys(("dropout", "dropout_rate"), "it follows from the number of rows"),
+    **dict.fromkeys(
+        ("dropout", "dropout_rate"),
+        "training ends before networks overfit; what masks inputs is called corruption here",
+    ),
+    **dict.fromkeys(
+        ("metric", "min_dist", "n_neighbors", "perplexity"),
+        "nothing is computed from the neighbours of rows",
+    ),
+    "threshold": "fit finds it, offset_, from the contamination",
+    "preprocessing": "a StandardScaler comes before the autoencoder in a pipeline",
+    "batch_norm": "the networks have no such layers",
     "shuffle": "every epoch takes the rows in another random order",
     **dict.fromkeys(
-        ("patience", "n_iter_no_change"), "validation rows decide when training ends: see tol"
+        ("patience", "n_iter_no_change", "min_delta"),
+        "validation rows decide when training ends: see tol",
     ),
     "n_jobs": "the number of threads is set by torch.set_num_threads",
 }
 
-_NAME_HERE = {other: here for here, others in _OTHER_NAMES.items() for other in others}
+_NAME_HERE = {other: here for here, others in _OTHER_NAMES.items() for other in others.split()}
 
 
 def with_name_hints(init: Callable[P, None]) -> Callable[P, None]:
@@ -183,6 +204,9 @@ def _explained(name: str, known: list[str]) -> str:
     name_here: Any = _NAME_HERE.get(name)
     if name_here in known:
         return f": it is called {name_here} here."
+    if "estimator" in known and (name_here or name in CONSTRAINTS):
+        own = name_here or name
+        return f": {own} is one of the autoencoder, estimator=DenseAutoencoder({own}=...)."
     if name in _NOT_NEEDED:
         return f" and needs none: {_NOT_NEEDED[name]}."
     close = get_close_matches(name, known, n=1, cutoff=0.75)
@@ -283,84 +307,3 @@ def check_callbacks(callbacks):
                 f"callbacks must be a list of skorch.callbacks.Callback objects, got {given!r} "
                 f"in it."
             )
-
-
-def _check_combinations_with_missing(estimator):
-    if estimator.missing_values is None:
-        return
-    if not LOSSES[estimator.loss].degree:
-        allowed = sorted(name for name, loss in LOSSES.items() if loss.degree)
-        raise ValueError(
-            f"missing_values=np.nan needs a loss of the differences of entries, one of "
-            f"{', '.join(allowed)}, got loss={estimator.loss!r}."
-        )
-    if estimator.truncations is not None:
-        raise ValueError(
-            f"missing_values=np.nan needs truncations=None, got "
-            f"truncations={estimator.truncations!r}: shorter codes would be trained on entries "
-            f"that are missing."
-        )
-
-
-def check_combinations(estimator):
-    """Raise ValueError for parameters that are valid alone and not together."""
-    linear_path = resolve_linear_path(estimator)
-    if estimator.output_activation is not None and linear_path:
-        raise ValueError(
-            f"output_activation={estimator.output_activation!r} needs linear_path=False: with the "
-            f"linear path the output is a sum that starts from PCA's."
-        )
-    if estimator.loss != "mse" and linear_path:
-        raise ValueError(
-            f"loss={estimator.loss!r} needs linear_path=False: principal components are those of "
-            f"the squared error, loss='mse'."
-        )
-    _check_combinations_with_missing(estimator)
-    if estimator.penalty is not None and linear_path:
-        raise ValueError(
-            f"penalty={estimator.penalty!r} needs linear_path=False: it cannot change PCA's part "
-            f"of a code."
-        )
-    if estimator.penalty == "variational" and not LOSSES[estimator.loss].is_likelihood:
-        likelihoods = sorted(name for name, loss in LOSSES.items() if loss.is_likelihood)
-        raise ValueError(
-            f"penalty='variational' needs a loss that is a likelihood, one of "
-            f"{', '.join(likelihoods)}, got loss={estimator.loss!r}."
-        )
-    if estimator.penalty == "contractive" and estimator.batch_size == 1:
-        raise ValueError(
-            "penalty='contractive' needs batch_size of at least 2, got 1: it divides codes by "
-            "their standard deviation in the batch."
-        )
-    if estimator.encoder is not None and linear_path:
-        latent_dim = estimator.latent_dim or 0
-        if latent_dim > LONGEST_NONLINEAR_CODE:
-            raise ValueError(
-                f"encoder needs latent_dim <= {LONGEST_NONLINEAR_CODE} with the linear path, got "
-                f"{latent_dim}: beyond that PCA's code is kept, and only a decoder is trained."
-            )
-    if estimator.output_activation is not None and LOSSES[estimator.loss].has_link():
-        raise ValueError(
-            f"output_activation={estimator.output_activation!r} needs another loss than "
-            f"{estimator.loss!r}, which determines the range of the output."
-        )
-    if estimator.checkpoint is not None and estimator.warm_start:
-        raise ValueError(
-            f"checkpoint={str(estimator.checkpoint)!r} needs warm_start=False: a repeated call "
-            f"would start from other weights."
-        )
-    if n_processes() > 1 and not isinstance(estimator.random_state, Integral):
-        raise ValueError(
-            f"random_state={estimator.random_state!r} must be an integer where {n_processes()} "
-            f"processes share a fit: all must use the same random numbers."
-        )
-    if n_processes() > 1 and estimator.checkpoint is not None:
-        raise ValueError(
-            f"checkpoint={str(estimator.checkpoint)!r} needs a fit of one process, not of "
-            f"{n_processes()}."
-        )
-    if estimator.checkpoint is not None and not isinstance(estimator.random_state, Integral):
-        raise ValueError(
-            f"checkpoint={str(estimator.checkpoint)!r} needs an integer random_state, not "
-            f"{estimator.random_state!r}: only then does the same call give the same result."
-        )

@@ -23,6 +23,9 @@ from .state import pca_module, split_directions
 class Form(ABC):
     """Where networks on top of PCA take their inputs from."""
 
+    # Whether columns that are never used can be left out.
+    drops_unused_columns = False
+
     @staticmethod
     @abstractmethod
     def problem(rows, basis, latent_dim, build, device):
@@ -36,6 +39,8 @@ class Form(ABC):
 
 class OnScores(Form):
     """Networks on the principal component scores of rows."""
+
+    drops_unused_columns = True
 
     @staticmethod
     def problem(rows, basis, latent_dim, build, device):
@@ -52,6 +57,8 @@ class OnScores(Form):
             "dtype": components.dtype,
             "components": components,
             "further_components": further_components,
+            "columns": rows.columns,
+            "n_features": None if rows.columns is None else rows.n_features,
             "n_rows": len(rows),
             "variances": basis.variances[:n_used],
             "total_variance": basis.total_variance,

@@ -21,7 +21,7 @@ from .._nn.autoencoders import (
     VariationalAutoencoder,
 )
 from .._runtime.device import in_pieces, resolve_device, supported_dtype
-from .._runtime.execution import full_precision_convolutions
+from .._runtime.precision import full_precision_convolutions
 from .._runtime.tensors import batch_slices, tensor_of, torch_dtype
 from .codec import PlainCodec, PrincipalCodec
 
@@ -91,6 +91,11 @@ class FittedState:
         Shape of one picture, and whether reconstructions are flat rows.
     loadings : ndarray of shape (p, q), or None
         With which missing entries are filled; None if X may have none.
+    columns, n_features : ndarray of int of shape (u,), int; or None
+        Indices of the columns that have a part in the components, which are then of shape
+        ``(k, u)``, and p. The mean may be given for these columns alone: that of others is zero.
+    n_counted : int, float or None
+        Number of rows by their weights, where it is not that of the rows.
     """
 
     module: Autoencoder
@@ -112,6 +117,21 @@ class FittedState:
     shape: tuple | None = None
     flat: bool = True
     loadings: np.ndarray | None = None
+    columns: np.ndarray | None = None
+    n_features: int | None = None
+    n_counted: float | None = None
+
+    def __post_init__(self):
+        if self.columns is not None:
+            object.__setattr__(self, "mean", self._in_all_columns(self.mean[None])[0])
+
+    def _in_all_columns(self, rows):
+        """Rows with zeros in the columns that have no part in the components."""
+        if self.columns is None or rows.shape[1] != len(self.columns):
+            return rows
+        wide = np.zeros((len(rows), self.n_features), rows.dtype)
+        wide[:, self.columns] = rows
+        return wide
 
     latent_dim = property(lambda self: self.module.latent_dim)
     has_linear_path = property(lambda self: not isinstance(self.module, PlainAutoencoder))
@@ -123,21 +143,37 @@ class FittedState:
         """The principal directions, rows of shape (p,), wherever they are stored."""
         if self.components is None and self.has_linear_path:
             return self.module.directions.numpy().T
-        return self.components
+        return None if self.components is None else self._in_all_columns(self.components)
+
+    @property
+    def directions(self):
+        """All principal directions, of shape (p, r)."""
+        return self._in_all_columns(np.concatenate([self.components, self.further_components])).T
+
+    def counted(self, n_counted):
+        """The state of rows that are repeated as often as their weights say, of so many rows."""
+        if self.n_rows is None or self.total_variance is None or n_counted == self.n_rows:
+            return self
+        factor = n_counted / (n_counted - 1) * (self.n_rows - 1) / self.n_rows
+        names = ("explained_variance", "variances", "total_variance")
+        known = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        scaled = {name: variance * factor for name, variance in known.items()}
+        return replace(self, n_counted=n_counted, **scaled)
 
     @property
     def singular_values(self):
         """Singular values of the centred training rows, as PCA defines them; or None."""
         if self.n_rows is None or self.explained_variance is None:
             return None
-        return np.sqrt((self.n_rows - 1) * np.maximum(self.explained_variance, 0))
+        n_rows = self.n_counted or self.n_rows
+        return np.sqrt((n_rows - 1) * np.maximum(self.explained_variance, 0))
 
     @property
     def noise_variance(self):
         """Mean variance along the directions beyond the code, as PCA defines it; or None."""
         if self.n_rows is None or self.total_variance is None:
             return None
-        n_beyond = min(self.n_rows, len(self.mean)) - self.latent_dim
+        n_beyond = min(self.n_counted or self.n_rows, len(self.mean)) - self.latent_dim
         variance = float(self.total_variance - self.explained_variance.sum())
         return max(variance, 0.0) / n_beyond if n_beyond > 0 else 0.0
 
@@ -259,7 +295,10 @@ class FittedState:
 
     def to_plain(self):
         """The fields as a dict: arrays, numbers, lists, dicts and the module."""
-        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        plain = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        if self.columns is not None:
+            plain["mean"] = self.mean[self.columns]
+        return plain
 
     @classmethod
     def from_plain(cls, plain):
@@ -291,7 +330,9 @@ class FittedState:
             ((tuple, none), "shape"),
             (array, "mean"),
             ((array, none), "code_scale", "components", "further_components", "variances"),
-            ((array, none), "loadings"),
+            ((array, none), "loadings", "columns"),
+            ((Integral, none), "n_features"),
+            ((Real, none), "n_counted"),
         ]
         if self.has_linear_path:
             kinds.append((array, "explained_variance", "explained_variance_ratio"))
@@ -311,10 +352,10 @@ class FittedState:
         of_codes = ("explained_variance", "explained_variance_ratio", "code_scale")
         expected = {"mean": (p,), **dict.fromkeys(of_codes, (k,))}
         if isinstance(self.module, ResidualAutoencoder):
-            r = len(self.module.scale)
+            r, u = len(self.module.scale), p if self.columns is None else len(self.columns)
             expected |= {
-                "components": (k, p),
-                "further_components": (r - k, p),
+                "components": (k, u),
+                "further_components": (r - k, u),
                 "variances": (r,),
             }
             if self.components is None:

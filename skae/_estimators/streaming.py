@@ -3,7 +3,6 @@
 import time
 from copy import deepcopy
 
-import numpy as np
 import torch
 
 from .._pca.incremental import RunningBasis
@@ -37,9 +36,8 @@ def new_stream(networks, options, n_features, dtype, state, rng):
                 "between its batches: the file contains the model, but not the state of training. "
                 "Pickle stores both."
             )
-        directions = np.concatenate([state.components, state.further_components]).T
         basis.start_from(
-            state.n_rows, state.mean, directions, state.variances, state.total_variance
+            state.n_rows, state.mean, state.directions, state.variances, state.total_variance
         )
         module = deepcopy(state.module).float()
     if not networks.hidden or n_directions == k:

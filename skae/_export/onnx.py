@@ -18,6 +18,7 @@ from sklearn.utils import check_array
 from torch import nn
 
 from .._estimators import AUTOENCODERS
+from .._estimators.anomalies import AnomalyDetector
 from .._estimators.base import BaseAutoencoder
 from .._estimators.bigrams import ByteBigrams
 from .._runtime.execution import with_neutral_settings
@@ -53,7 +54,8 @@ def to_onnx(model: Any, X: Any, *, inverse: bool = False, target_opset: int | No
         converts, and `FunctionTransformer` of NumPy's abs, exp, log, log1p, sqrt or square.
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Example rows, or codes with ``inverse``; only their dtype and shape are used. With pictures
-        the model of a `ConvAutoencoder` takes pictures.
+        the model of a `ConvAutoencoder` takes pictures; with a data frame of pandas the model of
+        a pipeline has an input for each column if some are words.
     inverse : bool, default=False
         Whether to export `inverse_transform` of an autoencoder instead of `transform`.
     target_opset : int, default=None
@@ -103,6 +105,10 @@ def to_onnx(model: Any, X: Any, *, inverse: bool = False, target_opset: int | No
             f"{_OPSET} to {latest}."
         )
     _refuse_bytes(model)
+    _refuse_detector(model)
+    if _has_words(X) and not inverse and not isinstance(model, BaseAutoencoder):
+        register_onnx()
+        return converted(model, X.iloc[:1], target_opset=target_opset, options=_options_of(model))
     X = check_array(X, accept_sparse=True, allow_nd=True, input_name="X")
     if isinstance(model, BaseAutoencoder):
         return _export_autoencoder(model, X.shape[1:], X.dtype, target_opset, inverse)
@@ -113,9 +119,7 @@ def to_onnx(model: Any, X: Any, *, inverse: bool = False, target_opset: int | No
         )
     register_onnx()
     example = np.zeros((1, *X.shape[1:]), X.dtype)
-    # Probabilities are an array then, as in predict_proba, and not a list of dictionaries.
-    options = {"zipmap": False} if is_classifier(model) else None
-    return converted(model, example, target_opset=target_opset, options=options)
+    return converted(model, example, target_opset=target_opset, options=_options_of(model))
 
 
 def register_onnx() -> None:
@@ -178,6 +182,25 @@ def _refuse_bytes(model):
             "following steps, to_onnx(pipeline[1:], pipeline[:1].transform(chunks)), and pass "
             "dense rows of bigrams to the ONNX model."
         )
+
+
+def _refuse_detector(model):
+    if isinstance(model, AnomalyDetector):
+        raise TypeError(
+            "AnomalyDetector has no ONNX form: export to_onnx(detector.estimator_, X), and its "
+            "reconstructions of codes, the same with inverse=True. With n_neighbors=0 the score of "
+            "a row is minus its squared distance from its reconstruction."
+        )
+
+
+def _has_words(X):
+    """Whether X is a data frame of pandas with columns that are not numbers."""
+    return hasattr(X, "select_dtypes") and X.select_dtypes(exclude=["number", "bool"]).shape[1] > 0
+
+
+def _options_of(model):
+    """Probabilities as an array, as in predict_proba, and not as a list of dictionaries."""
+    return {"zipmap": False} if is_classifier(model) else None
 
 
 def _export_autoencoder(estimator, shape, dtype, target_opset, inverse=False):

@@ -6,10 +6,11 @@ they belong to.
 
 import json
 import os
+import warnings
 from contextlib import suppress
 from copy import copy
 from dataclasses import MISSING, fields
-from errno import EIO
+from errno import EINVAL, EIO
 from hashlib import sha256
 from os import PathLike
 from pathlib import Path
@@ -20,6 +21,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from sklearn import __version__ as sklearn_version
+from sklearn import config_context
+from sklearn.utils._metadata_requests import SIMPLE_METHODS
 from sklearn.utils.validation import check_is_fitted
 
 from .._estimators import AUTOENCODERS
@@ -41,9 +44,11 @@ _OF_THE_PROCESS = {"callbacks", "checkpoint", "memory"}
 
 # Parameters of format 3 that exist no longer, or mean something else: a new fit takes the defaults.
 _REMOVED = {"n_iter_no_change", "tol"}
+# Where scikit-learn keeps the requests of `set_fit_request` and the like.
+_REQUEST = "_metadata_request"
 
 # What scikit-learn keeps in estimators beside their parameters.
-_OF_SKLEARN = ("n_features_in_", "feature_names_in_", "_sklearn_output_config")
+_OF_SKLEARN = ("n_features_in_", "feature_names_in_", "_sklearn_output_config", _REQUEST)
 
 _OTHER_OBJECT = """\
 estimator must be one of {}, got {}. skops saves it whole, and loads nothing but types that \
@@ -103,7 +108,11 @@ def save(estimator: Any, path: str | PathLike) -> None:
     state = learnt["_state"].to_plain() if "_state" in learnt else {}
     parts = {
         "parameters": estimator.get_params(deep=False),
-        "sklearn": {name: learnt[name] for name in _OF_SKLEARN if name in learnt},
+        "sklearn": {
+            name: learnt[name] if name != _REQUEST else _plain_requests(learnt[name])
+            for name in _OF_SKLEARN
+            if name in learnt
+        },
         "state": state,
     }
     for name in _OF_THE_PROCESS & set(parts["parameters"]):
@@ -130,7 +139,13 @@ def save(estimator: Any, path: str | PathLike) -> None:
 
 
 def _write(path, arrays, metadata):
-    """Write a file whole, or not at all; several processes may."""
+    """Write a file whole, or not at all; several processes may.
+
+    The file that a symbolic link leads to is written, and the link stays.
+    """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise OSError(EINVAL, "it is a folder, a pipe or a device, and must be a file")
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
     try:
         unfinished.touch()
@@ -220,12 +235,22 @@ def _read(path):
         raise ValueError("its contents have changed since they were written")
     kind = _CLASSES[content["class"]]
     parameters, learnt, plain = READERS[content["format"]](content, arrays)
+    n_convs = parameters.pop("n_convs_per_stage", 1)  # of early files of version 0.1.0
+    if n_convs != 1:
+        warnings.warn(
+            f"n_convs_per_stage={n_convs} of the file no longer exists: the networks in the file "
+            f"are as they were, but another fit makes stages of one convolution.",
+            stacklevel=4,
+        )
     estimator = kind(**{k: v for k, v in parameters.items() if k not in _OF_THE_PROCESS})
     estimator._validate_params()
     for name, value in learnt.items():
         if name not in _OF_SKLEARN:
             raise ValueError(f"{name} is nothing that a fit learns")
-        setattr(estimator, name, value)
+        if name == _REQUEST:
+            _request_again(estimator, value)
+        else:
+            setattr(estimator, name, value)
     if kind is not ByteBigrams:
         state = FittedState.from_plain(plain)
         if len(state.mean) != estimator.n_features_in_:
@@ -234,6 +259,22 @@ def _read(path):
             raise ValueError("shape does not suit the estimator")
         estimator._state = state
     return estimator
+
+
+def _plain_requests(router):
+    """The requests of `set_fit_request` and the like as a dict: the method, then the metadata."""
+    return {
+        method: dict(request.requests)
+        for method in SIMPLE_METHODS
+        if (request := getattr(router, method, None)) and request.requests
+    }
+
+
+def _request_again(estimator, requests):
+    """Set requests as an estimator had them when it was saved, whether routing is on or not."""
+    with config_context(enable_metadata_routing=True):
+        for method, names in requests.items():
+            getattr(estimator, f"set_{method}_request")(**names)
 
 
 def _read_4(content, arrays):
@@ -245,11 +286,13 @@ def _read_4(content, arrays):
 
 
 def _read_3(content, arrays):
-    """The same from a file of format 3, whose networks clipped each input by itself."""
-    return _with_reach(*_read_4(content, arrays))
+    """The same from a file of format 3, which has all columns, and does not count by weights."""
+    parameters, learnt, plain = _with_reach(*_read_4(content, arrays))
+    return parameters, learnt, {**plain, "columns": None, "n_features": None, "n_counted": None}
 
 
 def _with_reach(parameters, learnt, plain):
+    """The same of networks that clipped each input by itself, as those before format 4 did."""
     parameters = {name: v for name, v in parameters.items() if name not in _REMOVED}
     module = plain.get("module")
     if isinstance(module, ResidualAutoencoder) and "clipping_bound" in module._buffers:

@@ -120,7 +120,8 @@ def to_torch(estimator: Any, *, inverse: bool = False) -> nn.Module:
     if not isinstance(estimator, BaseAutoencoder):
         raise TypeError(
             f"estimator must be a DenseAutoencoder or a ConvAutoencoder, got "
-            f"{type(estimator).__name__}."
+            f"{type(estimator).__name__}: pass the autoencoder itself, the last step of a pipeline "
+            f"or estimator_ of an AnomalyDetector."
         )
     check_is_fitted(estimator)
     estimator = copy(estimator)  # another thread may fit the original in the meantime
@@ -142,9 +143,9 @@ def _encoder_or_decoder(state, inverse):
     for name in ("encoder",) if inverse else ("decoder", "refiner"):
         setattr(autoencoder, name, None)
     if isinstance(codec, PrincipalCodec):
-        used = [codec.components.T]
+        used = [codec.wide(codec.components)]
         if inverse or not linear_code:
-            used.append(codec.further_components.T)
+            used.append(codec.wide(codec.further_components))
         autoencoder = RowAutoencoder(codec.mean.clone(), torch.cat(used, dim=1), autoencoder)
     if state.code_scale is None:
         scale = torch.ones(state.latent_dim, dtype=codec.mean.dtype)

@@ -225,7 +225,7 @@ class ConvNetworks(Networks):
             encoder = conv_encoder(self.layout, self.n_encoded, **architecture)
             return nn.ModuleList([encoder, conv_decoder(self.layout, k, **architecture)])
 
-        names = ("channels", "kernel_size", "n_convs_per_stage", "hidden_layer_sizes")
+        names = ("channels", "kernel_size", "hidden_layer_sizes")
         sizes = {"latent_dim": k, **{name: architecture[name] for name in names}}
         check_module_memory(build, sizes, device)
 

@@ -19,6 +19,9 @@ _CONV_TRANSPOSE = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d}
 # An axis is taken for channels if it is at most this short and the others at least this long.
 _MOST_CHANNELS, _FEWEST_PIXELS = 4, 8
 
+# So is the shorter axis of two, if the other is half as long again: windows of sensors.
+_MOST_SENSORS = 16
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -86,7 +89,6 @@ def conv_encoder(
     *,
     channels,
     kernel_size=3,
-    n_convs_per_stage=1,
     bottleneck="dense",
     hidden_layer_sizes=(),
     activation="gelu",
@@ -103,8 +105,6 @@ def conv_encoder(
         Number of channels after each stage.
     kernel_size : int
         An odd number.
-    n_convs_per_stage : int
-        The first convolution of a stage has stride 2.
     bottleneck : {"dense", "channels", "map"}
         "dense" is linear layers to the code; "channels" is one convolution over all remaining
         positions to ``latent_dim`` channels; "map" is a convolution to one channel, whose positions
@@ -124,9 +124,9 @@ def conv_encoder(
     *stages, smallest = stage_extents(extents, len(channels))
     layers, n_inputs = [Unfold(layout)], layout.n_channels
     for large, n_outputs in zip(stages, channels, strict=True):
-        for stride in (_strides(large), *[1] * (n_convs_per_stage - 1)):
-            layers += [conv(n_inputs, n_outputs, kernel_size, stride, kernel_size // 2), act()]
-            n_inputs = n_outputs
+        padding = kernel_size // 2
+        layers += [conv(n_inputs, n_outputs, kernel_size, _strides(large), padding), act()]
+        n_inputs = n_outputs
     if bottleneck == "dense":
         sizes = [n_inputs * prod(smallest), *hidden_layer_sizes, latent_dim]
         layers += [nn.Flatten(), *perceptron(sizes, activation)]
@@ -142,7 +142,6 @@ def conv_decoder(
     *,
     channels,
     kernel_size=3,
-    n_convs_per_stage=1,
     bottleneck="dense",
     hidden_layer_sizes=(),
     activation="gelu",
@@ -157,7 +156,7 @@ def conv_decoder(
     torch.Size([5, 1980])
     """
     n_dims, act = len(layout.extents), ACTIVATIONS[activation]
-    conv, conv_transpose = _CONV[n_dims], _CONV_TRANSPOSE[n_dims]
+    conv_transpose = _CONV_TRANSPOSE[n_dims]
     stages = stage_extents(layout.extents, len(channels))
     smallest, padding = stages[-1], kernel_size // 2
     n_inputs = channels[-1]
@@ -170,8 +169,6 @@ def conv_decoder(
         layers = [nn.Unflatten(1, shape), first]
     outputs = [layout.n_channels, *channels[:-1]]
     for narrow, wide, n_outputs in zip(stages[:0:-1], stages[-2::-1], outputs[::-1], strict=True):
-        for _ in range(n_convs_per_stage - 1):
-            layers += [act(), conv(n_inputs, n_inputs, kernel_size, 1, padding)]
         output_padding = [
             large - (2 * small - 1) for small, large in zip(narrow, wide, strict=True)
         ]
@@ -228,7 +225,9 @@ def checked_layout(shape, channel_axis, n_features):
     if len(shape) > 3:
         raise ValueError(
             f"input_shape={shape} has {len(shape)} axes, but pictures have at most three: "
-            f"height, width and channels."
+            f"height, width and channels. Pass frames of a film as rows, "
+            f"X.reshape(-1, *X.shape[2:]), or flat rows, X.reshape(len(X), -1), to a "
+            f"DenseAutoencoder."
         )
     axis = channel_axis
     if axis is None:
@@ -268,7 +267,8 @@ def layout_warning(layout, *, shape_given, axis_given):
         return None
     few, *others = sorted(shape)
     axis = shape.index(few)
-    if few > _MOST_CHANNELS or others[0] < _FEWEST_PIXELS or axis == layout.channel_axis:
+    most = _MOST_SENSORS if len(shape) == 2 and 2 * others[0] >= 3 * few else _MOST_CHANNELS
+    if few > most or others[0] < _FEWEST_PIXELS or axis == layout.channel_axis:
         return None
     if len(shape) == 2:
         return (

@@ -159,7 +159,8 @@ class Completion(nn.Module):
         length = str(z.shape[1])
         if length not in self.missing:
             return z
-        return torch.cat([z, self.missing[length].expand(len(z), -1)], dim=1)
+        # `len(z)` would be a constant of an exported graph.
+        return torch.cat([z, self.missing[length].expand(z.shape[0], -1)], dim=1)
 
 
 class NestedLoss(nn.Module):

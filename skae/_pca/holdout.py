@@ -50,6 +50,9 @@ def scores_without_validation(rows, scores, validation, latent_dim=None):
     weights = _training_weights(rows, validation)
     unit = _unit_of(scores, weights)
     fitted = _scaled_training_scores(scores, weights, unit)
+    # F are the weighted scores of the training rows. A step of subspace iteration from the old
+    # directions V gives A'WA V = A'F, in which validation rows, of weight zero, have no part. With
+    # R = (F'AA'F)^(-1/2) the new directions A'F R are orthonormal, and AA'F R are the new scores.
     if rows.shape[0] > rows.shape[1]:
         images = rows.transposed_times(fitted)
         root = _inverse_root(transposed_product(images, images))
@@ -62,11 +65,13 @@ def scores_without_validation(rows, scores, validation, latent_dim=None):
         # For F the fitted scores this is F'AA'F.
         root = _inverse_root(batched_transposed_product(fitted, new_scores, rows.device))
         new_scores = matmul_(new_scores, root)
+    # The principal axes of the training rows within the span: eigenvectors of their covariance.
     _, axes = torch.linalg.eigh(weighted_gram(new_scores, weights, rows.device, unit))
     axes = axes.flip(1).to(root)
     if latent_dim is None:
         return matmul_(new_scores, axes)
-    # The new directions are A'F root axes, and the products of A with the old ones are the scores.
+    # Overlap of the new directions A'F R axes with the old ones V: axes' R F'A V, where A V are the
+    # old scores. The nearest rotations undo what the axes turned within each of the two spans.
     overlap = axes.T @ root @ batched_transposed_product(fitted, scores, rows.device)
     return matmul_(new_scores, axes @ nearest_rotations(overlap, latent_dim).to(axes))
 
@@ -118,6 +123,7 @@ def shortest_code(rows, share, validation_fraction, seed, groups=None):
     groups : ndarray of int, default=None
         Number of the group of each row: rows of one group are held out together.
     """
+    n_features, rows = rows.shape[1], rows.of_used_columns(1)
     most = min(rows.shape)
     n_directions = min(_FIRST_GUESS, most)
     rng = np.random.RandomState(seed)
@@ -132,7 +138,7 @@ def shortest_code(rows, share, validation_fraction, seed, groups=None):
     if explained[-1] < share:
         warnings.warn(
             f"latent_dim={share} is out of reach: all {most} principal directions that "
-            f"n_samples={len(rows)} and n_features={rows.shape[1]} allow explain "
+            f"n_samples={len(rows)} and n_features={n_features} allow explain "
             f"{explained[-1]:.3f} of the variance of validation rows. latent_dim_={most} is used.",
             UserWarning,
             stacklevel=2,
@@ -183,6 +189,7 @@ def _inverse_root(gram):
 
 def _nearest_rotation(overlap):
     """The orthogonal factor of the polar decomposition of a square matrix."""
+    # With O = U S V' the factor is U V' = O (O'O)^(-1/2): it needs the smaller eigenproblem alone.
     values, vectors = torch.linalg.eigh(overlap.T @ overlap)
     if len(values) and values[0] > 1e-6 * values[-1]:
         return overlap @ (vectors * values.rsqrt()) @ vectors.T

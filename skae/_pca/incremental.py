@@ -74,7 +74,7 @@ class RunningBasis:
         gram = roots.new_zeros(r + n + 1, r + n + 1)  # M M', on and below the diagonal
         gram[:r, :r] = torch.diag(self.squares)
         gram[r:-1, :r] = rows.times(self.directions).to(roots.device) * roots
-        gram[r:-1, r:-1] = rows.gram()
+        gram[r:-1, r:-1] = rows.in_float64().gram()
         gram[-1, :r] = c @ self.directions * roots
         gram[-1, r:-1] = rows.times(scaled[:, None])[:, 0].to(gram) * unit
         gram[-1, -1] = (scaled @ scaled).to(gram) * unit**2

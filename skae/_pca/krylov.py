@@ -9,6 +9,7 @@ from torch.nn.functional import pad
 from .._runtime.device import in_float64
 from .._runtime.execution import in_threads, slices_of_work
 from .._runtime.tensors import transposed_product
+from .exact import leading_eigenvectors
 
 # Columns of the Krylov space that are stored in one tensor.
 _SLAB = 256
@@ -18,6 +19,9 @@ _FIRST_BLOCKS = 2
 
 # A new block whose orthogonal part is shorter than this share of its length is taken for rounding.
 _ROUNDING = 1e-5
+
+# Share of the variance beyond Q that is taken for rounding.
+_BEYOND = {torch.float32: 1e-7, torch.float64: 1e-13}
 
 # Up to this size the eigenvalues of T are computed in float64 for rows of every dtype.
 _SMALL_SIDE = 512
@@ -54,36 +58,52 @@ def krylov_vectors(rows, n_vectors, n_accurate, *, block_size, total, tol, gener
 
     Returns
     -------
-    values : float64 Tensor of shape (n_vectors,)
-        The sum of the squared scores along each direction.
+    values : float64 ndarray of shape (n_vectors,)
+        Eigenvalues: the squared lengths of ``A' u`` for the vectors u, or of ``A u``.
+    gains : float64 ndarray of shape (n_vectors,)
+        How much more variance there is along ``A' u`` than the eigenvalue says, if A has no more
+        rows than columns.
     vectors : Tensor of shape (side, n_vectors)
         Orthonormal, or zero beyond the rank of A.
     """
     space = _Space(rows, block_size, generator)
-    next_check = max(n_vectors * 3 // 2, 2 * n_accurate) + _FIRST_BLOCKS * block_size
+    next_check = _first_check(n_vectors, n_accurate, block_size)
     while True:
         space.grow(cache)
-        m = len(space.T)
-        is_complete = m == space.side or np.trace(space.T) >= (1 - 1e-7) * total
+        m = space.n_columns
+        # The trace of M is the sum of all eigenvalues, and that of T the part of it within Q.
+        is_complete = m == space.side or space.trace >= (1 - _BEYOND[rows.dtype]) * total
         if m < next_check and not is_complete:
             continue
-        values, vectors = _leading(space.T, min(n_vectors, m), rows.dtype)
+        T = space.projected()
+        values, vectors = _leading(T, min(n_vectors, m), rows.dtype)
         if is_complete:
             break
-        missing, ratio = _missing(space, values[:n_accurate], vectors[:, :n_accurate])
+        missing, ratio = _missing(space, T, values[:n_accurate], vectors[:, :n_accurate])
         allowed = min(tol * total, 20 * tol * values[:n_accurate].sum())
         if missing <= allowed:
             break
+        # The missing variance falls by the same ratio with each block: so many of them are needed.
         # A further check takes longer than a block that is not needed.
         n_blocks = ceil(log(allowed / 3 / missing) / log(ratio))
         next_check = m + block_size * min(n_blocks, max(1, m // (2 * block_size)))
-    values, vectors = _refined(space.T, values, vectors)
+    values, vectors = _refined(T, values, vectors)
+    gains = np.zeros_like(values)
     if not space.has_more_rows:
-        # A' u is another half step of the iteration: the variance along it is larger.
-        positive = values > 1e-12 * values[0]
-        values = values + np.where(positive, space.residuals(vectors) / np.fmax(values, 1e-300), 0)
-    beyond_rank = (0, n_vectors - len(values))
-    return pad(torch.from_numpy(values), beyond_rank), pad(space.combine(vectors), beyond_rank)
+        # A' u is another half step of the iteration. Along it the variance is |M u|^2 / |A' u|^2,
+        # with M u = theta u + residual: theta + |residual|^2 / theta.
+        is_positive = values > 1e-12 * values[0]
+        gains[is_positive] = (space.residuals(vectors) / np.fmax(values, 1e-300))[is_positive]
+    padding = (0, n_vectors - len(values))  # beyond the rank
+    return np.pad(values, padding), np.pad(gains, padding), pad(space.combine(vectors), padding)
+
+
+def _first_check(n_vectors, n_accurate, block_size):
+    """Number of columns of Q at which convergence is worth checking first."""
+    # Checks of small spaces cost little. Long codes have needed three columns for each vector.
+    share = 2 if 2 * n_accurate <= _SMALL_SIDE else 11 / 4
+    blocks = ceil(max(n_vectors * 3 / 2, share * n_accurate) / block_size)
+    return (blocks + (_FIRST_BLOCKS if share == 2 else 0)) * block_size
 
 
 class _Space:
@@ -91,8 +111,10 @@ class _Space:
 
     Attributes
     ----------
-    T : float64 ndarray of shape (m, m)
-        ``Q' M Q``.
+    n_columns : int
+        m.
+    trace : float
+        Of ``T = Q' M Q``.
     side : int
         The number of rows of Q and M.
     has_more_rows : bool
@@ -109,16 +131,31 @@ class _Space:
         self._slabs = []
         self._previous = self._block[:, :0]
         self._gram = None  # of the part of M Q that is orthogonal to Q
-        self.T = np.zeros((0, 0))
+        self.n_columns, self.trace = 0, 0.0
+        self._columns_of_T = []  # on and above the diagonal, of one block each
 
     def grow(self, cache):
         """Add the next block."""
-        m = len(self.T)
+        m = self.n_columns
         self._append(self._block)
         found = cache.load_or_compute(f"columns from {m} by {self.block_size}", self._step)
-        self.T = _bordered(self.T, in_float64(found["column"]).cpu().numpy())
+        column = in_float64(found["column"]).cpu().numpy()
+        self._columns_of_T.append(column)
+        self.n_columns = len(column)
+        self.trace += float(np.trace(column[m:]))
         self._gram = found["gram"].cpu().numpy()
         self._previous, self._block = self._block, found["block"].to(self._rows.device)
+
+    def projected(self):
+        """Return ``T = Q' M Q``, which is symmetric: a float64 ndarray of shape (m, m)."""
+        T, start = np.zeros((self.n_columns, self.n_columns)), 0
+        for column in self._columns_of_T:
+            stop = len(column)
+            T[:stop, start:stop] = column
+            T[start:stop, :start] = column[:start].T
+            T[start:stop, start:stop] = (column[start:] + column[start:].T) / 2
+            start = stop
+        return T
 
     def _append(self, block):
         if self._slabs and self._slabs[-1].shape[1] < _SLAB:
@@ -197,17 +234,19 @@ class _Space:
 
     def residuals(self, vectors):
         """Return the squared lengths of ``M u - theta u`` for ``u = Q vectors``."""
+        # M Q = Q T + E, where E has columns for the last block alone, with E'E = gram: what is left
+        # of M u is E times the last entries of the vector.
         last = vectors[-len(self._gram) :]
         return np.einsum("ij,ij->j", last, self._gram @ last)
 
 
-def _missing(space, values, vectors):
+def _missing(space, T, values, vectors):
     """How far the sum of the leading values is below its limit, and the ratio by which that falls.
 
     Extrapolated as a geometric series from the growth by the last block and by the last two blocks.
     """
     n_last = len(space._gram)
-    one, two = (_growth(space.T, values, vectors, n) for n in (n_last, 2 * n_last))
+    one, two = (_growth(T, values, vectors, n) for n in (n_last, 2 * n_last))
     ratio = float(np.clip(one / max(two - one, 1e-300), 0.05, _SLOWEST))
     missing = one * ratio / (1 - ratio)
     if not space.has_more_rows:
@@ -222,6 +261,10 @@ def _growth(T, values, vectors, n):
     The vectors without their last n entries, made orthonormal, approximate the previous vectors:
     with S the last n rows, ``sum(values) - tr((I - S'S)^-1 (S1' T11 S1))``, reduced to n columns.
     """
+    # Cut to their first rows, V becomes V1 with V1'V1 = I - S'S. Its span, orthonormalised, has
+    # tr((V1'V1)^-1 V1'T11 V1) of the eigenvalues. V1'T11 V1 = L - S'S L - L S'S + S'C S with the
+    # eigenvalues L and the corner C of T; by (I - S'S)^-1 = I + S'(I - SS')^-1 S all that is left
+    # are n x n matrices: P = SS', F = S L S'.
     S = vectors[-n:]
     scaled = S * values
     P, F, corner = S @ S.T, scaled @ S.T, T[-n:, -n:]
@@ -236,33 +279,26 @@ def _growth(T, values, vectors, n):
 
 def _leading(T, n, dtype):
     """The n largest eigenvalues of T, in decreasing order, and their eigenvectors."""
-    T = torch.from_numpy(T)
     # A large T takes seconds in float64 and is no more accurate than the products with X.
-    values, vectors = torch.linalg.eigh(T if len(T) <= _SMALL_SIDE else T.to(dtype))
-    return values[-n:].flip(0).double().numpy(), vectors[:, -n:].flip(1).double().numpy()
+    dtype = torch.float64 if len(T) <= _SMALL_SIDE else dtype
+    values, vectors = leading_eigenvectors(torch.from_numpy(T).to(dtype, copy=True), n)
+    return values.double().numpy(), vectors.double().numpy()
 
 
 def _refined(T, values, vectors):
-    """Eigenvalues and eigenvectors of T in float64, within the span of these vectors."""
+    """Eigenvalues and eigenvectors of T in float64, within the span of vectors S.
+
+    Those in float32 mix neighbours by their last digits, after which ``A' u`` would not be
+    orthogonal. The eigenvectors of the small matrix ``S' T S`` separate them again.
+    """
     if len(T) <= _SMALL_SIDE:
         return values, vectors
     T, S = torch.from_numpy(T), torch.from_numpy(vectors)
     parts = slices_of_work(S.shape[1], 2 * len(T) * S.numel())
     images = torch.cat(in_threads(lambda part: T @ S[:, part], parts), dim=1)
-    values, rotation = torch.linalg.eigh(transposed_product(S, images))
+    values, rotation = leading_eigenvectors(transposed_product(S, images), S.shape[1])
     rotated = in_threads(lambda part: S @ rotation[:, part], parts)
-    return values.flip(0).numpy(), torch.cat(rotated, dim=1).flip(1).numpy()
-
-
-def _bordered(T, column):
-    """The symmetric matrix T, extended by ``column`` on the right and its transpose below."""
-    old, grown = len(T), len(column)
-    bordered = np.empty((grown, grown))
-    bordered[:old, :old] = T
-    bordered[:, old:] = column
-    bordered[old:, :] = column.T
-    bordered[old:, old:] = (column[old:] + column[old:].T) / 2
-    return bordered
+    return values.numpy(), torch.cat(rotated, dim=1).numpy()
 
 
 def _orthonormal(block):

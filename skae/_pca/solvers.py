@@ -9,10 +9,12 @@ from .._runtime.device import on_float64_device
 from .._runtime.execution import in_threads, slices_of_work
 from .._runtime.storage import NO_CHECKPOINT
 from .._runtime.tensors import power_of_two, row_slices, transposed_product
+from .exact import exact_directions
 from .krylov import krylov_vectors
 
-# Up to this length of the smaller side the full eigenproblem takes a few seconds at most.
-_EXACT_SIDE = 2048
+# Up to this length of the smaller side the full eigenproblem takes a few seconds at most; of dense
+# rows, for which it is worth more seconds, to the last digit.
+_EXACT_SIDE, _EXACT_SIDE_OF_DENSE = 2048, 4096
 
 # For wider matrices than the first of these the Gram matrix takes longer than Krylov iteration,
 # unless its side is at most the second.
@@ -64,7 +66,7 @@ class Basis:
 
 
 def principal_basis(
-    rows, n_directions, *, n_accurate=None, tol=2e-4, generator=None, cache=NO_CHECKPOINT
+    rows, n_directions, *, n_accurate=None, tol=None, generator=None, cache=NO_CHECKPOINT
 ):
     """Compute the leading principal directions of rows.
 
@@ -77,9 +79,10 @@ def principal_basis(
     n_accurate : int, default=n_directions
         Krylov iteration stops when the first ``n_accurate`` directions explain nearly as much
         variance as possible.
-    tol : float
+    tol : float, default=None
         The variance they lack, extrapolated from its growth so far, is then less than this share of
-        the total variance and less than 20 times this share of their own variance.
+        the total variance and less than 20 times this share of their own variance. None is 1e-6 for
+        dense rows, else 2e-4.
     generator : torch.Generator
         Draws the start of the Krylov iteration, and directions beyond the rank of the rows; a
         generator with a fixed seed if None.
@@ -91,12 +94,15 @@ def principal_basis(
     basis : Basis
     """
     n_accurate = n_directions if n_accurate is None else n_accurate
+    tol = (1e-6 if rows.is_dense else 2e-4) if tol is None else tol
     generator = generator or torch.Generator().manual_seed(0)
     total = _sum_of_squares(rows, cache)
-    if uses_full_eigenproblem(rows.shape, n_directions):
-        values, directions = _from_full_eigenproblem(rows, n_directions, generator, cache)
+    if uses_full_eigenproblem(rows.shape, n_directions, rows.is_dense):
+        squares, columns, is_short = exact_directions(rows, n_directions, n_accurate, total, cache)
+        columns, lengths = on_float64_device(columns), None
+        is_orthonormal = rows.shape[1] <= rows.shape[0]
     else:
-        values, vectors = krylov_vectors(
+        squares, gains, vectors = krylov_vectors(
             rows,
             n_directions,
             n_accurate,
@@ -108,19 +114,37 @@ def principal_basis(
         )
         if rows.shape[0] <= rows.shape[1]:
             vectors = rows.transposed_times(vectors)
-        directions = _orthonormal(vectors, generator)
+        columns = on_float64_device(vectors)  # torch's solvers are there too
+        lengths = _lengths_of(columns)
+        squares = squares + gains
+        # Their squares come from an eigenproblem and have an error of about eps times the largest.
+        is_short = lengths <= 4 * torch.finfo(columns.dtype).eps ** 0.5 * lengths.max()
+        is_orthonormal = False
+    if not is_orthonormal:
+        columns = _orthonormal(columns, lengths, is_short.to(columns.device), generator)
     degrees_of_freedom = max(1, len(rows) - 1)
     return Basis(
-        directions=_fix_signs(directions).to(rows.device),
-        variances=values.clamp_min(0.0).cpu().numpy().astype(np.float64) / degrees_of_freedom,
+        directions=_fix_signs(columns).to(rows.device),
+        variances=np.maximum(squares, 0.0) / degrees_of_freedom,
         total_variance=total / degrees_of_freedom,
     )
 
 
-def uses_full_eigenproblem(shape, n_directions):
-    """Whether `principal_basis` solves a full eigenproblem for rows of this shape."""
-    is_wide = shape[1] > max(_LONG_SIDE, shape[0])
-    side = _EXACT_SIDE_OF_LONG if is_wide else _EXACT_SIDE
+def uses_full_eigenproblem(shape, n_directions, is_dense):
+    """Whether `principal_basis` solves a full eigenproblem for rows of this shape.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    n_directions : int
+    is_dense : bool
+        Whether the rows are a dense array.
+    """
+    if is_dense:
+        side = _EXACT_SIDE_OF_DENSE
+    else:
+        is_wide = shape[1] > max(_LONG_SIDE, shape[0])
+        side = _EXACT_SIDE_OF_LONG if is_wide else _EXACT_SIDE
     return min(shape) <= max(side, 2 * n_directions)
 
 
@@ -144,6 +168,7 @@ class WeightedRows:
         self.mean = rows.mean
         self.dtype = rows.dtype
         self.device = rows.device
+        self.is_dense = rows.is_dense
 
     def __len__(self):
         return len(self._rows)
@@ -161,13 +186,24 @@ class WeightedRows:
     def squared_norms(self):
         return self._rows.weights * self._rows.squared_norms()
 
-    def covariance(self):
-        return self._rows.covariance()
+    def in_float64(self):
+        return WeightedRows(self._rows.in_float64())
 
-    def gram(self):
-        gram = self._rows.gram()
+    def covariance(self, unit=1.0):
+        return self._rows.covariance(unit)
+
+    def gram(self, unit=1.0):
+        gram = self._rows.gram(unit)
         roots = self._root_weights(gram)
         return gram.mul_(roots).mul_(roots[:, None])
+
+    def centred(self, index):
+        values = self._rows.centred(index)
+        return values.mul_(self._root_weights(values)[index, None])
+
+    def centred_columns(self, columns):
+        values = self._rows.centred_columns(columns)
+        return values.mul_(self._root_weights(values)[:, None])
 
     def _root_weights(self, like):
         return torch.from_numpy(np.sqrt(self._rows.weights)).to(like)
@@ -185,46 +221,24 @@ def _sum_of_squares(rows, cache):
     return total
 
 
-def _from_full_eigenproblem(rows, n_directions, generator, cache):
-    """Eigenvalues and directions from the covariance or the Gram matrix, the smaller of the two."""
-    n, p = rows.shape
-    smaller = rows.covariance if p <= n else rows.gram
-    found = cache.load_or_compute("eigenvectors", lambda: _eigenvectors(smaller()))
-    leading = slice(min(n, p) - n_directions, min(n, p))
-    eigenvalues = found["values"][leading].flip(0)
-    vectors = found["vectors"][:, leading].flip(1).to(rows.dtype).to(rows.device)
-    if p <= n:
-        return eigenvalues, vectors
-    return eigenvalues, _orthonormal(rows.transposed_times(vectors), generator)
-
-
-def _eigenvectors(matrix):
-    values, vectors = torch.linalg.eigh(on_float64_device(matrix))
-    return {"values": values, "vectors": vectors.contiguous()}
-
-
-def _orthonormal(columns, generator):
+def _orthonormal(columns, lengths, is_short, generator):
     """Make columns orthonormal in their order, replacing those that are too short by random ones.
 
     Works in place where possible: there is memory for one such tensor of wide data, not for three.
+
+    Parameters
+    ----------
+    columns : Tensor of shape (p, r)
+    lengths : Tensor of shape (r,), or None
+        By which columns are divided first; None if they are of length one.
+    is_short : bool Tensor of shape (r,)
+    generator : torch.Generator
     """
-    columns = on_float64_device(columns)  # torch's solvers are there too
-    if columns.device.type == "cpu":
-        parts = slices_of_work(len(columns), 16 * columns.numel())
-    else:
-        parts = row_slices(columns)  # temporary results of a part at a time
-    largest = max(in_threads(lambda part: float(columns[part].abs().max()), parts))
-    unit = power_of_two(largest)  # the squares of large or small float32 overflow or vanish
-
-    def squares(part):
-        return columns[part].div_(unit).square().sum(dim=0)
-
-    lengths = sum(in_threads(squares, parts)).sqrt()
-    # Their squares come from an eigenproblem and have an error of about eps times the largest.
-    short = lengths <= 4 * torch.finfo(columns.dtype).eps ** 0.5 * lengths.max()
-    lengths = torch.where(short, 1.0, lengths)
-    in_threads(lambda part: columns[part].div_(lengths), parts)
-    if not short.any():
+    parts = _parts_of(columns)
+    if lengths is not None:
+        lengths = torch.where(is_short, 1.0, lengths)
+        in_threads(lambda part: columns[part].div_(lengths), parts)
+    if not is_short.any():
         if _are_orthonormal(columns, parts):
             return columns
         # Usually the others deviate by more than rounding only along the longest columns.
@@ -235,9 +249,28 @@ def _orthonormal(columns, generator):
             solve = _triangular_solver(columns, factor.T)
             in_threads(solve, slices_of_work(len(columns), columns.numel() * len(factor)))
             return columns
-    noise = torch.randn(len(columns), int(short.sum()), generator=generator, dtype=columns.dtype)
-    columns[:, short] = noise.to(columns.device)
+    noise = torch.randn(len(columns), int(is_short.sum()), generator=generator, dtype=columns.dtype)
+    columns[:, is_short] = noise.to(columns.device)
     return torch.linalg.qr(columns).Q
+
+
+def _lengths_of(columns):
+    """Divide columns by a power of two near their size; return their lengths then."""
+    parts = _parts_of(columns)
+    largest = max(in_threads(lambda part: float(columns[part].abs().max()), parts))
+    unit = power_of_two(largest)  # the squares of large or small float32 overflow or vanish
+
+    def squares(part):
+        return columns[part].div_(unit).square().sum(dim=0)
+
+    return sum(in_threads(squares, parts)).sqrt()
+
+
+def _parts_of(columns):
+    """Slices of rows for threads; on other devices, of which temporary results are small."""
+    if columns.device.type == "cpu":
+        return slices_of_work(len(columns), 16 * columns.numel())
+    return row_slices(columns)
 
 
 def _orthogonalize_to_leading(columns, parts):

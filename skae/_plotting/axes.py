@@ -1,6 +1,7 @@
 """Axes of displays, and rows drawn side by side in one axes as pictures, maps or lines."""
 
 from functools import partial
+from inspect import signature
 
 import numpy as np
 
@@ -47,6 +48,30 @@ def style_keywords(artist, given, **defaults):
     return {**defaults, **normalize_kwargs(given, artist)}
 
 
+class Display:
+    """What all displays share; the rest is ``plot`` and two constructors that call it."""
+
+    @classmethod
+    def _begin(cls, method, drawing):
+        """Before any long work, raise if matplotlib is missing or `plot` has no such keyword."""
+        check_matplotlib(f"{cls.__name__}.{method}")
+        known = [name for name in signature(cls.plot).parameters if name != "self"]
+        for name in drawing:
+            if name not in known:
+                raise TypeError(
+                    f"{cls.__name__}.{method} has no keyword {name}: for drawing there are "
+                    f"{', '.join(known)}."
+                )
+
+    def _take_axes(self, ax):
+        """Set ``ax_`` and ``figure_`` for a plot, and return the axes."""
+        check_matplotlib(f"{type(self).__name__}.plot")
+        self.ax_ = get_axes(ax)
+        self.figure_ = self.ax_.figure
+        self.ax_.spines[["top", "right"]].set_visible(False)
+        return self.ax_
+
+
 class Pictures:
     """Draw grey pictures (n, height, width), or coloured ones with the channels as last axis."""
 
@@ -64,30 +89,34 @@ class Pictures:
 
     def draw_row(self, mosaic, ax, row, X):
         """Draw the rows of X from left to right."""
-        low, high = self._limits
-        if X.ndim == 4:
-            X = np.clip((X - low) / (high - low), 0, 1)
-        return [
-            mosaic.draw_picture(ax, row, i, pixels, **self._style) for i, pixels in enumerate(X)
-        ]
+        return self._draw(mosaic, ax, row, self._shown(X), self._style)
 
     def draw_differences(self, mosaic, ax, row, error, limit):
         """Draw differences on a scale from minus ``limit`` to ``limit``."""
         limit = limit or 1.0
         if error.ndim == 4:  # a colour map takes a single channel
             error = (error / limit + 1) / 2
-        style = {"vmin": -limit, "vmax": limit, **self._difference}
-        return [mosaic.draw_picture(ax, row, i, pixels, **style) for i, pixels in enumerate(error)]
+        style = {**self._scale_of_differences(limit), **self._difference}
+        return self._draw(mosaic, ax, row, error, style)
+
+    def _shown(self, X):
+        low, high = self._limits
+        return np.clip((X - low) / (high - low), 0, 1) if X.ndim == 4 else X
+
+    def _scale_of_differences(self, limit):
+        return {"vmin": -limit, "vmax": limit}
+
+    def _draw(self, mosaic, ax, row, X, style):
+        return [mosaic.draw_picture(ax, row, i, pixels, **style) for i, pixels in enumerate(X)]
 
 
-class Maps:
+class Maps(Pictures):
     """Draw square maps of frequencies, most of which are small or zero.
 
     The scale is an inverse hyperbolic sine: linear up to a tenth of the median of non-zero
     entries, and logarithmic above.
     """
 
-    equal_aspect = True
     cell = _MAP
 
     def __init__(self, X, image_kw, difference_kw):
@@ -100,17 +129,11 @@ class Maps:
         self._style = style_keywords(AxesImage, image_kw, cmap="magma", norm=norm)
         self._difference = style_keywords(AxesImage, difference_kw, cmap="coolwarm")
 
-    def draw_row(self, mosaic, ax, row, X):
-        """Draw the rows of X from left to right."""
-        return [
-            mosaic.draw_picture(ax, row, i, pixels, **self._style) for i, pixels in enumerate(X)
-        ]
+    def _shown(self, X):
+        return X
 
-    def draw_differences(self, mosaic, ax, row, error, limit):
-        """Draw differences on a scale from minus ``limit`` to ``limit``."""
-        limit = limit or 1.0
-        style = {"norm": self._scale(vmin=-limit, vmax=limit), **self._difference}
-        return [mosaic.draw_picture(ax, row, i, pixels, **style) for i, pixels in enumerate(error)]
+    def _scale_of_differences(self, limit):
+        return {"norm": self._scale(vmin=-limit, vmax=limit)}
 
 
 class Lines:

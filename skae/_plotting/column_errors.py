@@ -2,16 +2,25 @@
 
 from collections.abc import Mapping
 from numbers import Integral
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from .axes import check_matplotlib, get_axes, style_keywords
+from .axes import Display, style_keywords
 
 
-class ColumnErrorsDisplay:
+class Drawing(TypedDict, total=False):
+    """Keywords of `plot`."""
+
+    top: int
+    ax: Any
+    bar_kw: Mapping[str, Any] | None
+    reference_kw: Mapping[str, Any] | None
+
+
+class ColumnErrorsDisplay(Display):
     """The columns in which given rows have the largest reconstruction errors, as bars.
 
     A bar is the mean error of the rows in a column. With reference rows, such as the training
@@ -81,12 +90,9 @@ class ColumnErrorsDisplay:
         X: Any,
         *,
         reference: Any = None,
-        top: int = 10,
         feature_names: Any = None,
         name: str = "given rows",
-        ax: Any = None,
-        bar_kw: Mapping[str, Any] | None = None,
-        reference_kw: Mapping[str, Any] | None = None,
+        **drawing: Unpack[Drawing],
     ) -> Self:
         """Draw the columns in which a fitted autoencoder has the largest errors of given rows.
 
@@ -99,25 +105,19 @@ class ColumnErrorsDisplay:
             The rows, such as those with the lowest `score_samples`.
         reference : {array-like, sparse matrix or array}, default=None
             Rows to compare them with, such as the training rows.
-        top : int, default=10
-            Number of columns.
         feature_names : array-like of str of shape (n_features,), default=None
             Names of the columns; None for those of the fit, or "x0", "x1" and so on.
         name : str, default="given rows"
             Name of the rows.
-        ax : matplotlib Axes, default=None
-            Axes to draw in; None for a new figure.
-        bar_kw : dict, default=None
-            Keywords of `barh`.
-        reference_kw : dict, default=None
-            Keywords of `plot` for the reference.
+        **drawing : dict
+            Keywords of `plot`, such as ``ax``.
 
         Returns
         -------
         display : ColumnErrorsDisplay
             The drawn display.
         """
-        check_matplotlib(f"{cls.__name__}.from_estimator")
+        cls._begin("from_estimator", drawing)
         check_is_fitted(estimator)
         before, given = None, estimator
         estimator = getattr(estimator, "estimator_", estimator)  # of an AnomalyDetector
@@ -137,12 +137,9 @@ class ColumnErrorsDisplay:
         return cls.from_predictions(
             mean_errors(X),
             None if reference is None else mean_errors(reference),
-            top=top,
             feature_names=_names(before, estimator) if feature_names is None else feature_names,
             name=name,
-            ax=ax,
-            bar_kw=bar_kw,
-            reference_kw=reference_kw,
+            **drawing,
         )
 
     @classmethod
@@ -151,12 +148,9 @@ class ColumnErrorsDisplay:
         errors: Any,
         reference: Any = None,
         *,
-        top: int = 10,
         feature_names: Any = None,
         name: str = "given rows",
-        ax: Any = None,
-        bar_kw: Mapping[str, Any] | None = None,
-        reference_kw: Mapping[str, Any] | None = None,
+        **drawing: Unpack[Drawing],
     ) -> Self:
         """Draw the columns with the largest errors.
 
@@ -166,25 +160,19 @@ class ColumnErrorsDisplay:
             Errors of each row, of which the mean is drawn, or of each column.
         reference : array-like of shape (n_samples, n_features) or (n_features,), default=None
             Usual errors, likewise.
-        top : int, default=10
-            Number of columns.
         feature_names : array-like of str of shape (n_features,), default=None
             Names of the columns; None for "x0", "x1" and so on.
         name : str, default="given rows"
             Name of the rows.
-        ax : matplotlib Axes, default=None
-            Axes to draw in; None for a new figure.
-        bar_kw : dict, default=None
-            Keywords of `barh`.
-        reference_kw : dict, default=None
-            Keywords of `plot` for the reference.
+        **drawing : dict
+            Keywords of `plot`, such as ``ax``.
 
         Returns
         -------
         display : ColumnErrorsDisplay
             The drawn display.
         """
-        check_matplotlib(f"{cls.__name__}.from_predictions")
+        cls._begin("from_predictions", drawing)
         errors = _of_columns(errors, "errors")
         if reference is not None:
             reference = _of_columns(reference, "reference")
@@ -200,7 +188,7 @@ class ColumnErrorsDisplay:
                     f"columns."
                 )
         display = cls(errors, reference, feature_names=feature_names, name=name)
-        return display.plot(top=top, ax=ax, bar_kw=bar_kw, reference_kw=reference_kw)
+        return display.plot(**drawing)
 
     def plot(
         self,
@@ -228,7 +216,7 @@ class ColumnErrorsDisplay:
         self : ColumnErrorsDisplay
             The display.
         """
-        check_matplotlib(f"{type(self).__name__}.plot")
+        self._begin("plot", {})
         from matplotlib.lines import Line2D
         from matplotlib.patches import Rectangle
 
@@ -238,8 +226,7 @@ class ColumnErrorsDisplay:
         self.columns_ = columns = np.argsort(-excess, kind="stable")[:top]
         names = self.feature_names
         labels = [f"x{j}" if names is None else str(names[j]) for j in columns]
-        self.ax_ = ax = get_axes(ax)
-        self.figure_ = ax.figure
+        ax = self._take_axes(ax)
         heights = np.arange(len(columns))
         style = style_keywords(Rectangle, bar_kw, color="C0", height=0.7, label=self.name)
         self.bars_ = ax.barh(heights, self.errors[columns], **style)
@@ -255,7 +242,6 @@ class ColumnErrorsDisplay:
         ax.set_yticks(heights, labels)
         ax.invert_yaxis()
         ax.set_xlabel("mean reconstruction error")
-        ax.spines[["top", "right"]].set_visible(False)
         return self
 
 

@@ -1,12 +1,12 @@
 """LatentDisplay: two dimensions of the code of each row."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 import numpy as np
 
 from .._data.validation import dense_array
-from .axes import check_matplotlib, get_axes, style_keywords
+from .axes import Display, style_keywords
 
 # Matthew Petroff's ten colours, distinct with any colour vision; each ten has its own marker.
 _COLOURS = (
@@ -33,7 +33,15 @@ _MOST_INTEGERS = 20
 _LEGEND_ROWS = 20
 
 
-class LatentDisplay:
+class Drawing(TypedDict, total=False):
+    """Keywords of `plot`."""
+
+    ax: Any
+    scatter_kw: Mapping[str, Any] | None
+    legend_kw: Mapping[str, Any] | None
+
+
+class LatentDisplay(Display):
     """Two dimensions of the code of each row, coloured by label or quantity.
 
     Each label has a colour, from the eleventh on another marker too, and an entry in a legend
@@ -91,9 +99,7 @@ class LatentDisplay:
         y: Any = None,
         *,
         dims: Sequence[int] = (0, 1),
-        ax: Any = None,
-        scatter_kw: Mapping[str, Any] | None = None,
-        legend_kw: Mapping[str, Any] | None = None,
+        **drawing: Unpack[Drawing],
     ) -> Self:
         """Draw the codes of rows.
 
@@ -107,27 +113,16 @@ class LatentDisplay:
             Label or quantity of each row.
         dims : tuple of two int, default=(0, 1)
             The dimensions of the code on the horizontal and the vertical axis.
-        ax : matplotlib Axes, default=None
-            Axes to draw in; None for a new figure.
-        scatter_kw : dict, default=None
-            Keywords of `scatter`, or of `hist` for a histogram.
-        legend_kw : dict, default=None
-            Keywords of `legend`.
+        **drawing : dict
+            Keywords of `plot`, such as ``ax``.
 
         Returns
         -------
         display : LatentDisplay
             The drawn display.
         """
-        check_matplotlib(f"{cls.__name__}.from_estimator")
-        return cls.from_predictions(
-            estimator.transform(X),
-            y,
-            dims=dims,
-            ax=ax,
-            scatter_kw=scatter_kw,
-            legend_kw=legend_kw,
-        )
+        cls._begin("from_estimator", drawing)
+        return cls.from_predictions(estimator.transform(X), y, dims=dims, **drawing)
 
     @classmethod
     def from_predictions(
@@ -136,9 +131,7 @@ class LatentDisplay:
         y: Any = None,
         *,
         dims: Sequence[int] = (0, 1),
-        ax: Any = None,
-        scatter_kw: Mapping[str, Any] | None = None,
-        legend_kw: Mapping[str, Any] | None = None,
+        **drawing: Unpack[Drawing],
     ) -> Self:
         """Draw codes.
 
@@ -150,19 +143,15 @@ class LatentDisplay:
             Label or quantity of each row.
         dims : tuple of two int, default=(0, 1)
             The dimensions of the code on the horizontal and the vertical axis.
-        ax : matplotlib Axes, default=None
-            Axes to draw in; None for a new figure.
-        scatter_kw : dict, default=None
-            Keywords of `scatter`, or of `hist` for a histogram.
-        legend_kw : dict, default=None
-            Keywords of `legend`.
+        **drawing : dict
+            Keywords of `plot`, such as ``ax``.
 
         Returns
         -------
         display : LatentDisplay
             The drawn display.
         """
-        check_matplotlib(f"{cls.__name__}.from_predictions")
+        cls._begin("from_predictions", drawing)
         Z = dense_array(Z)
         y = None if y is None else np.asarray(y)
         if Z.ndim != 2:
@@ -179,7 +168,7 @@ class LatentDisplay:
                 f"y has {n_labels} different labels, but no more than {_MOST_LABELS} have "
                 f"distinct colours and markers."
             )
-        return cls(Z, y, dims=dims).plot(ax=ax, scatter_kw=scatter_kw, legend_kw=legend_kw)
+        return cls(Z, y, dims=dims).plot(**drawing)
 
     def plot(
         self,
@@ -204,16 +193,13 @@ class LatentDisplay:
         self : LatentDisplay
             The display.
         """
-        check_matplotlib(f"{type(self).__name__}.plot")
-        self.ax_ = get_axes(ax)
-        self.figure_ = self.ax_.figure
+        self._take_axes(ax)
         self.scatters_, self.legend_, self.colorbar_ = [], None, None
         one_dimension = self.Z.shape[1] == 1
         first, second = (0, 0) if one_dimension else self.dims
         self.ax_.set_xlabel(f"code[{first}]")
         if not one_dimension:
             self.ax_.set_ylabel(f"code[{second}]")
-        self.ax_.spines[["top", "right"]].set_visible(False)
         x, up = self.Z[:, first], self.Z[:, second]
         if self.y is None and one_dimension:
             self._draw_histogram(x, scatter_kw)

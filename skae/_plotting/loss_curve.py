@@ -2,15 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from .axes import check_matplotlib, get_axes, style_keywords
+from .axes import Display, style_keywords
 
 
-class LossCurveDisplay:
+class Drawing(TypedDict, total=False):
+    """Keywords of `plot`."""
+
+    ax: Any
+    train_kw: Mapping[str, Any] | None
+    valid_kw: Mapping[str, Any] | None
+    pca_kw: Mapping[str, Any] | None
+
+
+class LossCurveDisplay(Display):
     """Training and validation errors of each epoch, one stage after the other.
 
     Each stage has a colour: the trial runs that select the networks, then the training on all
@@ -70,11 +79,7 @@ class LossCurveDisplay:
     def from_estimator(
         cls,
         estimator: Any,
-        *,
-        ax: Any = None,
-        train_kw: Mapping[str, Any] | None = None,
-        valid_kw: Mapping[str, Any] | None = None,
-        pca_kw: Mapping[str, Any] | None = None,
+        **drawing: Unpack[Drawing],
     ) -> Self:
         """Draw the training of a fitted autoencoder.
 
@@ -82,21 +87,15 @@ class LossCurveDisplay:
         ----------
         estimator : DenseAutoencoder, ConvAutoencoder or Pipeline
             Fitted estimator. Of a Pipeline, the last autoencoder among its steps is used.
-        ax : matplotlib Axes, default=None
-            Axes to draw in; None for a new figure.
-        train_kw : dict, default=None
-            Keywords of `plot` for training errors.
-        valid_kw : dict, default=None
-            Keywords of `plot` for validation errors.
-        pca_kw : dict, default=None
-            Keywords of `plot` for the errors of PCA.
+        **drawing : dict
+            Keywords of `plot`, such as ``ax``.
 
         Returns
         -------
         display : LossCurveDisplay
             The drawn display.
         """
-        check_matplotlib(f"{cls.__name__}.from_estimator")
+        cls._begin("from_estimator", drawing)
         check_is_fitted(estimator)
         given, estimator = estimator, _last_trained(estimator)
         if estimator is None:
@@ -109,19 +108,13 @@ class LossCurveDisplay:
             note = "Nothing was trained: the model is PCA."
         elif getattr(estimator, "nonlinear_gain_", None) == 0:
             note = "PCA was kept: no network was clearly better."
-        return cls(history, note=note).plot(
-            ax=ax, train_kw=train_kw, valid_kw=valid_kw, pca_kw=pca_kw
-        )
+        return cls(history, note=note).plot(**drawing)
 
     @classmethod
     def from_history(
         cls,
         history: Sequence[Mapping[str, Any]],
-        *,
-        ax: Any = None,
-        train_kw: Mapping[str, Any] | None = None,
-        valid_kw: Mapping[str, Any] | None = None,
-        pca_kw: Mapping[str, Any] | None = None,
+        **drawing: Unpack[Drawing],
     ) -> Self:
         """Draw a history.
 
@@ -131,25 +124,17 @@ class LossCurveDisplay:
             One entry for each epoch, with "stage", "train_loss" and, if there are validation
             rows, "valid_loss". PCA is drawn for stages with "variance_explained" and
             "variance_explained_by_pca".
-        ax : matplotlib Axes, default=None
-            Axes to draw in; None for a new figure.
-        train_kw : dict, default=None
-            Keywords of `plot` for training errors.
-        valid_kw : dict, default=None
-            Keywords of `plot` for validation errors.
-        pca_kw : dict, default=None
-            Keywords of `plot` for the errors of PCA.
+        **drawing : dict
+            Keywords of `plot`, such as ``ax``.
 
         Returns
         -------
         display : LossCurveDisplay
             The drawn display.
         """
-        check_matplotlib(f"{cls.__name__}.from_history")
+        cls._begin("from_history", drawing)
         note = None if history else "Nothing was trained."
-        return cls(history, note=note).plot(
-            ax=ax, train_kw=train_kw, valid_kw=valid_kw, pca_kw=pca_kw
-        )
+        return cls(history, note=note).plot(**drawing)
 
     def plot(
         self,
@@ -177,7 +162,7 @@ class LossCurveDisplay:
         self : LossCurveDisplay
             The display.
         """
-        check_matplotlib(f"{type(self).__name__}.plot")
+        self._take_axes(ax)
         from matplotlib.lines import Line2D
 
         marked = {"linewidth": 1.4, "marker": ".", "markersize": 4}  # a single epoch has no line
@@ -187,8 +172,6 @@ class LossCurveDisplay:
         }
         pca_style = style_keywords(Line2D, pca_kw, color="0.35", linewidth=1.4, linestyle=":")
         levels = self.pca_levels
-        self.ax_ = get_axes(ax)
-        self.figure_ = self.ax_.figure
         lines = {key: [] for key in styles}
         self.pca_lines_ = []
         handles = []
@@ -226,7 +209,6 @@ class LossCurveDisplay:
         ax = self.ax_
         ax.set(xlabel="epoch", ylabel="mean error of a row")
         ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.spines[["top", "right"]].set_visible(False)
         self.legend_ = ax.legend(handles=handles, fontsize="small") if handles else None
         if self.note is not None:
             ax.set_title(self.note, loc="left", fontsize="medium")

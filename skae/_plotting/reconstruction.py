@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from math import isqrt, prod
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 import numpy as np
 
 from .._data.validation import dense_array, flat_rows
-from .axes import Lines, Maps, Mosaic, Pictures, check_matplotlib, get_axes
+from .axes import Display, Lines, Maps, Mosaic, Pictures
 
 _KINDS = ("auto", "image", "signal", "map")
 
@@ -17,7 +17,18 @@ _MOST_ROWS = 100
 _N_BIGRAMS = 256 * 256
 
 
-class ReconstructionDisplay:
+class Drawing(TypedDict, total=False):
+    """Keywords of `plot`."""
+
+    difference: bool
+    n_columns: int | None
+    ax: Any
+    image_kw: Mapping[str, Any] | None
+    difference_kw: Mapping[str, Any] | None
+    line_kw: Mapping[str, Any] | None
+
+
+class ReconstructionDisplay(Display):
     """Rows of X above their reconstructions, with a column for each sample.
 
     Below the originals are the reconstructions of an autoencoder, optionally those of other models
@@ -101,15 +112,10 @@ class ReconstructionDisplay:
         X: Any,
         *,
         references: Mapping[str, Any] | None = None,
-        difference: bool = False,
         shape: Sequence[int] | None = None,
         kind: str = "auto",
         name: str | None = None,
-        n_columns: int | None = None,
-        ax: Any = None,
-        image_kw: Mapping[str, Any] | None = None,
-        difference_kw: Mapping[str, Any] | None = None,
-        line_kw: Mapping[str, Any] | None = None,
+        **drawing: Unpack[Drawing],
     ) -> Self:
         """Draw rows and their reconstructions by a fitted model.
 
@@ -121,8 +127,6 @@ class ReconstructionDisplay:
             The rows to draw, 100 at most; or an array of pictures as the estimator takes them.
         references : dict of objects, default=None
             Other fitted models, by name. They take flat rows.
-        difference : bool, default=False
-            Whether to draw ``X_hat - X`` as well.
         shape : tuple of int, default=None
             Shape of the picture in a flat row, channels last: ``(28, 28)``, ``(32, 32, 3)``. None
             uses the estimator's ``input_shape_``, or else the axes of X; without either, rows are
@@ -133,23 +137,15 @@ class ReconstructionDisplay:
             columns, else "signal".
         name : str, default=None
             Name of the reconstructions; None for the class name of the estimator.
-        n_columns : int, default=None
-            Maximum number of samples side by side; None for as many as fit.
-        ax : matplotlib Axes, default=None
-            Axes to draw in; None for a new figure.
-        image_kw : dict, default=None
-            Keywords of `imshow` for originals and reconstructions.
-        difference_kw : dict, default=None
-            Keywords of `imshow`, or of `plot` for "signal", for differences.
-        line_kw : dict, default=None
-            Keywords of `plot` for reconstructions.
+        **drawing : dict
+            Keywords of `plot`, such as ``ax``.
 
         Returns
         -------
         display : ReconstructionDisplay
             The drawn display.
         """
-        check_matplotlib(f"{cls.__name__}.from_estimator")
+        cls._begin("from_estimator", drawing)
         references, name = references or {}, name or type(estimator).__name__
         X = X if hasattr(X, "shape") else np.asarray(X)
         _check_n_rows(X)
@@ -162,15 +158,10 @@ class ReconstructionDisplay:
         return cls.from_predictions(
             *arrays[:2],
             references=dict(zip(references, arrays[2:], strict=True)),
-            difference=difference,
             shape=shape,
             kind=kind,
             name=name,
-            n_columns=n_columns,
-            ax=ax,
-            image_kw=image_kw,
-            difference_kw=difference_kw,
-            line_kw=line_kw,
+            **drawing,
         )
 
     @classmethod
@@ -180,15 +171,10 @@ class ReconstructionDisplay:
         X_hat: Any,
         *,
         references: Mapping[str, Any] | None = None,
-        difference: bool = False,
         shape: Sequence[int] | None = None,
         kind: str = "auto",
         name: str = "reconstruction",
-        n_columns: int | None = None,
-        ax: Any = None,
-        image_kw: Mapping[str, Any] | None = None,
-        difference_kw: Mapping[str, Any] | None = None,
-        line_kw: Mapping[str, Any] | None = None,
+        **drawing: Unpack[Drawing],
     ) -> Self:
         """Draw rows and their reconstructions.
 
@@ -200,31 +186,21 @@ class ReconstructionDisplay:
             Their reconstructions, flat or not.
         references : dict of arrays, default=None
             Further reconstructions, by name.
-        difference : bool, default=False
-            Whether to draw ``X_hat - X``.
         shape : tuple of int, default=None
             Shape of the picture in a flat row, channels last; None takes the axes of X.
         kind : {"auto", "image", "signal", "map"}, default="auto"
             How to draw a row, as in `from_estimator`.
         name : str, default="reconstruction"
             What to call ``X_hat``.
-        n_columns : int, default=None
-            Maximum number of samples side by side; None for as many as fit.
-        ax : matplotlib Axes, default=None
-            Axes to draw in; None for a new figure.
-        image_kw : dict, default=None
-            Keywords of `imshow` for originals and reconstructions.
-        difference_kw : dict, default=None
-            Keywords of `imshow`, or of `plot` for "signal", for differences.
-        line_kw : dict, default=None
-            Keywords of `plot` for reconstructions.
+        **drawing : dict
+            Keywords of `plot`, such as ``ax``.
 
         Returns
         -------
         display : ReconstructionDisplay
             The drawn display.
         """
-        check_matplotlib(f"{cls.__name__}.from_predictions")
+        cls._begin("from_predictions", drawing)
         X = X if hasattr(X, "shape") else np.asarray(X)
         _check_n_rows(X)
         X = dense_array(X)
@@ -247,14 +223,7 @@ class ReconstructionDisplay:
             },
             kind=kind,
             name=name,
-        ).plot(
-            difference=difference,
-            n_columns=n_columns,
-            ax=ax,
-            image_kw=image_kw,
-            difference_kw=difference_kw,
-            line_kw=line_kw,
-        )
+        ).plot(**drawing)
 
     def plot(
         self,
@@ -288,7 +257,7 @@ class ReconstructionDisplay:
         self : ReconstructionDisplay
             The display.
         """
-        check_matplotlib(f"{type(self).__name__}.plot")
+        self._begin("plot", {})
         rows = {"original": self.X, self.name: self.X_hat, **(self.references or {})}
         names = list(rows)
         self.difference_limit_ = None
@@ -301,8 +270,7 @@ class ReconstructionDisplay:
         else:
             painter = (Maps if self.kind == "map" else Pictures)(self.X, image_kw, difference_kw)
         mosaic = Mosaic(len(self.X), names, painter.cell, n_columns)
-        self.ax_ = get_axes(ax)
-        self.figure_ = self.ax_.figure
+        self._take_axes(ax)
         self.artists_ = [
             painter.draw_row(mosaic, self.ax_, row, X) for row, X in enumerate(rows.values())
         ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from numbers import Integral
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 import numpy as np
 from sklearn.base import clone
@@ -12,13 +12,21 @@ from .._data.splits import held_out_runs
 from .._data.validation import dense_array, flat_rows
 from .._estimators.dense import DenseAutoencoder
 from .._estimators.parameters import random_state_of
-from .axes import check_matplotlib, get_axes, style_keywords
+from .axes import Display, style_keywords
 
 # Share of the rows used for validation if ``X_test`` is not given.
 _VALIDATION_FRACTION = 0.2
 
 
-class VarianceDisplay:
+class Drawing(TypedDict, total=False):
+    """Keywords of `plot`."""
+
+    ax: Any
+    line_kw: Mapping[str, Any] | None
+    pca_kw: Mapping[str, Any] | None
+
+
+class VarianceDisplay(Display):
     """Share of the variance of validation rows that codes of several lengths explain, beside PCA's.
 
     Create a display with `from_estimator`, which fits an autoencoder for each length, or with
@@ -83,9 +91,7 @@ class VarianceDisplay:
         latent_dims: Sequence[int] = (2, 4, 8, 16, 32),
         X_test: Any = None,
         name: str | None = None,
-        ax: Any = None,
-        line_kw: Mapping[str, Any] | None = None,
-        pca_kw: Mapping[str, Any] | None = None,
+        **drawing: Unpack[Drawing],
     ) -> Self:
         """Fit an autoencoder for each length, and PCA, and draw their scores on validation rows.
 
@@ -101,19 +107,15 @@ class VarianceDisplay:
             Validation rows. None takes a fifth of X, in runs of neighbouring rows.
         name : str, default=None
             Name of the estimator; None for its class name.
-        ax : matplotlib Axes, default=None
-            Axes to draw in; None for a new figure.
-        line_kw : dict, default=None
-            Keywords of `plot` for the estimator.
-        pca_kw : dict, default=None
-            Keywords of `plot` for PCA.
+        **drawing : dict
+            Keywords of `plot`, such as ``ax``.
 
         Returns
         -------
         display : VarianceDisplay
             The drawn display.
         """
-        check_matplotlib(f"{cls.__name__}.from_estimator")
+        cls._begin("from_estimator", drawing)
         parameters = estimator.get_params(deep=False)
         if not {"latent_dim", "loss"} <= set(parameters):
             raise TypeError(
@@ -133,15 +135,8 @@ class VarianceDisplay:
             for length in latent_dims.tolist()
         ]
         pca_scores = _scores_of_pca(flat_rows(X), flat_rows(X_test), latent_dims, parameters)
-        return cls.from_predictions(
-            latent_dims,
-            scores,
-            pca_scores,
-            name=name or type(estimator).__name__,
-            ax=ax,
-            line_kw=line_kw,
-            pca_kw=pca_kw,
-        )
+        name = name or type(estimator).__name__
+        return cls.from_predictions(latent_dims, scores, pca_scores, name=name, **drawing)
 
     @classmethod
     def from_predictions(
@@ -151,9 +146,7 @@ class VarianceDisplay:
         pca_scores: Any = None,
         *,
         name: str = "autoencoder",
-        ax: Any = None,
-        line_kw: Mapping[str, Any] | None = None,
-        pca_kw: Mapping[str, Any] | None = None,
+        **drawing: Unpack[Drawing],
     ) -> Self:
         """Draw scores.
 
@@ -167,19 +160,15 @@ class VarianceDisplay:
             The same for PCA.
         name : str, default="autoencoder"
             Name of the model with these scores.
-        ax : matplotlib Axes, default=None
-            Axes to draw in; None for a new figure.
-        line_kw : dict, default=None
-            Keywords of `plot` for the estimator.
-        pca_kw : dict, default=None
-            Keywords of `plot` for PCA.
+        **drawing : dict
+            Keywords of `plot`, such as ``ax``.
 
         Returns
         -------
         display : VarianceDisplay
             The drawn display.
         """
-        check_matplotlib(f"{cls.__name__}.from_predictions")
+        cls._begin("from_predictions", drawing)
         latent_dims = _lengths(latent_dims)
         order = np.argsort(latent_dims)
         columns = {"scores": scores, "pca_scores": pca_scores}
@@ -193,9 +182,7 @@ class VarianceDisplay:
                     f"latent_dims."
                 )
             columns[key] = columns[key][order]
-        return cls(latent_dims[order], **columns, name=name).plot(
-            ax=ax, line_kw=line_kw, pca_kw=pca_kw
-        )
+        return cls(latent_dims[order], **columns, name=name).plot(**drawing)
 
     def plot(
         self,
@@ -220,12 +207,10 @@ class VarianceDisplay:
         self : VarianceDisplay
             The display.
         """
-        check_matplotlib(f"{type(self).__name__}.plot")
+        ax = self._take_axes(ax)
         from matplotlib.lines import Line2D
         from matplotlib.ticker import NullLocator
 
-        self.ax_ = ax = get_axes(ax)
-        self.figure_ = ax.figure
         marked = {"marker": "o", "markersize": 4}
         style = style_keywords(Line2D, line_kw, color="C0", label=self.name, **marked)
         (self.line_,) = ax.plot(self.latent_dims, self.scores, **style)
@@ -240,7 +225,6 @@ class VarianceDisplay:
         ticks = _labelled(self.latent_dims)
         ax.set_xticks(ticks, ticks)
         ax.set(xlabel="latent_dim", ylabel="share of the variance explained")
-        ax.spines[["top", "right"]].set_visible(False)
         self.legend_ = ax.legend()
         return self
 

@@ -1,16 +1,14 @@
 """Devices: what each kind can do, how much memory is free, and what happens where there is none."""
 
-import ctypes
-import os
 import platform
 import re
-import sys
 from collections.abc import Callable
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import psutil
 import torch
 from torch.nn.functional import embedding_bag
 
@@ -31,8 +29,6 @@ class DeviceKind:
         Whether a device computes products with sparse rows.
     multiplies_bfloat16 : callable
         Whether a device multiplies bfloat16 faster than float32.
-    rounds_convolutions : callable
-        Whether convolutions of float32 may round their factors, by torch's settings.
     free_bytes : callable
         Memory for new tensors on a device.
     """
@@ -41,7 +37,6 @@ class DeviceKind:
     has_float64: Callable[[torch.device], bool] = lambda device: _computes(_solve, device)
     multiplies_sparse: Callable[[torch.device], bool] = lambda device: _computes(_embed, device)
     multiplies_bfloat16: Callable[[torch.device], bool] = lambda device: False
-    rounds_convolutions: Callable[[torch.device], bool] = lambda device: False
     free_bytes: Callable[[torch.device], float] = lambda device: _free_beside_cache(device)
 
 
@@ -51,7 +46,6 @@ _KINDS = {
         has_float64=lambda device: True,
         multiplies_sparse=lambda device: True,
         multiplies_bfloat16=lambda device: _multiplies_bfloat16_on_cpu(),
-        rounds_convolutions=lambda device: _precision_of_convolutions("mkldnn") in ("tf32", "bf16"),
         free_bytes=lambda device: min(_free_on_machine(), _free_in_container()),
     ),
     "cuda": DeviceKind(
@@ -59,7 +53,6 @@ _KINDS = {
         has_float64=lambda device: True,
         multiplies_sparse=lambda device: True,
         multiplies_bfloat16=lambda device: torch.cuda.is_bf16_supported(including_emulation=False),
-        rounds_convolutions=lambda device: _cudnn_rounds(),
     ),
     "mps": DeviceKind(
         is_available=lambda: torch.backends.mps.is_available(),
@@ -140,11 +133,6 @@ def in_bfloat16(device_type, enabled):
     return torch.autocast(device_type, torch.bfloat16, enabled=enabled, cache_enabled=False)
 
 
-def rounds_convolutions(device):
-    """Whether convolutions of float32 on the device may round their factors."""
-    return _kind_of(device).rounds_convolutions(device)
-
-
 def has_float64(device):
     """Whether the device supports float64 and torch's solvers."""
     return _kind_of(device).has_float64(device)
@@ -211,22 +199,6 @@ def _train(device):
     return weight.sum().item() < 4
 
 
-def _cudnn_rounds():
-    """Whether convolutions on CUDA may use TF32, which torch allows by default."""
-    try:
-        if not torch.backends.cudnn.allow_tf32:
-            return False
-    except RuntimeError:  # the user has set newer settings
-        pass
-    return _precision_of_convolutions("cudnn") != "ieee"
-
-
-def _precision_of_convolutions(library):
-    """The setting of torch's newer versions; None if this version does not have it."""
-    settings = getattr(getattr(torch.backends, library), "conv", None)
-    return getattr(settings, "fp32_precision", None)
-
-
 def _multiplies_bfloat16_on_cpu():
     """Whether the CPU has instructions that multiply bfloat16 faster than float32.
 
@@ -265,9 +237,14 @@ def free_bytes(device):
 
 
 def is_out_of_memory(error):
-    """Whether an error reports that a device other than the CPU lacks memory."""
-    # Apple's allocator, and the libraries of CUDA for their own work space, raise RuntimeError.
-    messages = ("backend out of memory", "error: out of memory", "_ALLOC_FAILED")
+    """Whether an error reports that a device lacks memory."""
+    # Apple's allocator, the one of the CPU, and the libraries of CUDA for their own work space.
+    messages = (
+        "backend out of memory",
+        "error: out of memory",
+        "_ALLOC_FAILED",
+        "DefaultCPUAllocator: ",
+    )
     return isinstance(error, torch.OutOfMemoryError) or any(part in str(error) for part in messages)
 
 
@@ -317,9 +294,11 @@ def explain_out_of_memory(task, get_device):
         device = resolve_device(get_device())
         needed = re.search(r"tried to allocate ([\d.]+ \w+)", str(error), re.IGNORECASE)
         needed = f" and one step needs {needed[1]}" if needed else ""
+        advice = "a smaller batch_size, or free other memory there"
+        first = "fewer rows at a time" if device.type == "cpu" else "device='cpu'"
         raise MemoryError(
             f"device={str(device)!r} has no room for {task}: {free_bytes(device) / 1e9:.2f} GB are "
-            f"free{needed}. Use device='cpu', a smaller batch_size, or free other memory there."
+            f"free{needed}. Use {first}, {advice}."
         ) from error
 
 
@@ -338,42 +317,15 @@ def _free_beside_cache(device):
 
 
 def _free_on_machine():
-    """Available memory on Linux and Windows, all memory elsewhere; infinity if it is unknown."""
-    with suppress(OSError):  # there is such a file on Linux alone
-        available = re.search(
-            r"MemAvailable: +(\d+)", Path("/proc/meminfo").read_text(encoding="utf-8")
-        )
-        if available:
-            return int(available[1]) * 1024
-    if sys.platform == "win32":
-        return _available_on_windows()
+    """Available memory of the machine; infinity where the system does not tell."""
     try:
-        n_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
+        return psutil.virtual_memory().available
+    except OSError:  # a sandbox may hide /proc
         return float("inf")
-    return n_bytes if n_bytes > 0 else float("inf")
-
-
-class _MemoryStatus(ctypes.Structure):
-    """MEMORYSTATUSEX of the Windows API."""
-
-    _fields_ = [
-        ("length", ctypes.c_uint32),
-        ("load", ctypes.c_uint32),
-        ("total", ctypes.c_uint64),
-        ("available", ctypes.c_uint64),
-        ("others", ctypes.c_uint64 * 5),
-    ]
-
-
-def _available_on_windows():
-    status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
-    is_filled = ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
-    return status.available if is_filled else float("inf")
 
 
 def _free_in_container():
-    """Free memory of the control group of this process, if Linux limits it."""
+    """Free memory of the control group of this process, if Linux limits it: psutil has no such."""
     limit, used = (Path("/sys/fs/cgroup", f"memory.{name}") for name in ("max", "current"))
     try:
         return int(limit.read_text(encoding="utf-8")) - int(used.read_text(encoding="utf-8"))

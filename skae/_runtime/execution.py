@@ -14,23 +14,20 @@ from functools import cache, wraps
 from multiprocessing import parent_process
 from pathlib import Path
 from tempfile import gettempdir
-from threading import local
+from threading import Lock, local
 from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import torch
 from filelock import FileLock
 from threadpoolctl import ThreadpoolController
-from torch.nn.modules.conv import _ConvNd
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from .device import (
     autocast_kinds,
     empty_cache,
     explain_out_of_memory,
-    has_float64,
-    rounds_convolutions,
 )
+from .precision import full_precision_products
 from .process_group import n_processes
 
 P = ParamSpec("P")
@@ -103,26 +100,17 @@ def device_lock(device):
 
 _DEFAULT_ERRORS = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
 
-_aten = torch.ops.aten
-
-_IN_PLACE = {_aten.addmm_, _aten.addmv_, _aten.baddbmm_}
-
-_PRODUCTS = {
-    _aten.mm: _aten.mm,
-    _aten.mv: _aten.mv,
-    _aten.bmm: _aten.bmm,
-    _aten.addmm: _aten.addmm,
-    _aten.addmm_: _aten.addmm,
-    _aten.addmv: _aten.addmv,
-    _aten.addmv_: _aten.addmv,
-    _aten.baddbmm: _aten.baddbmm,
-    _aten.baddbmm_: _aten.baddbmm,
-}
-
 
 @contextmanager
 def neutral_settings():
-    """Set this thread's settings of torch and NumPy to their defaults, and restore them after."""
+    """Set settings of torch and NumPy to their defaults, and restore them after."""
+    with full_precision_products(), _neutral_thread():
+        yield
+
+
+@contextmanager
+def _neutral_thread():
+    """Do so with those settings that each thread has for itself."""
     with ExitStack() as stack:
         for kind in autocast_kinds():
             if torch.is_autocast_enabled(kind):
@@ -131,93 +119,10 @@ def neutral_settings():
         stack.enter_context(torch.enable_grad())
         if torch.get_default_device().type != "cpu":  # such a context slows down every operation
             stack.enter_context(torch.device("cpu"))
-        if _may_round_products():
-            stack.enter_context(_FullPrecision())
         errors = np.geterr()
         defaults = {name: _DEFAULT_ERRORS[name] for name in errors if errors[name] != "ignore"}
         stack.enter_context(np.errstate(**defaults))
         yield
-
-
-def _may_round_products():
-    """Whether torch may round the factors of products of float32 matrices."""
-    try:
-        return torch.get_float32_matmul_precision() != "highest"
-    except RuntimeError:  # kinds of device have settings of their own
-        return True
-
-
-class _FullPrecision(TorchDispatchMode):
-    """Compute products of float32 matrices in float64.
-
-    `torch.set_float32_matmul_precision` applies to all threads: it cannot be set for one call.
-    """
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        product = _PRODUCTS.get(func.overloadpacket)
-        if product is None:
-            with self:  # in inference mode torch dispatches operations before it decomposes them
-                result = func.decompose(*args, **kwargs)
-            return func(*args, **kwargs) if result is NotImplemented else result
-        if not all(_is_rounded(value) for value in args if isinstance(value, torch.Tensor)):
-            return func(*args, **kwargs)
-        out = kwargs.pop("out", args[0] if func.overloadpacket in _IN_PLACE else None)
-        wide = [v.double() if isinstance(v, torch.Tensor) else v for v in args]
-        result = product(*wide, **kwargs).float()
-        return result if out is None else out.copy_(result)
-
-
-@contextmanager
-def full_precision_convolutions(module, device):
-    """Keep a trained module's convolutions from rounding float32 to TF32 or bfloat16.
-
-    torch allows TF32 by default and has no setting for one call.
-    """
-    has_convolutions = any(isinstance(part, _ConvNd) for part in module.modules())
-    if has_convolutions and rounds_convolutions(device):
-        with _FullPrecisionConvolutions():
-            yield
-    else:
-        yield
-
-
-class _FullPrecisionConvolutions(TorchDispatchMode):
-    """Compute convolutions of float32 from factors that rounding does not change."""
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if func.overloadpacket is not _aten.convolution:
-            with self:
-                result = func.decompose(*args, **kwargs)
-            return func(*args, **kwargs) if result is NotImplemented else result
-        x, weight, bias, *others = args
-        if x.dtype != torch.float32:
-            return func(*args, **kwargs)
-        if _is_on_cpu(x):
-            wide = (None if value is None else value.double() for value in (x, weight, bias))
-            return func(*wide, *others).float()
-        (x, rest_of_x), (weight, rest_of_weight) = _split(x), _split(weight)
-        result = func(x, weight, bias, *others)
-        result += func(rest_of_x, weight, None, *others)
-        return result.add_(func(x, rest_of_weight, None, *others))
-
-
-def _is_on_cpu(tensor):
-    return tensor.device.type == "cpu"
-
-
-def _split(factor):
-    """Return float32 as the sum of two numbers: the nearest of TF32, and the rest.
-
-    Of the rest TF32 keeps the leading 11 bits: products of the two have an error of about 2^-22.
-    """
-    nearest = ((factor.view(torch.int32) + 2**12) & -(2**13)).view(torch.float32)
-    return nearest, factor - nearest
-
-
-def _is_rounded(factor):
-    return factor.dtype == torch.float32 and has_float64(factor.device)
 
 
 # Threads
@@ -344,7 +249,7 @@ def _initialize_thread():
     """Apply the settings of the calling thread to a new thread, for its lifetime."""
     torch.get_num_threads()  # the first call in a thread sets its number of threads
     _state.contexts = ExitStack()
-    _state.contexts.enter_context(neutral_settings())
+    _state.contexts.enter_context(_neutral_thread())
     _state.contexts.enter_context(_thread_limit(1))
     _state.n_threads = 1
 
@@ -358,6 +263,17 @@ def _thread_limit(n):
             yield
     finally:
         _set_mkl_threads()(before)
+
+
+# Libraries' numbers of threads are those of the process: one caller at a time may change them.
+_BLAS_LOCK = Lock()
+
+
+@contextmanager
+def single_threaded_blas():
+    """Run a function of SciPy in one thread: its last bits would depend on their number."""
+    with _BLAS_LOCK, _controller().limit(limits=1, user_api="blas"):
+        yield
 
 
 @cache

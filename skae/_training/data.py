@@ -90,7 +90,9 @@ class RowSet(Dataset):
         return x[0], rows[0]
 
     def __getitems__(self, batch):
-        """The batch that a `BatchOrder` describes."""
+        """The batch that a `BatchOrder` describes; a list of rows for a loader of the user."""
+        if isinstance(batch, list):
+            return [self[i] for i in batch]
         return self.batch_at(batch.indices, batch.seed, batch.is_shared)
 
     def batch_at(self, indices, seed=None, is_shared=False):

@@ -1,6 +1,6 @@
 """The end of a training: the knee of its validation losses."""
 
-from math import inf, isfinite
+from math import isfinite
 
 # Steps of the first comparison; the next ones come after a factor of 2 ** 0.25 each.
 _FIRST, _FACTOR = 100, 2**0.25
@@ -97,7 +97,7 @@ class Knee:
 
     def state(self):
         """All that `restore` needs."""
-        return {name: value for name, value in vars(self).items() if value != inf}
+        return dict(vars(self), _losses=list(self._losses))
 
     def restore(self, state):
         """Continue from a state."""

@@ -11,7 +11,7 @@ from skae import ConvAutoencoder, DenseAutoencoder
 from skae._data import resident as resident_module
 from skae._data.rows import rows_of
 from skae._runtime import tensors as tensors_module
-from skae._training.net import ReconstructionNet
+from skae._training.net import AutoencoderNet
 
 pytestmark = [
     pytest.mark.gpu,
@@ -81,7 +81,7 @@ def test_no_batch_is_copied_or_waited_for(how, storage, digits, counts, monkeypa
         parameters = {**parameters, "input_shape": (8, 8)}
     else:
         parameters = {**parameters, "hidden_layer_sizes": (16,)}
-    epochs, run = [], ReconstructionNet.run_single_epoch
+    epochs, run = [], AutoencoderNet.run_single_epoch
 
     def counted(net, iterator, training, *args, **kwargs):
         counts.reset()
@@ -89,7 +89,7 @@ def test_no_batch_is_copied_or_waited_for(how, storage, digits, counts, monkeypa
         if training:
             epochs.append((len(iterator), counts.stats()))
 
-    monkeypatch.setattr(ReconstructionNet, "run_single_epoch", counted)
+    monkeypatch.setattr(AutoencoderNet, "run_single_epoch", counted)
     settings = {"device": "cuda", "precision": "float32", "random_state": 0}
     model = kind(4, batch_size=20, max_epochs=2, **settings, **parameters)
     model.fit(X, y, sample_weight=np.linspace(1, 2, len(y)))

@@ -161,7 +161,7 @@ def with_entry(value):
         (np.ones((1, 3)), ValueError, r"1 sample\(s\).*minimum of 2 is required"),
         (np.ones((5, 3)) * 1j, ValueError, "Complex data not supported"),
         (np.array([["a", "b"], ["c", "d"]]), ValueError, "'?numeric|convert string to float"),
-        (np.ones((5, 2, 2)), ValueError, "dim 3"),
+        (np.ones((5, 2, 2)), ValueError, r"has 3 axes, .* pass X\.reshape\(len\(X\), -1\)"),
     ],
 )
 @pytest.mark.parametrize("linear_path", [True, False])
@@ -242,3 +242,20 @@ def test_codes_of_the_wrong_length_raise(counts, quick):
     )
     with pytest.raises(ValueError, match=sentence):
         autoencoder.inverse_transform(np.ones((3, 5)))
+
+
+@pytest.mark.parametrize(
+    ("activation", "scale", "sentence"),
+    [
+        ("sigmoid", 2.0, r"'sigmoid' reconstructs values from 0 to 1, but X has values .* to 2"),
+        ("tanh", -2.0, r"'tanh' reconstructs values from -1 to 1, but X has values from -2"),
+        ("relu", -1.0, r"'relu' reconstructs values from 0 to inf, but X has values from -1"),
+    ],
+)
+def test_values_that_the_output_activation_cannot_reach_are_warned_of(activation, scale, sentence):
+    X = np.linspace(0, 1, 60).reshape(20, 3)
+    plain = DenseAutoencoder(2, output_activation=activation, hidden_layer_sizes=(4,), max_epochs=1)
+    plain.fit(X)  # without a warning
+    for outside in (scale * X, sp.csr_array(scale * X)):
+        with pytest.warns(UserWarning, match=sentence):
+            plain.fit(outside)

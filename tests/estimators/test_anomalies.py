@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import sklearn
+import torch
 from sklearn.base import clone, is_outlier_detector
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
@@ -22,7 +24,6 @@ from skae import (
     ColumnErrorsDisplay,
     ConvAutoencoder,
     DenseAutoencoder,
-    RowBlocks,
 )
 
 LINEAR = DenseAutoencoder(4, hidden_layer_sizes=())
@@ -32,19 +33,29 @@ OF_TRAINING_ROWS = {
     "check_outliers_fit_predict": "with cv the share of outliers is that of held-out rows",
 }
 
+EQUIVALENCE = {
+    f"check_sample_weight_equivalence_on_{kind}_data": "a repeated row has itself for a neighbour"
+    for kind in ("dense", "sparse")
+}
+
+
+def expected_failures(detector):
+    failures = {} if detector.cv is None else OF_TRAINING_ROWS
+    return failures if detector.n_neighbors == 0 else {**failures, **EQUIVALENCE}
+
 
 # Checks have rows of one column, too, which one dimension reconstructs.
 @pytest.mark.filterwarnings("ignore:estimator has codes of latent_dim_:UserWarning")
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @parametrize_with_checks(
     [
-        AnomalyDetector(DenseAutoencoder(1, hidden_layer_sizes=())),
+        AnomalyDetector(DenseAutoencoder(1, hidden_layer_sizes=()), n_neighbors=0),
         AnomalyDetector(DenseAutoencoder(1, loss="mae", hidden_layer_sizes=(8,), max_epochs=4)),
         AnomalyDetector(ConvAutoencoder(1, channels=(4,), max_epochs=2)),
         AnomalyDetector(make_pipeline(StandardScaler(), DenseAutoencoder(1, max_epochs=2))),
         AnomalyDetector(DenseAutoencoder(1, hidden_layer_sizes=()), cv=2),
     ],
-    expected_failed_checks=lambda detector: {} if detector.cv is None else OF_TRAINING_ROWS,
+    expected_failed_checks=expected_failures,
 )
 def test_scikit_learn_checks(estimator, check, monkeypatch):
     monkeypatch.setenv("SCIPY_ARRAY_API", "1")
@@ -53,7 +64,7 @@ def test_scikit_learn_checks(estimator, check, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:estimator has codes of latent_dim_:UserWarning")
-@parametrize_with_checks([AnomalyDetector()])
+@parametrize_with_checks([AnomalyDetector()], expected_failed_checks=expected_failures)
 def test_scikit_learn_checks_of_the_default(estimator, check, monkeypatch):
     monkeypatch.setenv("SCIPY_ARRAY_API", "1")
     check(estimator)
@@ -68,7 +79,7 @@ def threes():
 
 def test_the_threshold_is_a_quantile_of_the_training_scores(threes):
     train, _, sevens = threes
-    detector = AnomalyDetector(LINEAR, contamination=0.2).fit(train)
+    detector = AnomalyDetector(LINEAR, contamination=0.2, n_neighbors=0).fit(train)
     scores = clone(LINEAR).fit(train).score_samples(train)
     np.testing.assert_array_equal(detector.score_samples(train), scores)
     assert detector.offset_ == np.percentile(scores, 20)
@@ -84,7 +95,7 @@ def test_the_threshold_is_a_quantile_of_the_training_scores(threes):
 def test_with_folds_the_threshold_is_that_of_rows_that_were_held_out(threes):
     train, test, _ = threes
     longer = DenseAutoencoder(16, hidden_layer_sizes=())
-    detector = AnomalyDetector(longer, contamination=0.1, cv=5).fit(train)
+    detector = AnomalyDetector(longer, contamination=0.1, cv=5, n_neighbors=0).fit(train)
     scores = np.empty(len(train))
     for fitted, held_out in KFold(5).split(train):
         scores[held_out] = clone(longer).fit(train[fitted]).score_samples(train[held_out])
@@ -96,6 +107,47 @@ def test_with_folds_the_threshold_is_that_of_rows_that_were_held_out(threes):
     np.testing.assert_array_equal(
         detector.score_samples(test), of_training_rows.score_samples(test)
     )
+
+
+@pytest.mark.parametrize("whiten", [False, True])
+def test_rows_far_from_all_codes_are_anomalies_though_they_are_reconstructed(whiten):
+    rng = np.random.default_rng(0)
+    angles = rng.uniform(0, 2 * np.pi, 400)
+    circle = np.column_stack([np.cos(angles), np.sin(angles)]) @ rng.normal(size=(2, 6))
+    X = circle + 0.01 * rng.normal(size=(400, 6))
+    plane = DenseAutoencoder(2, hidden_layer_sizes=(), whiten=whiten)
+    centre = X.mean(axis=0, keepdims=True)  # of the ring of codes
+    by_error = AnomalyDetector(plane, n_neighbors=0).fit(X[:300])
+    detector = AnomalyDetector(plane, cv=3).fit(X[:300])
+    assert by_error.predict(centre) == 1
+    assert detector.predict(centre) == -1
+    assert (detector.predict(X[300:]) == 1).mean() > 0.8
+
+
+def test_scores_are_those_of_the_formula(threes):
+    train, test, _ = threes
+    detector = AnomalyDetector(LINEAR, n_neighbors=3).fit(train)
+    pca = clone(LINEAR).fit(train)
+
+    def errors_and_codes(rows):
+        return -pca.score_samples(rows), pca.transform(rows)
+
+    errors, codes = errors_and_codes(train)
+    among = np.sort(((codes[:, None] - codes) ** 2).sum(axis=2), axis=1)
+    t_train = errors + among[:, 3]  # the nearest is the row itself
+    errors, new = errors_and_codes(test)
+    squares = ((new[:, None] - codes) ** 2).sum(axis=2)
+    nearest = squares.argsort(axis=1)[:, :3]
+    t = errors + np.take_along_axis(squares, nearest, axis=1)[:, 2]
+    expected = -(t**2) / t_train[nearest].mean(axis=1)
+    np.testing.assert_allclose(detector.score_samples(test), expected, rtol=1e-6)
+
+
+def test_repeated_rows_and_rows_of_zeros_have_finite_scores():
+    for rows in (np.zeros((20, 3)), np.tile(np.eye(4), (10, 1))):
+        detector = AnomalyDetector(DenseAutoencoder(2, hidden_layer_sizes=())).fit(rows)
+        assert np.isfinite(detector.score_samples(rows)).all()
+        assert (detector.predict(rows + 3 * np.eye(1, rows.shape[1])) == -1).all()
 
 
 def test_splits_may_keep_groups_together(threes):
@@ -116,11 +168,12 @@ def test_every_kind_of_storage_gives_the_same_threshold(threes, cv):
         sp.csc_array(train),
         pd.DataFrame(train),
         train.tolist(),
-        RowBlocks([train[:50], train[50:]]),
     ):
         detector = AnomalyDetector(LINEAR, cv=cv).fit(same)
         assert detector.offset_ == pytest.approx(expected.offset_, rel=1e-5)
-        np.testing.assert_array_equal(detector.predict(same), expected.predict(train))
+        labels, scores = expected.predict(train), expected.decision_function(train)
+        clear = np.abs(scores) > 1e-5 * np.abs(expected.offset_)  # the sums are of other blocks
+        np.testing.assert_array_equal(detector.predict(same)[clear], labels[clear])
 
 
 def test_frames_of_polars_and_names(threes):
@@ -141,7 +194,7 @@ def test_pictures_and_pipelines_are_scored(threes):
     detector = AnomalyDetector(conv, cv=2).fit(images)
     assert (detector.predict(sevens.reshape(-1, 8, 8)) == -1).mean() > 0.8
     pipeline = make_pipeline(StandardScaler(), clone(LINEAR))
-    detector = AnomalyDetector(pipeline).fit(train)
+    detector = AnomalyDetector(pipeline, n_neighbors=0).fit(train)
     np.testing.assert_array_equal(
         detector.score_samples(sevens), clone(pipeline).fit(train).score_samples(sevens)
     )
@@ -149,8 +202,93 @@ def test_pictures_and_pipelines_are_scored(threes):
 
 def test_the_default_code_is_shorter_than_a_row(threes):
     assert AnomalyDetector(random_state=0).fit(threes[0][:, :20]).estimator_.latent_dim_ == 10
-    few = AnomalyDetector(random_state=0).fit(threes[0][:9])
-    assert few.estimator_.latent_dim_ == 9
+
+
+def test_the_default_has_a_usable_threshold_for_few_rows_of_many_columns():
+    rng = np.random.default_rng(0)
+    X, new = rng.normal(size=(30, 200)), rng.normal(size=(300, 200))
+    with pytest.warns(UserWarning, match=r"30 rows of 200 columns, .* on held-out rows, cv=5"):
+        detector = AnomalyDetector(random_state=0).fit(X)
+    assert detector.estimator_.latent_dim_ == 7
+    assert (detector.predict(new) == -1).mean() < 0.3
+    assert (detector.predict(3 * new) == -1).all()
+    assert AnomalyDetector(cv=5, random_state=0).fit(X).offset_ == detector.offset_
+
+
+def test_weights_reach_the_autoencoder_and_the_threshold(threes):
+    train, _, sevens = threes
+    X = np.vstack([train, sevens[:20]])
+    weights = np.r_[np.ones(len(train)), np.zeros(20)]
+    for estimator in (LINEAR, make_pipeline(StandardScaler(with_mean=False), LINEAR)):
+        detector = AnomalyDetector(estimator).fit(X, sample_weight=weights)
+        assert (detector.predict(sevens[20:]) == -1).mean() > 0.9
+        assert (detector.predict(train) == -1).mean() == pytest.approx(0.1, abs=0.02)
+    direct = clone(LINEAR).fit(X, sample_weight=weights)
+    weighted = AnomalyDetector(LINEAR, n_neighbors=0).fit(X, sample_weight=weights)
+    np.testing.assert_allclose(weighted.score_samples(train), direct.score_samples(train))
+    folds = AnomalyDetector(LINEAR, cv=3).fit(train, sample_weight=np.ones(len(train)))
+    assert folds.offset_ == pytest.approx(AnomalyDetector(LINEAR, cv=3).fit(train).offset_)
+
+
+def test_groups_reach_the_autoencoder_and_the_folds(threes):
+    train, groups = threes[0], np.arange(len(threes[0])) % 7
+
+    class Recorded(DenseAutoencoder):
+        fits = []
+
+        def fit(self, X, y=None, sample_weight=None, groups=None):
+            self.fits.append(groups)
+            return super().fit(X, y, sample_weight, groups)
+
+    AnomalyDetector(Recorded(4, hidden_layer_sizes=()), cv=3).fit(train, groups=groups)
+    whole, *folds = Recorded.fits
+    np.testing.assert_array_equal(whole, groups)
+    assert len(folds) == 3
+    assert all(len(set(fold)) < 7 for fold in folds)  # whole groups are held out
+    with sklearn.config_context(enable_metadata_routing=True):
+        routed = clone(LINEAR).set_fit_request(groups=True)
+        assert AnomalyDetector(routed).fit(train, groups=groups).offset_ < 0
+
+
+def test_labels_reach_an_autoencoder_that_takes_them(digits):
+    X, y = digits[0][:300], digits[2][:300]
+    supervised = DenseAutoencoder(4, hidden_layer_sizes=(16,), max_epochs=2, supervision=1.0)
+    assert AnomalyDetector(supervised, cv=2, random_state=0).fit(X, y).offset_ < 0
+    np.testing.assert_array_equal(
+        AnomalyDetector(LINEAR).fit(X, np.full(300, np.nan)).score_samples(X),
+        AnomalyDetector(LINEAR).fit(X).score_samples(X),
+    )
+
+
+def test_errors_by_column_are_those_of_the_autoencoder(threes):
+    train, _, sevens = threes
+    detector = AnomalyDetector(make_pipeline(StandardScaler(), LINEAR), n_neighbors=0).fit(train)
+    errors = detector.reconstruction_errors(sevens)
+    np.testing.assert_allclose(errors.sum(axis=1), -detector.score_samples(sevens))
+    largest, columns = detector.reconstruction_errors(sevens, top=2)
+    np.testing.assert_allclose(largest, np.take_along_axis(errors, columns, axis=1))
+    assert not hasattr(AnomalyDetector(PCA(2)), "reconstruction_errors")
+
+
+def test_missing_entries_are_scored_by_the_observed_ones(threes):
+    train, _, sevens = threes
+    missing = DenseAutoencoder(4, hidden_layer_sizes=(), missing_values=np.nan)
+    hidden = np.where(np.random.default_rng(0).random(sevens.shape) < 0.1, np.nan, sevens)
+    detector = AnomalyDetector(missing).fit(train)
+    assert (detector.predict(hidden) == -1).mean() > 0.8
+    with pytest.raises(ValueError, match=r"NaN in all columns of 1 row\(s\), the first at index 2"):
+        detector.predict(np.vstack([sevens[:2], np.full((1, 64), np.nan)]))
+
+
+def test_predictions_of_tensors_are_tensors(threes, monkeypatch):
+    monkeypatch.setenv("SCIPY_ARRAY_API", "1")
+    rows = torch.from_numpy(threes[2])
+    with sklearn.config_context(array_api_dispatch=True):
+        detector = AnomalyDetector(LINEAR).fit(torch.from_numpy(threes[0]))
+        labels = detector.predict(rows)
+        assert isinstance(labels, torch.Tensor)
+        assert set(labels.tolist()) <= {-1, 1}
+        np.testing.assert_array_equal(labels.numpy() < 0, detector.decision_function(rows) < 0)
 
 
 def test_random_state_sets_that_of_the_autoencoder(threes):
@@ -196,7 +334,7 @@ def test_a_stored_detector_predicts_the_same(threes, tmp_path):
 def test_a_code_as_long_as_a_row_is_warned_of(threes, wrap):
     sentence = r"codes of latent_dim_=4 dimensions for rows of 4 columns, .* smaller latent_dim"
     with pytest.warns(UserWarning, match=sentence):
-        AnomalyDetector(wrap(LINEAR)).fit(threes[0][:, 20:24])
+        AnomalyDetector(wrap(LINEAR), n_neighbors=0).fit(threes[0][:, 20:24])
 
 
 @pytest.mark.parametrize(
@@ -207,6 +345,7 @@ def test_a_code_as_long_as_a_row_is_warned_of(threes, wrap):
         ({"contamination": "auto"}, r"'contamination' .* Got 'auto'"),
         ({"estimator": StandardScaler()}, r"'estimator' .* 'score_samples'.* Got StandardScaler"),
         ({"cv": 1.5}, r"'cv' parameter .* Got 1.5"),
+        ({"estimator": LINEAR, "cv": []}, r"cv=\[\] holds out no row: it must have .* split"),
     ],
 )
 def test_wrong_parameters_are_refused(threes, parameters, sentence):

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import sklearn
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skae import ByteBigrams
+from skae import ByteBigrams, DenseAutoencoder
 
 
 def test_counts_are_those_of_a_loop():
@@ -41,6 +42,16 @@ def test_any_bytes_like_item_and_any_iterable_will_do():
     X = ByteBigrams().transform(item for item in items)
     assert X.shape[0] == 4
     assert not (X[1:] != X[[0, 0, 0]]).nnz
+
+
+def test_rows_remain_sparse_where_frames_are_asked_for():
+    chunks = [bytes([i % 7, 255 - i]) * 50 for i in range(40)]
+    pca = DenseAutoencoder(2, hidden_layer_sizes=())
+    with sklearn.config_context(transform_output="pandas"):
+        codes = make_pipeline(ByteBigrams(), pca).fit_transform(chunks)
+    assert list(codes.columns) == ["denseautoencoder0", "denseautoencoder1"]
+    pipeline = make_pipeline(ByteBigrams(), pca).set_output(transform="pandas")
+    assert pipeline.fit_transform(chunks).equals(codes)
 
 
 def test_files_are_read_whole(tmp_path):
@@ -79,6 +90,7 @@ def test_parameters_survive_a_clone():
         ({}, b"one item", TypeError, "X must be an iterable of items.*single bytes: wrap it"),
         ({}, "one path", TypeError, "X must be an iterable of items.*single str: wrap it"),
         ({}, [], ValueError, "at least one item"),
+        ({}, np.array([b"a\0"]), TypeError, r"dtype \|S2, from which NumPy drops zero bytes"),
         ({"input": "filename"}, [b"x"], TypeError, r"X\[0\] must be a path .* got bytes"),
         ({"input": "filename"}, ["/no/such/file"], FileNotFoundError, "/no/such/file"),
         ({"input": "file"}, [b"x"], ValueError, r"'input' parameter .* Got 'file'"),

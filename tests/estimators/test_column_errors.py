@@ -9,7 +9,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import estimator_checks
 
 import skae
-from skae import ConvAutoencoder, DenseAutoencoder, RowBlocks
+from skae import ConvAutoencoder, DenseAutoencoder
 from skae._estimators import state
 from skae._estimators.codec import PrincipalCodec
 from skae._nn.losses import LOSSES
@@ -117,8 +117,6 @@ def test_every_kind_of_storage_gives_the_same_errors(counts, linear_path):
         sp.csc_array(counts),
         counts.astype(np.float32),
         counts.astype(np.uint8),
-        RowBlocks([counts[:70], counts[70:]]),
-        RowBlocks([sp.csr_matrix(counts[:70]), sp.csr_matrix(counts[70:])]),
     ):
         close = {"rtol": 1e-4, "atol": 1e-4}
         np.testing.assert_allclose(autoencoder.reconstruction_errors(same), errors, **close)

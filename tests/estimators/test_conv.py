@@ -245,16 +245,6 @@ def test_a_map_is_a_code_of_positions(images, small, linear_path):
     assert autoencoder.transform(images[1]).shape == (len(images[1]), 16)
 
 
-def test_two_convolutions_a_stage(images, small):
-    autoencoder = small(linear_path=False, n_convs_per_stage=2, max_epochs=1).fit(images[0])
-    strides = [
-        layer.stride[0]
-        for layer in autoencoder.module_.encoder
-        if isinstance(layer, torch.nn.Conv2d)
-    ]
-    assert strides == [2, 1]
-
-
 # -- In the place of PCA --------------------------------------------------------------------------
 
 
@@ -420,3 +410,17 @@ def test_a_reading_that_was_given_or_is_plain_is_not_in_doubt(digits, small, sha
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         small(2, hidden_layer_sizes=(4,), max_epochs=1, **given).fit(X)
+
+
+def test_windows_of_many_sensors_are_warned_of(small):
+    X = np.random.default_rng(0).normal(size=(40, 30, 16))
+    with pytest.warns(UserWarning, match=r"length 16 counts the channels .* channel_axis=1"):
+        small(2, max_epochs=1).fit(X)
+    small(2, max_epochs=1, channel_axis=1).fit(X)
+    small(2, max_epochs=1).fit(X[:, :20])  # more like pictures
+
+
+def test_partial_fit_names_what_takes_its_place():
+    assert not hasattr(ConvAutoencoder(2), "partial_fit")
+    with pytest.raises(AttributeError, match="no partial_fit: pass pictures on disk"):
+        ConvAutoencoder(2).partial_fit(np.ones((20, 8, 8)))

@@ -32,7 +32,7 @@ from skae import ConvAutoencoder, DenseAutoencoder
 
 N_EXAMPLES = int(os.environ.get("SKAE_FUZZ", "0"))
 BUDGET = settings(
-    max_examples=N_EXAMPLES or 25,
+    max_examples=N_EXAMPLES or 10,
     derandomize=not N_EXAMPLES,
     deadline=None,
     database=None,
@@ -285,7 +285,6 @@ def estimators(draw, kinds=(DenseAutoencoder, DenseAutoencoder, ConvAutoencoder)
     return ConvAutoencoder(
         channels=some((2,), (2, 3), "auto"),
         kernel_size=some(1, 3, 5),
-        n_convs_per_stage=some(1, 2),
         bottleneck=bottleneck,
         hidden_layer_sizes=some((), (4,)) if bottleneck == "dense" else "auto",
         **parameters,

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
 from sklearn.pipeline import Pipeline
 
-from skae import ConvAutoencoder, DenseAutoencoder, RowBlocks
+from skae import ConvAutoencoder, DenseAutoencoder
 from skae._data.splits import held_out_rows
 
 BRIEF = {"max_epochs": 3, "random_state": 0, "validation_fraction": 0.2}
@@ -71,7 +71,6 @@ def test_groups_change_what_is_learnt_and_their_names_do_not(kind, rows, groups)
 
 STORAGES = {
     "sparse": sp.csr_matrix,
-    "blocks": lambda X: RowBlocks([X[:250], X[250:]]),
     "dask": lambda X: da.from_array(X, chunks=(250, 64)),
     "frame": pd.DataFrame,
 }

@@ -2,6 +2,7 @@
 
 import pickle
 
+import dask.array as da
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -12,7 +13,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 
 import skae
-from skae import ConvAutoencoder, DenseAutoencoder, RowBlocks
+from skae import ConvAutoencoder, DenseAutoencoder
 from skae._nn.losses import SquaredError
 from skae._training.observed import ObservedEntries
 
@@ -202,7 +203,7 @@ def test_what_is_refused_gets_a_sentence(hidden):
     make = DenseAutoencoder(2, hidden_layer_sizes=(8,), missing_values=np.nan)
     with pytest.raises(ValueError, match=r"contains NaN. Set missing_values=np.nan before fit"):
         DenseAutoencoder(2).fit(hidden[0])
-    for rows in (sp.csr_array(hidden[0]), RowBlocks([hidden[0]])):
+    for rows in (sp.csr_array(hidden[0]), da.from_array(hidden[0])):
         with pytest.raises(ValueError, match="entries of a dense array in main memory, and"):
             clone(make).fit(rows)
     with pytest.raises(ValueError, match="infinity"):
@@ -227,3 +228,13 @@ def test_missing_entries_add_nothing_to_a_loss_or_its_gradient():
     loss.backward()
     assert loss.item() == 5.0
     assert output.grad.tolist() == [[2.0, 0.0, -4.0]]
+
+
+def test_rows_without_an_observed_entry_are_refused(hidden):
+    pca = DenseAutoencoder(2, hidden_layer_sizes=(), missing_values=np.nan)
+    rows = np.vstack([hidden[0][:100], np.full((2, 64), np.nan)])
+    sentence = r"NaN in all columns of 2 row\(s\), the first at index 100"
+    with pytest.raises(ValueError, match=sentence):
+        pca.fit(rows)
+    with pytest.raises(ValueError, match=sentence):
+        pca.fit(rows[:100]).score(rows)

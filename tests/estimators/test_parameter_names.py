@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import skae
-from skae import ConvAutoencoder, DenseAutoencoder
+from skae import AnomalyDetector, ConvAutoencoder, DenseAutoencoder
 
 KINDS = [DenseAutoencoder, ConvAutoencoder]
 SENTENCES = {
@@ -29,6 +29,12 @@ SENTENCES = {
     "n_iter": "the number of epochs is called max_epochs",
     "copy": "needs none: X is never changed",
     "solver": "needs none: networks are trained by AdamW",
+    "z_dim": "it is called latent_dim here",
+    "beta": "it is called alpha here",
+    "use_cuda": "it is called device here",
+    "noise_factor": "it is called noise here",
+    "dropout": "what masks inputs is called corruption here",
+    "n_neighbors": "needs none: nothing is computed from the neighbours of rows",
     "latent_dims": "did you mean latent_dim?",
     "colour": "its parameters are activation, alpha",
 }
@@ -57,6 +63,17 @@ def test_what_is_a_name_of_pictures_alone_is_no_name_of_the_other():
         ConvAutoencoder(filters=(8,))
     with pytest.raises(TypeError, match="filters; its parameters are"):
         DenseAutoencoder(filters=(8,))
+
+
+def test_a_detector_names_its_own_parameters_and_those_of_its_autoencoder():
+    with pytest.raises(TypeError, match="outlier_fraction: it is called contamination here"):
+        AnomalyDetector(outlier_fraction=0.1)
+    with pytest.raises(TypeError, match="threshold and needs none: fit finds it, offset_"):
+        AnomalyDetector(threshold=3.0)
+    for name in ("epoch_num", "max_epochs"):
+        sentence = r"max_epochs is one of the autoencoder, estimator=DenseAutoencoder\(max_epochs="
+        with pytest.raises(ValueError, match=sentence):
+            AnomalyDetector().set_params(**{name: 3})
 
 
 def test_the_constructors_of_the_gallery_get_a_sentence():
@@ -104,7 +121,7 @@ def test_a_subclass_may_have_parameters_of_its_own():
 def test_the_names_of_others_are_none_of_ours():
     from skae._estimators.parameters import _NAME_HERE, _NOT_NEEDED
 
-    ours = set().union(*(kind().get_params() for kind in KINDS))
+    ours = set().union(*(kind().get_params(deep=False) for kind in (*KINDS, AnomalyDetector)))
     assert not ours & {*_NAME_HERE, *_NOT_NEEDED}
     assert set(_NAME_HERE.values()) <= ours
     assert skae.DenseAutoencoder is DenseAutoencoder

@@ -2,6 +2,8 @@
 
 import re
 from fractions import Fraction
+from inspect import signature
+from string import Formatter
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import RandomizedSearchCV
 
 from skae import ConvAutoencoder, DenseAutoencoder
+from skae._estimators.combinations import NEEDS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -85,7 +88,6 @@ BAD = {
     "channel_axis": ["8", 2.5, [0], 3, -4, 10**30],
     "channels": [*OF_TUPLES, None, [], 8, (2**31 - 1, 2**31 - 1)],
     "kernel_size": [*OF_COUNTS, 2, 2**31 - 1],
-    "n_convs_per_stage": OF_COUNTS,
     "bottleneck": [*OF_CHOICES, None],
 }
 
@@ -158,7 +160,7 @@ BOOLEANS = {"whiten": True, "early_stopping": False, "warm_start": False, "linea
 def test_numbers_of_every_kind_are_numbers(kind, of_counts, of_reals, of_booleans):
     counts, shape = dict(COUNTS), {}
     if kind is ConvAutoencoder:
-        counts |= {"kernel_size": 3, "n_convs_per_stage": 1}
+        counts |= {"kernel_size": 3}
         shape = {"channels": (of_counts(2), of_counts(3)), "input_shape": np.array([8, 8])}
     given = {
         **{name: of_counts(value) for name, value in counts.items()},
@@ -205,3 +207,11 @@ def test_a_randomized_search_draws_what_it_likes(kind):
     search.fit(IMAGES[:200] if kind is ConvAutoencoder else IMAGES[:200].reshape(-1, 64))
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     assert isinstance(search.best_params_["batch_size"], (int, np.integer))
+
+
+@pytest.mark.parametrize("need", NEEDS, ids=lambda need: f"{need.parameter} {need.sentence[:20]}")
+def test_every_sentence_on_combinations_names_values_of_parameters(need):
+    names = {field for _, field, _, _ in Formatter().parse(need.sentence) if field}
+    known = {*signature(DenseAutoencoder).parameters, "n_processes"}
+    assert need.parameter in known
+    assert names <= known

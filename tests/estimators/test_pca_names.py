@@ -1,5 +1,6 @@
 """Attributes with the names of PCA have PCA's definitions."""
 
+import dask.array as da
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -7,7 +8,7 @@ from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
 
 import skae
-from skae import ConvAutoencoder, DenseAutoencoder, RowBlocks
+from skae import ConvAutoencoder, DenseAutoencoder
 
 NAMES = ("singular_values_", "noise_variance_", "n_samples_", "n_components_")
 
@@ -48,7 +49,7 @@ def test_nothing_remains_beyond_a_code_of_all_dimensions():
 def test_those_of_sparse_rows_and_blocks_are_those_of_dense_rows(digits):
     X = digits[0]
     pca = PCA(5, svd_solver="full").fit(X)
-    for same in (sp.csr_matrix(X), RowBlocks([X[:500], X[500:]])):
+    for same in (sp.csr_matrix(X), da.from_array(X, chunks=(500, 64))):
         assert_those_of(pca, DenseAutoencoder(5, hidden_layer_sizes=()).fit(same), rtol=1e-5)
 
 

@@ -3,6 +3,7 @@
 import json
 import pickle
 
+import dask.array as da
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -15,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
 import skae
-from skae import ConvAutoencoder, DenseAutoencoder, RowBlocks
+from skae import ConvAutoencoder, DenseAutoencoder
 from skae._nn.penalties import LabelHead
 
 LABEL_STAGE = "trial run with labels"
@@ -237,7 +238,7 @@ def test_bad_labels_are_refused_before_any_work(make, digits, y, sentence, monke
 
 
 def test_partial_fit_refuses_labels(make, digits):
-    with pytest.raises(ValueError, match=r"supervision=0.3 must be 0 for partial_fit"):
+    with pytest.raises(AttributeError, match="partial_fit"):
         make(supervision=0.3).partial_fit(digits[0], digits[2])
 
 
@@ -271,7 +272,7 @@ def test_the_same_random_state_gives_the_same_bits(make, with_labels, digits):
     X_train, X_test, y_train, _ = digits
     again = clone(with_labels).fit(X_train, y_train)
     np.testing.assert_array_equal(again.transform(X_test), with_labels.transform(X_test))
-    blocks = RowBlocks([X_train[:500], X_train[500:]])
+    blocks = da.from_array(X_train, chunks=(500, 64))
     of_blocks = make(supervision=1.0).fit(blocks, y_train)
     np.testing.assert_allclose(
         of_blocks.score(X_test), with_labels.score(X_test), rtol=0, atol=0.01
@@ -362,3 +363,26 @@ def test_shards_and_parts_add_up(digits):
     parts = _parts((x, (x, None, labels)), 3)
     total = sum(head.losses(head(z), part).mean() * len(z) / 10 for z, _, part in parts)
     torch.testing.assert_close(total, whole)
+
+
+BRIEF = {"hidden_layer_sizes": (8,), "max_epochs": 2, "supervision": 1.0, "random_state": 0}
+
+
+def test_many_whole_numbers_are_classes_or_targets_by_what_the_user_says(digits):
+    X = digits[0][:200]
+    y = np.arange(200) % 50
+    either = r"y has 50 different whole numbers of type float64 in 200 rows: pass y.astype\(int\)"
+    with pytest.raises(ValueError, match=either + r" for classes, and pass y \+ 0.5 for a regr"):
+        DenseAutoencoder(3, **BRIEF).fit(X, y.astype(float))
+    with pytest.warns(UserWarning, match=r"50 different whole numbers of type int64 .* classes"):
+        DenseAutoencoder(3, **BRIEF).fit(X, y)
+    half, other = (DenseAutoencoder(3, **BRIEF).fit(X, y + shift) for shift in (0.5, 0.25))
+    np.testing.assert_allclose(half.transform(X), other.transform(X), rtol=1e-3, atol=1e-3)
+    DenseAutoencoder(3, **BRIEF).fit(X, (y % 20).astype(float))  # few are classes
+
+
+def test_the_unit_of_a_target_does_not_matter(digits):
+    X, y = digits[0][:200], digits[0][:200, 20] + 0.5
+    expected = DenseAutoencoder(3, **BRIEF).fit(X, y).transform(X)
+    tiny = DenseAutoencoder(3, **BRIEF).fit(X, 1e-300 * y).transform(X)
+    np.testing.assert_allclose(tiny, expected, rtol=1e-3, atol=1e-3)

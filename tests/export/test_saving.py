@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import sklearn
 import skops.io
 import torch
 from safetensors import safe_open
@@ -410,11 +411,11 @@ def test_a_pickle_is_refused_and_not_run(path, tmp_path):
 
 def test_a_file_of_a_format_to_come_says_so(path, tmp_path):
     def change(content, arrays):
-        content["format"] = 4
+        content["format"] = 9
         content["versions"]["skae"] = "7.0"
 
     later = rewritten(path, tmp_path / "later.skae", change)
-    with pytest.raises(ValueError, match=r"written by skae 7\.0 in format 4, but this version"):
+    with pytest.raises(ValueError, match=r"written by skae 7\.0 in format 9, but this version"):
         skae.load(later)
 
 
@@ -443,6 +444,16 @@ def test_files_of_earlier_versions_stay_readable(path):
     np.testing.assert_allclose(skae.load(path).transform(X[:20]), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_stages_of_two_convolutions_are_read_and_do_not_come_back(tmp_path):
+    stored = next(path for path in STORED if path.stem.endswith("conv"))
+    path = rewritten(
+        stored, tmp_path / "two.skae", lambda c, a: c["parameters"].update(n_convs_per_stage=2)
+    )
+    with pytest.warns(UserWarning, match="n_convs_per_stage=2 of the file no longer exists"):
+        loaded = skae.load(path)
+    np.testing.assert_array_equal(loaded.transform(X[:20]), skae.load(stored).transform(X[:20]))
+
+
 def test_every_kind_of_estimator_of_this_version_is_stored():
     kinds = {path.stem for path in STORED if path.stem.startswith(f"{skae.__version__}-")}
     assert {f"{skae.__version__}-{kind}" for kind in ("dense", "plain", "conv")} <= kinds
@@ -468,3 +479,34 @@ def test_an_activation_is_named_in_one_place(autoencoder, monkeypatch, tmp_path)
     session = onnxruntime.InferenceSession(skae.to_onnx(autoencoder, X).SerializeToString())
     exported = session.run(None, {session.get_inputs()[0].name: X})[0]
     np.testing.assert_allclose(exported, codes, atol=1e-4)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs links and pipes of POSIX")
+def test_links_are_followed_and_pipes_are_refused(tmp_path):
+    fitted = DenseAutoencoder(2, hidden_layer_sizes=()).fit(X[:100])
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "folder" / "target.skae")
+    for _ in range(2):  # of a target that is not there, and of one that is
+        skae.save(fitted, tmp_path / "link")
+        assert (tmp_path / "link").is_symlink()
+        loaded = skae.load(tmp_path / "folder" / "target.skae")
+        np.testing.assert_array_equal(loaded.transform(X), fitted.transform(X))
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path / "folder"):
+        with pytest.raises(OSError, match=r"cannot be written .*must be a file"):
+            skae.save(fitted, path)
+    assert (tmp_path / "pipe").is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "link", "pipe"]
+
+
+def test_requests_of_metadata_are_kept(tmp_path):
+    with sklearn.config_context(enable_metadata_routing=True):
+        model = DenseAutoencoder(2, hidden_layer_sizes=())
+        model.set_fit_request(groups=True, sample_weight=False).set_score_request(
+            sample_weight="weights"
+        )
+        expected = str(model.get_metadata_routing())
+    skae.save(model.fit(X[:100]), tmp_path / "model.skae")
+    loaded = skae.load(tmp_path / "model.skae")
+    with sklearn.config_context(enable_metadata_routing=True):
+        assert str(loaded.get_metadata_routing()) == expected

@@ -4,16 +4,26 @@ import io
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from onnxruntime import InferenceSession
+from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import FeatureUnion, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from torch import nn
 
-from skae import ByteBigrams, ConvAutoencoder, DenseAutoencoder, register_onnx, to_onnx, to_torch
+from skae import (
+    AnomalyDetector,
+    ByteBigrams,
+    ConvAutoencoder,
+    DenseAutoencoder,
+    register_onnx,
+    to_onnx,
+    to_torch,
+)
 
 PLAIN = {"linear_path": False, "hidden_layer_sizes": (32,), "max_epochs": 2, "random_state": 0}
 CONVOLUTIONS = {"input_shape": (8, 8), "max_epochs": 3, "random_state": 0}
@@ -226,3 +236,37 @@ def test_a_missing_package_is_named(monkeypatch, rows, linear):
     monkeypatch.setitem(sys.modules, "skl2onnx", None)
     with pytest.raises(ImportError, match=r'needs skl2onnx: pip install "skae\[onnx\]"'):
         to_onnx(linear, rows)
+
+
+def test_the_inverse_of_truncated_codes_takes_any_number_of_rows(rows):
+    X = rows[:100]
+    parameters = {"hidden_layer_sizes": (8,), "max_epochs": 2, "random_state": 0}
+    model = DenseAutoencoder(4, truncations=(1, 2), linear_path=False, **parameters).fit(X)
+    short = model.truncate(2)
+    codes = short.transform(X)
+    session = InferenceSession(to_onnx(short, codes, inverse=True).SerializeToString())
+    for n in (1, 3, len(codes)):
+        (found,) = session.run(None, {"codes": codes[:n]})
+        np.testing.assert_allclose(found, short.inverse_transform(codes[:n]), rtol=1e-4, atol=1e-4)
+
+
+def test_a_pipeline_that_starts_from_words_takes_a_frame():
+    rng = np.random.RandomState(0)
+    frame = pd.DataFrame(
+        {"a": rng.rand(80), "b": 50 * rng.rand(80), "c": rng.choice(["x", "y"], 80)}
+    )
+    columns = ColumnTransformer(
+        [("n", StandardScaler(), ["a", "b"]), ("c", OneHotEncoder(sparse_output=False), ["c"])]
+    )
+    pca = DenseAutoencoder(2, hidden_layer_sizes=())
+    pipeline = make_pipeline(columns, pca, LogisticRegression()).fit(frame, frame["a"] > 0.5)
+    session = InferenceSession(to_onnx(pipeline, frame).SerializeToString())
+    inputs = {name: frame[[name]].to_numpy() for name in frame}
+    np.testing.assert_array_equal(session.run(None, inputs)[0], pipeline.predict(frame))
+
+
+def test_what_to_export_of_a_detector_is_named(rows):
+    detector = AnomalyDetector(DenseAutoencoder(4, hidden_layer_sizes=())).fit(rows[:100])
+    for export in (lambda: to_onnx(detector, rows), lambda: to_torch(detector)):
+        with pytest.raises(TypeError, match="estimator_"):
+            export()

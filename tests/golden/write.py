@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import scipy.sparse as sp
 import torch
@@ -29,7 +30,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 import skae
-from skae import ConvAutoencoder, DenseAutoencoder, RowBlocks
+from skae import ConvAutoencoder, DenseAutoencoder
 
 FOLDER = Path(__file__).parent
 
@@ -105,7 +106,7 @@ def sparse_digits():
 def blocks():
     """The same rows in parts of unequal lengths."""
     X, shown = digits()
-    return RowBlocks(np.split(X, [190, 450])), shown
+    return da.from_array(X, chunks=((190, 260, len(X) - 450), X.shape[1])), shown
 
 
 def wide_sparse():

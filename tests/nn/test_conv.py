@@ -57,7 +57,6 @@ def test_every_extent_is_restored(layout, kernel_size, bottleneck):
     architecture = {
         "channels": channels,
         "kernel_size": kernel_size,
-        "n_convs_per_stage": 2,
         "bottleneck": bottleneck,
         "hidden_layer_sizes": (8, 7) if bottleneck == "dense" else (),
     }

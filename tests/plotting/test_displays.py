@@ -582,6 +582,13 @@ def test_missing_matplotlib_raises_an_error_before_any_work(display, monkeypatch
         display.from_estimator(*arguments)
 
 
+@pytest.mark.parametrize("display", DISPLAYS)
+def test_unknown_keywords_raise_an_error_before_any_work(display):
+    arguments = [None] if display is LossCurveDisplay else [None, None]
+    with pytest.raises(TypeError, match="from_estimator has no keyword axes: for drawing there "):
+        display.from_estimator(*arguments, axes=None)
+
+
 def test_a_second_plot_has_new_axes(trained, digits, linear):
     displays = [
         LossCurveDisplay.from_estimator(trained),

@@ -29,6 +29,25 @@ def test_readme_examples_run(block, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("reducer", "figures"),
+    [
+        ("DenseAutoencoder(8, random_state=0)", (0.94, 0.84)),
+        ("DenseAutoencoder(8, hidden_layer_sizes=())", (0.90, 0.66)),
+        ("PCA(8)", (0.90, -164.4)),
+    ],
+)
+def test_the_figures_of_the_readme_are_those_that_its_lines_print(reducer, figures, capsys):
+    readme = (ROOT / "README.md").read_text()
+    [lines] = [block for block in python_blocks(ROOT / "README.md") if "print(pipeline" in block]
+    pasted = lines.replace("DenseAutoencoder(8, random_state=0)", reducer)
+    exec(compile(pasted, "README.md", "exec"), {"PCA": PCA})
+    for found, figure in zip(capsys.readouterr().out.split(), figures, strict=True):
+        assert float(found) == pytest.approx(figure, rel=0.01)
+        assert f"{figure:.2f}".removesuffix("0") in readme
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [p.name for p in (ROOT / "docs").glob("*.md")])
 def test_examples_of_the_guide_give_what_they_show(page):
     failed, _ = doctest.testfile(str(ROOT / "docs" / page), module_relative=False, encoding="utf-8")
@@ -115,7 +134,7 @@ def test_the_types_of_every_public_name_are_checked():
     used = set(re.findall(r"\w+", (ROOT / "tests/project/typed_use.py").read_text()))
     for name in skae.__all__:
         assert name in used
-        if name in ("RowBlocks", "ProcessRows"):  # estimators alone call its methods
+        if name == "ProcessRows":  # estimators alone call its methods
             continue
         for attribute, value in inspect.getmembers(getattr(skae, name)):
             is_ours = str(getattr(value, "__module__", "")).partition(".")[0] == "skae"

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -91,39 +92,20 @@ def free_bytes():
     return device_module.free_bytes(torch.device("cpu"))
 
 
-def test_without_proc_all_memory_counts_as_free(without_proc, monkeypatch):
-    pages = {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}
-    monkeypatch.setattr(os, "sysconf", pages.__getitem__, raising=False)
-    assert free_bytes() == 4096 * 1000
+def test_memory_that_the_system_does_not_tell_is_no_limit(without_proc, monkeypatch):
+    def hidden():
+        raise FileNotFoundError("/proc/meminfo")
 
-
-def raise_value_error(name):
-    raise ValueError("unrecognized configuration name")
-
-
-@pytest.mark.parametrize(
-    "sysconf", [None, raise_value_error, {"SC_PHYS_PAGES": -1, "SC_PAGE_SIZE": 1}.__getitem__]
-)
-def test_unknown_memory_is_no_limit(without_proc, monkeypatch, sysconf, digits, quick):
-    monkeypatch.delattr(os, "sysconf", raising=False)
-    if sysconf:
-        monkeypatch.setattr(os, "sysconf", sysconf, raising=False)
+    monkeypatch.setattr(psutil, "virtual_memory", hidden)
     assert free_bytes() == np.inf
-    assert quick(max_epochs=1).fit_transform(digits[0][:200]).shape == (200, 4)
 
 
-@pytest.mark.parametrize(("is_filled", "expected"), [(1, 3 * 10**9), (0, np.inf)])
-def test_windows_reports_available_memory(without_proc, monkeypatch, is_filled, expected):
-    def fill(reference):
-        status = reference._obj
-        assert status.length == ctypes.sizeof(status) == 64  # as the API demands
-        status.available = 3 * 10**9
-        return is_filled
-
-    kernel = SimpleNamespace(GlobalMemoryStatusEx=fill)
-    monkeypatch.setattr(ctypes, "windll", SimpleNamespace(kernel32=kernel), raising=False)
-    monkeypatch.setattr(sys, "platform", "win32")
-    assert free_bytes() == expected
+@pytest.mark.parametrize(("limit", "free"), [("4000000", 3e6), ("max", 1e15)])
+def test_the_limit_of_a_container_counts(monkeypatch, limit, free):
+    of_group = {"memory.max": limit, "memory.current": "1000000"}
+    monkeypatch.setattr(Path, "read_text", lambda path, **kwargs: of_group[path.name])
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1e15))
+    assert free_bytes() == free
 
 
 def test_without_proc_python_names_the_processor(without_proc, monkeypatch):

@@ -17,7 +17,6 @@ from skae import (
     LossCurveDisplay,
     ProcessRows,
     ReconstructionDisplay,
-    RowBlocks,
     VarianceDisplay,
 )
 
@@ -32,7 +31,7 @@ def autoencoders() -> None:
     assert_type(autoencoder.transform(X), np.ndarray)
     assert_type(autoencoder.inverse_transform(X[:, :2]), np.ndarray)
     assert_type(autoencoder.score(X, sample_weight=np.ones(10)), float)
-    assert_type(autoencoder.score_samples(RowBlocks([X])), np.ndarray)
+    assert_type(autoencoder.score_samples(X), np.ndarray)
     assert_type(autoencoder.reconstruction_errors(X, mean=True), np.ndarray)
     assert_type(autoencoder.reconstruction_errors(X, top=2), tuple[np.ndarray, np.ndarray])
     assert_type(autoencoder.truncate(1), DenseAutoencoder)
@@ -59,12 +58,11 @@ def autoencoders() -> None:
     assert len(codes) == len(parameters) == len(names)
 
 
-def bytes_and_blocks() -> None:
+def bytes_and_rows_of_processes() -> None:
     bigrams = ByteBigrams(input="filename", norm=None)
     assert_type(bigrams.fit(["file"]), ByteBigrams)
     assert_type(bigrams.transform(["file"]), sparse.csr_matrix)
     assert_type(bigrams.get_feature_names_out(), np.ndarray)
-    assert_type(RowBlocks(["rows.npy", "more.npz"]), RowBlocks)
     assert_type(ProcessRows(np.zeros((3, 2))), ProcessRows)
 
 

@@ -1,20 +1,21 @@
 """What a user has set around a call, in torch or NumPy, changes no code and is there afterwards."""
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from copy import copy, deepcopy
+from contextlib import ExitStack, contextmanager
+from copy import copy
+from itertools import product
 from threading import Event, Thread
 
 import numpy as np
 import pytest
 import torch
+from skorch.callbacks import Callback
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import skae
 from skae import ConvAutoencoder, DenseAutoencoder
-from skae._runtime import execution as execution_module
 from skae._runtime.execution import neutral_settings
+from skae._runtime.precision import full_precision_convolutions
 
 
 def surroundings():
@@ -79,12 +80,16 @@ AROUND = {
 }
 
 
-# One of each kind of setting; the slow tests have all.
-_MOST_DIFFERENT = ("autocast", "default device", "float64", "inference_mode")
-_SETTINGS = [
-    around if around in _MOST_DIFFERENT else pytest.param(around, marks=pytest.mark.slow)
-    for around in AROUND
-]
+# Those that can be set at the same time; the others are tried with one model each.
+TOGETHER = ("autocast", "default device", "float64", "inference_mode", "errors raise")
+
+
+@contextmanager
+def all_set():
+    with ExitStack() as stack:
+        for around in TOGETHER:
+            stack.enter_context(AROUND[around]())
+        yield
 
 
 class Own(nn.Module):
@@ -167,12 +172,16 @@ def expected(digits, tmp_path_factory):
     return of
 
 
-@pytest.mark.parametrize("model", list(MODELS))
-@pytest.mark.parametrize("around", _SETTINGS)
+@pytest.mark.parametrize(
+    ("model", "around"),
+    [(model, all_set) for model in MODELS]
+    + [("plain pictures", AROUND[around]) for around in AROUND],
+    ids=[*MODELS, *AROUND],
+)
 def test_settings_around_a_call_change_no_bit(digits, tmp_path, expected, model, around):
     wanted = expected(model)
     X, new = digits[0][:600], digits[1][:50]
-    with AROUND[around]():
+    with around():
         before = surroundings()
         found = answers(MODELS[model], X, new, tmp_path)
         assert surroundings() == before
@@ -206,18 +215,14 @@ def codes_of_stream(X, new):
     return model.transform(new)
 
 
-@pytest.fixture(scope="module")
-def expected_of_stream(digits):
-    return codes_of_stream(*digits[:2])
-
-
-@pytest.mark.parametrize("around", _SETTINGS)
-def test_settings_around_partial_fit_change_no_bit(digits, expected_of_stream, around):
-    with AROUND[around]():
+@pytest.mark.slow
+def test_settings_around_partial_fit_change_no_bit(digits):
+    expected = codes_of_stream(*digits[:2])
+    with all_set():
         before = surroundings()
         found = codes_of_stream(*digits[:2])
         assert surroundings() == before
-    np.testing.assert_array_equal(found, expected_of_stream)
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("around", list(AROUND))
@@ -256,100 +261,172 @@ def test_rounded_products_do_not_change_codes(digits, precision):
     np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
 
 
-@pytest.mark.parametrize("graph", [torch.inference_mode, torch.enable_grad])
-def test_products_are_not_rounded(graph):
-    generator = torch.Generator().manual_seed(0)
-    a, b, c = (torch.randn(900, 900, generator=generator) for _ in range(3))
-    exact = (a.double() @ b.double()).float()
-    added = (c.double() + a.double() @ b.double()).float()
-    with matmul_precision("medium"), neutral_settings(), graph():
-        for product in (a @ b, torch.mm(a, b), torch.einsum("ij,jk->ik", a, b)):
-            assert torch.equal(product, exact)
-        assert torch.equal(torch.mm(a, b, out=torch.empty(900, 900)), exact)
-        assert torch.equal(nn.functional.linear(a, b.T), exact)
-        assert torch.equal(torch.bmm(a[None], b[None])[0], exact)
-        assert torch.equal(torch.addmm(c, a, b), added)
-        assert torch.equal(c.clone().addmm_(a, b), added)
-        assert (a.double() @ b.double()).dtype == torch.float64
+def precisions():
+    """torch's settings that round factors of float32, older and newer."""
+    found = {}
+    for name, get in {
+        "products": torch.get_float32_matmul_precision,
+        "cudnn": lambda: torch.backends.cudnn.allow_tf32,
+    }.items():
+        try:
+            found[name] = get()
+        except RuntimeError:  # newer ones are set
+            found[name] = "mixed"
+    for library, operation in product(("cudnn", "mkldnn", "cuda"), ("conv", "rnn", "matmul")):
+        part = getattr(getattr(torch.backends, library), operation, None)
+        found[library, operation] = getattr(part, "fp32_precision", None)
+    return found
 
 
-class RoundedConvolutions(TorchDispatchMode):
-    """Rounds the factors of convolutions of float32 to TF32, as CUDA devices do by default."""
+class Watch(Callback):
+    """Notes the settings within a fit; may raise an error, or fit another model."""
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func.overloadpacket is not torch.ops.aten.convolution:
-            with self:
-                result = func.decompose(*args, **(kwargs or {}))
-            return func(*args, **(kwargs or {})) if result is NotImplemented else result
-        if args[0].dtype == torch.float32:
-            args = (*(execution_module._split(factor)[0] for factor in args[:2]), *args[2:])
-        return func(*args, **(kwargs or {}))
+    def __init__(self, then=lambda: None):
+        self.then, self.seen = then, []
+
+    def on_epoch_end(self, net, **kwargs):
+        self.seen.append(precisions())
+        self.then()
 
 
-def test_rounding_and_the_rest_add_up():
-    x = torch.randn(1000, generator=torch.Generator().manual_seed(0)) * 2.0 ** torch.arange(
-        -50, 50, 0.1
+def fail():
+    raise ZeroDivisionError
+
+
+def set_products(precision):
+    return lambda: torch.set_float32_matmul_precision(precision)
+
+
+def set_newer(library, operation, precision):
+    def set_it():
+        part = getattr(getattr(torch.backends, library), operation, None)
+        if not hasattr(part, "fp32_precision"):
+            pytest.skip("this version of torch has no such setting")
+        part.fp32_precision = precision
+
+    return set_it
+
+
+def allow_tf32():
+    torch.backends.cuda.matmul.allow_tf32 = True
+
+
+def set_all():
+    if not hasattr(torch.backends, "fp32_precision"):
+        pytest.skip("this version of torch has no such setting")
+    torch.backends.fp32_precision = "tf32"
+
+
+ROUNDING = {
+    "high": set_products("high"),
+    "medium": set_products("medium"),
+    "allow_tf32": allow_tf32,
+    "mkldnn": set_newer("mkldnn", "matmul", "bf16"),
+    "cuda": set_newer("cuda", "matmul", "tf32"),
+    "all": set_all,
+}
+
+
+@pytest.fixture
+def restored_precisions():
+    """Leaves torch's settings as they are when it is imported."""
+    yield
+    if hasattr(torch.backends, "fp32_precision"):
+        torch.backends.fp32_precision = "none"
+    torch.set_float32_matmul_precision("highest")
+    for library in ("cuda", "mkldnn"):
+        part = getattr(getattr(torch.backends, library), "matmul", None)
+        if hasattr(part, "fp32_precision"):
+            part.fp32_precision = "none"
+
+
+@pytest.mark.parametrize("rounding", ROUNDING)
+def test_products_are_not_rounded_in_a_fit(digits, rounding, restored_precisions):
+    X, watch = digits[0][:300], Watch()
+    model = DenseAutoencoder(
+        4, hidden_layer_sizes=(8,), linear_path=False, callbacks=[watch], **BRIEF
     )
-    nearest, rest = execution_module._split(x)
-    assert torch.equal(nearest + rest, x)
-    assert (rest.abs() <= 2.0**-11 * x.abs()).all()
-    assert not (nearest.view(torch.int32) & (2**13 - 1)).any()
+    wanted = model.fit(X).transform(X)
+    ROUNDING[rounding]()
+    before = precisions()
+    watch.seen.clear()
+    np.testing.assert_array_equal(model.fit(X).transform(X), wanted)
+    assert precisions() == before
+    products = [
+        value
+        for seen in watch.seen
+        for name, value in seen.items()
+        if name == "products" or "matmul" in name
+    ]
+    assert products
+    assert not set(products) & {"high", "medium", "tf32", "bf16"}
 
 
-@pytest.mark.parametrize("graph", [torch.inference_mode, torch.no_grad])
-@pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
-def test_convolutions_in_parts_are_not_rounded(kind, graph, monkeypatch):
-    x = torch.randn(4, 16, 20, 20, generator=torch.Generator().manual_seed(0))
-    layer = kind(16, 8, 5, stride=2, padding=2)
-    with torch.no_grad():
-        exact = deepcopy(layer).double()(x.double())
-    unit = float(exact.abs().max())
-    with RoundedConvolutions(), graph():
-        rounded = layer(x)
-        with execution_module._FullPrecisionConvolutions():
-            on_cpu = layer(x)  # in float64
-        monkeypatch.setattr(execution_module, "_is_on_cpu", lambda tensor: False)
-        with execution_module._FullPrecisionConvolutions():
-            in_parts = layer(x)
-    assert (rounded - exact).abs().max() > 5e-5 * unit
-    assert (on_cpu - exact).abs().max() < 1e-6 * unit
-    assert (in_parts - exact).abs().max() < 1e-6 * unit
+def test_precision_is_restored_after_errors_nested_calls_and_in_threads(
+    digits, restored_precisions
+):
+    X, inner = digits[0][:200], DenseAutoencoder(2, hidden_layer_sizes=())
+    plain = DenseAutoencoder(2, hidden_layer_sizes=(8,), linear_path=False, **BRIEF)
+    torch.set_float32_matmul_precision("high")
+    before = precisions()
+    with pytest.raises(ZeroDivisionError):
+        plain.set_params(callbacks=[Watch(fail)]).fit(X)
+    assert precisions() == before
+    watch = Watch(lambda: inner.fit(X))
+    plain.set_params(callbacks=[watch]).fit(X)
+    assert precisions() == before
+    assert {seen["products"] for seen in watch.seen} == {"highest"}  # after the inner fit, too
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: inner.fit(X).transform(X), range(12)))
+    assert precisions() == before
+
+
+def test_what_is_set_during_a_call_stays(digits, restored_precisions):
+    torch.set_float32_matmul_precision("high")
+    watch = Watch(set_products("medium"))
+    DenseAutoencoder(2, linear_path=False, callbacks=[watch], **BRIEF).fit(digits[0][:200])
+    assert torch.get_float32_matmul_precision() == "medium"
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_convolutions_are_not_rounded_and_the_setting_is_restored(device, restored_precisions):
+    convolution = nn.Conv2d(1, 1, 3)
+    conv = getattr(torch.backends.mkldnn, "conv", None)
+    if hasattr(conv, "fp32_precision"):
+        conv.fp32_precision = "tf32"
+    before = precisions()
+    with full_precision_convolutions(convolution, torch.device(device)):
+        with full_precision_convolutions(convolution, torch.device(device)):
+            pass
+        within = precisions()
+    assert precisions() == before
+    if device == "cuda":
+        assert before["cudnn"] is True  # torch's default
+        assert within["cudnn"] is False
+    assert within["cudnn" if device == "cuda" else "mkldnn", "conv"] in ("ieee", "none", None)
+    with full_precision_convolutions(nn.Linear(1, 1), torch.device(device)):
+        assert precisions() == before
+    if hasattr(conv, "fp32_precision"):
+        conv.fp32_precision = "none"
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("linear_path", [True, False])
-def test_rounded_convolutions_do_not_change_codes(digits, linear_path):
+def test_codes_on_a_gpu_do_not_depend_on_what_is_allowed(digits, linear_path):
     X = digits[0][:300].reshape(-1, 8, 8).astype(np.float32)
     model = ConvAutoencoder(4, channels=(4,), linear_path=linear_path, device="cuda", **BRIEF)
-    Z = model.fit(X).transform(X)
-    X_hat = model.inverse_transform(Z)
-    allowed = torch.backends.cudnn.allow_tf32
-    assert allowed
-    with RoundedConvolutions():
-        np.testing.assert_allclose(model.transform(X), Z, atol=2e-6 * np.abs(Z).max())
-        np.testing.assert_allclose(model.inverse_transform(Z), X_hat, atol=2e-6 * X_hat.max())
-    assert torch.backends.cudnn.allow_tf32 == allowed
+    codes = []
+    model.fit(X)
+    for allowed in (True, False):
+        torch.backends.cudnn.allow_tf32 = allowed
+        codes.append(model.transform(X))
+        assert torch.backends.cudnn.allow_tf32 == allowed
+    torch.backends.cudnn.allow_tf32 = True
+    np.testing.assert_array_equal(*codes)
 
 
-@pytest.mark.parametrize("setting", ["tf32", "bf16"])
-def test_convolutions_that_a_cpu_may_round_do_not_change_codes(digits, setting):
-    settings = getattr(torch.backends.mkldnn, "conv", None)
-    if settings is None:
-        pytest.skip("this version of torch has no such setting")
-    X = digits[0][:100].reshape(-1, 8, 8).astype(np.float32)
-    model = ConvAutoencoder(4, channels=(4,), device="cpu", **BRIEF).fit(X)
-    Z, before = model.transform(X), settings.fp32_precision
-    settings.fp32_precision = setting
-    try:
-        with RoundedConvolutions():
-            found = model.transform(X)
-        assert settings.fp32_precision == setting
-    finally:
-        settings.fp32_precision = before
-    np.testing.assert_allclose(found, Z, atol=2e-6 * np.abs(Z).max())
-
-
+@pytest.mark.slow
 def test_onnx_export_with_other_settings(digits):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("skl2onnx")

@@ -56,3 +56,28 @@ def test_a_network_too_large_for_memory_raises_an_error_before_allocation(monkey
 def test_free_memory_is_a_plausible_number():
     free = free_bytes(torch.device("cpu"))
     assert 1e8 < free < 1e15
+
+
+LIMITED = """
+import os, resource
+import numpy as np
+from pathlib import Path
+from skae import DenseAutoencoder
+
+X = np.random.default_rng(0).normal(size=(3000, 1500))
+model = DenseAutoencoder(2, hidden_layer_sizes=()).fit(X[:200])
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+limit = pages * os.sysconf("SC_PAGE_SIZE") + 30 * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+try:
+    model.reconstruction_errors(X)
+except MemoryError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the memory of a process")
+def test_lack_of_memory_on_the_cpu_is_a_memory_error():
+    done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout

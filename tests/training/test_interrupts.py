@@ -15,13 +15,11 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from skorch.callbacks import Callback, EarlyStopping
 
+from skae import DenseAutoencoder
 from skae._data.splits import held_out_runs
-from skae._estimators import fitting
+from skae._estimators import streaming
 from skae._estimators.state import FittedState
-from skae._nn.layers import perceptron
-from skae._training.early_stopping import WeightStore
 from skae._training.residual import ResidualProblem
-from skae._training.selection import _Selection
 
 # Of 1,300 rows, 1,170 are for trial runs of three epochs: one with codes of 4 dimensions, two
 # with codes of 20. Batches have 73 rows.
@@ -78,8 +76,8 @@ def assert_is_pca(autoencoder, X):
 @pytest.mark.parametrize("steps", [1, 17])
 def test_before_networks_proved_themselves_it_leaves_pca(digits, quick, steps):
     sentence = (
-        "Interrupted after 0 of 3 epochs of the trial run of both networks, before the networks "
-        "had proved themselves on validation rows: the model is PCA."
+        "Interrupted after 0 epochs of the training, before the networks had proved themselves on "
+        "validation rows: the model is PCA."
     )
     with pytest.warns(ConvergenceWarning, match=sentence):
         autoencoder = interrupted(quick(4, callbacks=[Pressing(steps=steps)]), digits[0])
@@ -89,75 +87,28 @@ def test_before_networks_proved_themselves_it_leaves_pca(digits, quick, steps):
     assert_is_pca(autoencoder, digits[0])
 
 
-def test_networks_of_a_trial_run_that_gained_nothing_are_not_kept(quick):
-    X = np.random.default_rng(0).normal(size=(1300, 12))
-    with pytest.warns(ConvergenceWarning, match="after 2 of 3 epochs .* the model is PCA"):
-        autoencoder = interrupted(quick(4, callbacks=[Pressing(steps=40)]), X)
-    assert_is_pca(autoencoder, X)
-
-
-def test_in_a_trial_run_it_leaves_networks_that_beat_pca(digits, quick):
+def test_after_some_epochs_it_leaves_networks_that_beat_pca(digits, quick):
     X, X_test = digits[:2]
-    sentence = r"Interrupted after 2 of 3 epochs of the trial run of both networks: .* beat PCA"
-    with pytest.warns(ConvergenceWarning, match=sentence):
-        autoencoder = interrupted(quick(4, callbacks=[Pressing(steps=40)]), X)
+    pressing = Pressing(steps=8 * N_STEPS_OF_EPOCH)
+    with pytest.warns(ConvergenceWarning, match=r"Interrupted after 7 epochs of .* beat PCA"):
+        autoencoder = interrupted(quick(4, callbacks=[pressing]), X)
     _, validation = held_out_runs(len(X), 0.1, np.random.RandomState(0))
     pca = quick(4, hidden_layer_sizes=()).fit(X)
     for rows in (X[validation], X_test):
         assert autoencoder.score(rows) > pca.score(rows) + 0.02
     assert autoencoder.interrupted_
-    assert autoencoder.n_iter_ == 0  # none on all rows
+    assert autoencoder.n_iter_ == len(autoencoder.history_) == 7
     assert autoencoder.nonlinear_gain_ > 0.02
-    assert len(autoencoder.history_) == 2
 
 
-@pytest.mark.usefixtures("few_rows_suffice")
-@pytest.mark.parametrize(("n_epochs", "with_encoder"), [(0, True), (1, True), (2, False)])
-def test_in_a_second_trial_run_the_first_ones_networks_still_count(
-    digits, quick, n_epochs, with_encoder
-):
-    pressing = Pressing(steps=N_STEPS_OF_TRIAL + 17 * n_epochs + 1)
-    settings = {"hidden_layer_sizes": 256, "learning_rate": 0.01, "callbacks": [pressing]}
-    told = f"Interrupted after {n_epochs} of 3 epochs of the trial run of the decoder: .* beat PCA"
-    with pytest.warns(ConvergenceWarning, match=told):
-        autoencoder = interrupted(quick(20, **settings), digits[0])
-    assert (autoencoder.module_.encoder is not None) == with_encoder
-    pca = quick(20, hidden_layer_sizes=()).fit(digits[0])
-    assert autoencoder.score(digits[1]) > pca.score(digits[1]) + 0.01
-
-
-@pytest.mark.usefixtures("few_rows_suffice")
-def test_a_slight_gain_of_the_first_trial_run_counts_if_the_second_had_no_time(digits, quick):
-    pressing = Pressing(steps=N_STEPS_OF_TRIAL + 1)
-    slight = quick(20, hidden_layer_sizes=256, learning_rate=0.0009, callbacks=[pressing])
-    with pytest.warns(ConvergenceWarning, match="after 0 of 3 epochs .* decoder: .* beat PCA"):
-        interrupted(slight, digits[0])
-    assert 0.001 < slight.nonlinear_gain_ < 0.003  # less than an encoder must gain over a decoder
-    assert slight.module_.encoder is not None
-
-
-def test_in_the_training_on_all_rows_it_leaves_the_best(digits, quick):
-    steps = N_STEPS_OF_TRIAL + 4 * N_STEPS_OF_EPOCH + 5
-    sentence = r"Interrupted after 4 of \d+ epochs of the training on all rows: .* beat PCA"
-    with pytest.warns(ConvergenceWarning, match=sentence):
-        autoencoder = interrupted(quick(4, callbacks=[Pressing(steps=steps)]), digits[0])
-    pca = quick(4, hidden_layer_sizes=()).fit(digits[0])
-    assert autoencoder.score(digits[1]) > pca.score(digits[1]) + 0.05
-    assert autoencoder.interrupted_
-    assert autoencoder.n_iter_ == 4
-
-
-def test_in_a_plain_network_it_leaves_the_best(digits, quick, monkeypatch, capsys):
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    plain = quick(4, linear_path=False, callbacks=[Pressing(steps=3 * 17)], verbose=1)
-    with pytest.warns(ConvergenceWarning, match="Interrupted after 2 of 12 epochs"):
+def test_in_a_plain_network_it_leaves_the_best(digits, quick, capsys):
+    pressing = Pressing(steps=3 * N_STEPS_OF_EPOCH)
+    plain = quick(4, linear_path=False, callbacks=[pressing], verbose=1)
+    with pytest.warns(ConvergenceWarning, match="Interrupted after 2 epochs"):
         interrupted(plain, digits[0])
     assert plain.n_iter_ == 2
     assert plain.interrupted_
-    bar, closing = capsys.readouterr().err.splitlines()[-2:]
-    assert bar.rpartition("\r")[2].startswith("training, epoch 2/12 |")
-    assert " " in bar.split("|")[-2]  # it does not claim to be full
-    assert closing.startswith("interrupted; networks kept: 0.")
+    assert "interrupted; codes and reconstructions: networks, " in capsys.readouterr().err
     assert np.isfinite(plain.transform(digits[1])).all()
 
 
@@ -176,9 +127,9 @@ def test_in_the_first_epoch_of_a_plain_network_an_earlier_fit_stays(digits, quic
 
 
 def test_among_callbacks_at_the_end_of_an_epoch_it_is_no_end_of_a_stage(digits, quick):
-    with pytest.warns(ConvergenceWarning, match="after 2 of 3 epochs of the trial run"):
+    with pytest.warns(ConvergenceWarning, match="after 1 epochs of the training"):
         autoencoder = interrupted(quick(4, callbacks=[Pressing(epochs=2)]), digits[0])
-    assert len(autoencoder.history_) == 2
+    assert len(autoencoder.history_) == 1
 
 
 def test_a_callback_that_ends_a_stage_is_no_interrupt(digits, quick):
@@ -211,23 +162,15 @@ def press_in(monkeypatch):
     return patch
 
 
-@pytest.mark.usefixtures("few_rows_suffice")
-def test_between_trainings_the_next_does_not_start(digits, quick, press_in):
-    press_in(ResidualProblem, "errors")  # after the first trial run
-    with pytest.warns(ConvergenceWarning, match="after 3 of 3 epochs of the trial run of both"):
-        autoencoder = interrupted(quick(20, learning_rate=0.01), digits[0])
-    assert {epoch["stage"] for epoch in autoencoder.history_} == {"trial run of both networks"}
-    assert autoencoder.nonlinear_gain_ > 0
-
-
-@pytest.mark.slow
-def test_after_the_training_on_all_rows_it_leaves_the_whole_fit(digits, quick, press_in):
-    press_in(_Selection, "_still_beats_pca")
-    autoencoder = interrupted(quick(4), digits[0])  # without a warning
-    assert autoencoder.interrupted_
-    np.testing.assert_array_equal(
-        autoencoder.transform(digits[1]), quick(4).fit(digits[0]).transform(digits[1])
+def test_between_trainings_the_next_does_not_start(press_in):
+    X = np.random.default_rng(0).normal(size=(1300, 64))
+    press_in(ResidualProblem, "errors")  # after the first run
+    autoencoder = DenseAutoencoder(
+        4, hidden_layer_sizes=8, max_epochs=2, fit_inverse_transform=True, random_state=0
     )
+    with pytest.warns(ConvergenceWarning, match="Interrupted after 2 epochs of the training"):
+        interrupted(autoencoder, X)
+    assert {epoch["stage"] for epoch in autoencoder.history_} == {"training"}
 
 
 @pytest.mark.slow
@@ -243,7 +186,7 @@ def test_in_the_work_after_training_it_leaves_the_whole_fit(digits, quick, press
 def test_in_partial_fit_nothing_is_left(digits, quick, press_in):
     stream = quick(4).partial_fit(digits[0][:400])
     codes = stream.transform(digits[1])
-    press_in(fitting, "split_directions")
+    press_in(streaming, "split_directions")
     with pytest.raises(KeyboardInterrupt):
         stream.partial_fit(digits[0][400:800])
     np.testing.assert_array_equal(stream.transform(digits[1]), codes)
@@ -251,7 +194,7 @@ def test_in_partial_fit_nothing_is_left(digits, quick, press_in):
 
 def test_a_fit_after_it_is_whole(digits, quick):
     autoencoder = quick(4, callbacks=[Pressing(steps=20)])
-    with pytest.warns(ConvergenceWarning, match="after 1 of 3 epochs of the trial run"):
+    with pytest.warns(ConvergenceWarning, match="after 1 epochs of the training"):
         interrupted(autoencoder, digits[0])
     assert autoencoder.fit(digits[0]).interrupted_ is False
     assert autoencoder.nonlinear_gain_ > 0
@@ -259,7 +202,7 @@ def test_a_fit_after_it_is_whole(digits, quick):
 
 @pytest.mark.slow
 def test_an_interrupted_fit_with_a_checkpoint_ends_with_the_same_bits(digits, quick, tmp_path):
-    for steps in (20, N_STEPS_OF_TRIAL + 30):
+    for steps in (20, 8 * N_STEPS_OF_EPOCH):
         pressing = Pressing(steps=steps)
         autoencoder = quick(4, callbacks=[pressing], checkpoint=tmp_path / str(steps))
         with pytest.warns(ConvergenceWarning, match="Interrupted"):
@@ -316,24 +259,6 @@ def test_fits_in_threads_need_no_signals(digits, quick):
         assert pool.submit(quick(4, max_epochs=2).fit, digits[0]).result().interrupted_ is False
 
 
-def test_weights_that_were_saved_in_part_are_not_loaded():
-    module = perceptron([3, 4, 3], "gelu", 0.0)
-    store = WeightStore(module)
-
-    class Halfway:
-        def state_dict(self):
-            weights = dict(module.state_dict())
-            weights["0.bias"] = None  # copying it fails
-            return weights
-
-    with pytest.raises(TypeError):
-        store.save(Halfway())
-    before = {name: weight.clone() for name, weight in module.state_dict().items()}
-    store.load_into(module)
-    for name, weight in module.state_dict().items():
-        assert weight.equal(before[name])
-
-
 SCRIPT = """
 import sys
 from sklearn.datasets import load_digits
@@ -363,14 +288,14 @@ def test_it_ends_a_script(tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         for line in process.stdout:
-            if "epoch 3 of" in line:
+            if "training, epoch 3 " in line:
                 process.send_signal(signal.SIGINT)
                 break
         out, err = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGINT
     assert "the program went on" not in out
     kept = out.splitlines()[-1]
-    assert kept.startswith(("interrupted; networks kept: +", "interrupted; PCA kept: "))
-    assert ("which beat PCA on validation rows" in err) == ("networks kept" in kept)
-    assert ("the model is PCA" in err) == ("PCA kept" in kept)
+    assert kept.startswith("interrupted; codes")
+    assert ("which beat PCA on validation rows" in err) == ("codes: a network" in kept)
+    assert ("the model is PCA" in err) == ("reconstructions are PCA's" in kept)
     assert err.rstrip().endswith("KeyboardInterrupt")

@@ -9,12 +9,11 @@ from skorch.callbacks import Callback
 from torch import nn
 from torch.utils.data import DataLoader
 
-from skae._data.splits import Measure, RowSet
 from skae._nn.layers import initialised, perceptron
 from skae._nn.losses import SquaredError
-from skae._runtime.reports import Report
-from skae._training.early_stopping import Interrupts
-from skae._training.trainer import Interrupted, TrainingOptions, train
+from skae._training.data import Measure, RowSet
+from skae._training.interrupts import Interrupts
+from skae._training.run import Interrupted, TrainingOptions, train
 
 OPTIONS = TrainingOptions(
     loss=SquaredError,
@@ -23,8 +22,7 @@ OPTIONS = TrainingOptions(
     learning_rate=1e-2,
     weight_decay=0.0,
     early_stopping=True,
-    n_iter_no_change=5,
-    tol=1e-4,
+    tol=0.1,
     bfloat16=False,
     device=torch.device("cpu"),
 )
@@ -33,11 +31,13 @@ OPTIONS = TrainingOptions(
 @pytest.fixture
 def rows(digits):
     x = torch.from_numpy(digits[0]).float() / 16
-    return (RowSet(x.__getitem__, part) for part in np.split(np.arange(1300), [1100]))
+    measure = Measure(error_of_mean=float((x - x.mean(dim=0)).square().sum(dim=1).mean()))
+    parts = np.split(np.arange(1300), [1100])
+    return [RowSet(x.__getitem__, part, measure) for part in parts]
 
 
 def network():
-    return initialised(torch.Generator().manual_seed(0), perceptron, [64, 16, 64], "gelu", 0.1)
+    return initialised(torch.Generator().manual_seed(0), perceptron, [64, 16, 64], "gelu")
 
 
 def loss_on(module, row_set):
@@ -54,22 +54,40 @@ def test_training_lowers_the_loss_on_validation_rows(rows):
     assert loss_on(module, validation) < 0.5 * before
 
 
-def test_the_weights_of_the_best_epoch_are_kept(rows):
+def test_the_best_average_of_the_weights_is_kept(rows):
     fitted, validation = rows
     module = network()
-    wild = replace(OPTIONS, learning_rate=0.5, n_iter_no_change=100)
+    wild = replace(OPTIONS, learning_rate=0.3, max_epochs=30)
     history = train(module, fitted, wild, validation=validation)
-    best = min(epoch["valid_loss"] for epoch in history)
-    assert history[-1]["valid_loss"] > best
-    assert loss_on(module, validation) == pytest.approx(best, rel=1e-5)
+    start = loss_on(network(), validation)
+    assert loss_on(module, validation) < 0.9 * start
+    assert loss_on(module, validation) <= 1.001 * max(e["valid_loss"] for e in history)
 
 
-def test_training_stops_when_validation_rows_stop_improving(rows):
+def test_training_without_a_limit_ends_at_the_knee(rows):
     fitted, validation = rows
-    patient = replace(OPTIONS, max_epochs=50, learning_rate=0.5, n_iter_no_change=3)
-    assert len(train(network(), fitted, patient, validation=validation)) < 50
-    stubborn = replace(patient, early_stopping=False)
-    assert len(train(network(), fitted, stubborn, validation=validation)) == 50
+    free = replace(OPTIONS, max_epochs=None, learning_rate=1e-3)
+    n_epochs = {
+        tol: len(train(network(), fitted, replace(free, tol=tol), validation=validation))
+        for tol in (0.3, 0.05)
+    }
+    assert 400 / 35 < n_epochs[0.3] < n_epochs[0.05]
+
+
+def test_training_of_fixed_length_has_it(rows):
+    fitted, validation = rows
+    fixed = replace(OPTIONS, max_epochs=25, early_stopping=False)
+    assert len(train(network(), fitted, fixed, validation=validation)) == 25
+
+
+def test_a_long_pass_over_the_rows_is_not_waited_for(digits):
+    x = torch.from_numpy(digits[0]).float().repeat(30, 1) / 16
+    error = float(x.square().sum(dim=1).mean())
+    fitted = RowSet(x.__getitem__, np.arange(1300, len(x)), Measure(error_of_mean=error))
+    validation = RowSet(x.__getitem__, np.arange(1300), Measure(error_of_mean=error))
+    options = replace(OPTIONS, max_epochs=None, tol=0.5, batch_size=16)
+    history = train(network(), fitted, options, validation=validation)
+    assert len(history) == 1  # of 2,356 steps
 
 
 def test_losses_are_means_over_rows_whatever_the_batch(rows):
@@ -103,11 +121,11 @@ def test_ctrl_c_ends_training_with_the_best_weights(rows):
     losses = [epoch["valid_loss"] for epoch in stop.value.history]
     assert len(losses) == 3
     assert not module.training
-    assert loss_on(module, validation) == pytest.approx(min(losses), rel=1e-5)
+    assert loss_on(module, validation) < loss_on(network(), validation)
 
 
 def poisoned(fitted, times):
-    """The rows, but in the third epoch of each attempt a batch is no number."""
+    """The rows, of which some batches are no numbers."""
     n_batches = 0
 
     def get_batch(indices):
@@ -122,47 +140,22 @@ def poisoned(fitted, times):
 def test_a_loss_that_is_no_number_costs_an_epoch_and_rate(rows):
     fitted, validation = rows
     module = network()
-    with pytest.warns(ConvergenceWarning, match=r"exploded in epoch 3 .* goes on at 0.0025"):
+    with pytest.warns(ConvergenceWarning, match=r"exploded after \d+ steps .* goes on at 0.0025"):
         history = train(module, poisoned(fitted, [2 * 35 + 1]), OPTIONS, validation=validation)
     assert [epoch["epoch"] for epoch in history] == list(range(1, 21))
-    assert loss_on(module, validation) < 0.5 * loss_on(network(), validation)
+    assert loss_on(module, validation) < 0.7 * loss_on(network(), validation)
 
 
 def test_training_that_keeps_exploding_ends_with_sound_weights(rows):
     fitted, validation = rows
     module = network()
-    poison = poisoned(fitted, [2 * 35 + 1, 4 * 35 + 1])
+    poison = poisoned(fitted, [4 * 35 + 1, 6 * 35 + 1])
     with pytest.warns(ConvergenceWarning) as warned:
         history = train(module, poison, OPTIONS, validation=validation)
     assert "goes on" in str(warned[0].message)
-    assert "exploded in epoch 5" in str(warned[1].message)
     assert "ends there" in str(warned[1].message)
-    assert len(history) == 5
+    assert len(history) < 20
     assert loss_on(module, validation) < loss_on(network(), validation)
-
-
-def test_a_loss_that_explodes_in_the_last_epoch_is_reported(rows):
-    fitted, validation = rows
-    module, options = network(), replace(OPTIONS, max_epochs=3)
-    with pytest.warns(ConvergenceWarning, match=r"exploded in epoch 3 .* ends there"):
-        train(module, poisoned(fitted, [2 * 35 + 1]), options, validation=validation)
-    assert loss_on(module, validation) < loss_on(network(), validation)
-
-
-def test_an_epoch_whose_loss_is_no_number_is_never_the_best(rows):
-    fitted, validation = (replace(row_set, measure=Measure(error_of_mean=1.0)) for row_set in rows)
-    shares = []
-
-    class BestShares(Report):
-        def on_epoch_end(self, epoch, best, pca_share):
-            shares.append(best)
-
-    options = replace(OPTIONS, report=BestShares())
-    with pytest.warns(ConvergenceWarning, match="exploded in epoch 1"):
-        history = train(network(), poisoned(fitted, [1]), options, validation=validation)
-    explained = [epoch["variance_explained"] for epoch in history]
-    assert np.isnan(explained[0])
-    assert shares[-1] == max(explained[1:])
 
 
 class Reading(Callback):
@@ -227,4 +220,4 @@ def test_no_room_for_a_single_row_is_an_error(rows):
         pytest.warns(RuntimeWarning),
         pytest.raises(torch.OutOfMemoryError, match="out of memory"),
     ):
-        train(Cramped(network(), 0), next(rows), OPTIONS)
+        train(Cramped(network(), 0), rows[0], OPTIONS)

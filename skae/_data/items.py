@@ -1,0 +1,219 @@
+"""X as a collection of items: lists of pictures, torch Datasets and DataLoaders, as one array."""
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from math import prod
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler
+
+from .._runtime.device import free_bytes
+from .._runtime.tensors import array_of
+from .arrays import is_tensor
+
+_CPU = torch.device("cpu")
+
+
+def as_rows(X):
+    """Return X as one array if it is a collection of items; other X is returned unchanged.
+
+    A list, another sequence or an array of objects that are arrays or pictures is stacked, and so
+    are the items of a torch Dataset, in its order, without their targets. A tensor in main memory
+    becomes an array, and hidden entries of a masked array become NaN.
+
+    Raises
+    ------
+    MemoryError
+        If a Dataset does not fit into memory.
+    TypeError
+        If the rows of X can be read only once, or in no certain order.
+    ValueError
+        If X is empty, or its items are of different shapes.
+    """
+    if isinstance(X, torch.Tensor):
+        return X if is_tensor(X) else _of_tensor(X)
+    if isinstance(X, np.ma.MaskedArray):
+        return _of_masked(X)
+    if isinstance(X, DataLoader):
+        return _of_loader(X)
+    if isinstance(X, Dataset):
+        return _of_dataset(X)
+    if isinstance(X, np.ndarray):
+        is_of_items = X.dtype == object and X.ndim == 1 and len(X) and _is_item(X[0])
+        return _stacked(list(X), "an array of objects") if is_of_items else X
+    if isinstance(X, Sequence) and not isinstance(X, (str, bytes, bytearray)):
+        return _of_sequence(X)
+    if isinstance(X, Iterator) or not _has_length(X):
+        raise TypeError(
+            f"X is a {type(X).__name__}, whose rows can be read only once, or have no known "
+            f"number: pass an array, np.stack(list(X)) of rows or np.concatenate(list(X)) of "
+            f"batches."
+        )
+    return X
+
+
+def check_two_axes(X, estimator):
+    """Raise ValueError if X has more axes than rows and columns.
+
+    Stored arrays cannot be reshaped: their pictures are flat rows, with a warning.
+    """
+    shape = getattr(X, "shape", None)
+    if not isinstance(shape, tuple) or len(shape) <= 2:
+        return
+    if not hasattr(X, "reshape"):
+        warnings.warn(
+            f"X of shape {shape} is read as {shape[0]} flat rows of {prod(shape[1:])} columns; "
+            f"ConvAutoencoder takes pictures.",
+            UserWarning,
+            stacklevel=3,
+        )
+        return
+    raise ValueError(
+        f"X of shape {shape} has {len(shape)} axes, but {type(estimator).__name__} takes flat "
+        f"rows: pass X.reshape(len(X), -1), of an array from np.stack or a Dataset too, or use "
+        f"ConvAutoencoder for pictures. The pixels of one picture of many bands are "
+        f"X.reshape(-1, X.shape[-1])."
+    )
+
+
+def as_pictures(X, shape):
+    """Return the result of `as_rows`; raise ValueError if it is one picture of the given shape."""
+    X = as_rows(X)
+    is_one = shape is not None and tuple(getattr(X, "shape", ())) == tuple(shape)
+    if is_one and len(shape) > 1 and len(X) > 1:
+        raise ValueError(
+            f"X has the shape of one picture, {tuple(shape)}, where an array of pictures is "
+            f"expected: pass X[None]."
+        )
+    return X
+
+
+def _has_length(X):
+    """Whether X is no iterable, or one with a number of rows."""
+    names = ("__len__", "__array__", "shape", "__dlpack__", "__dataframe__")
+    return not isinstance(X, Iterable) or any(hasattr(X, name) for name in names)
+
+
+def _is_item(value):
+    """Whether a value in a collection is a row or a picture, and no number or text."""
+    return hasattr(value, "__array__") and np.ndim(value) > 0 and not hasattr(value, "columns")
+
+
+def _of_tensor(X):
+    if X.layout != torch.strided:
+        raise TypeError("X is a sparse tensor: pass a SciPy sparse array, or X.to_dense().")
+    return array_of(X.detach().resolve_conj().resolve_neg())
+
+
+def _of_masked(X):
+    if not np.ma.getmaskarray(X).any():
+        return X.data
+    dtype = np.promote_types(X.dtype, np.float32) if X.dtype.kind in "biuf" else X.dtype
+    return X.astype(dtype).filled(np.nan)
+
+
+def _of_sequence(X):
+    items = list(X)
+    if not items:
+        raise ValueError(f"X is an empty {type(X).__name__}: it must have rows.")
+    if isinstance(items[0], torch.Tensor) or _is_item(items[0]):
+        return _stacked(items, f"a {type(X).__name__}")
+    try:
+        return np.asarray(items)  # in which None is NaN for scikit-learn
+    except ValueError:
+        _check_shapes([np.shape(item) for item in items if _is_regular(item)], "a list")
+        raise
+
+
+def _is_regular(item):
+    try:
+        np.shape(item)
+    except ValueError:
+        return False
+    return True
+
+
+def _stacked(items, kind):
+    arrays = [_as_array(item) for item in items]
+    _check_shapes([array.shape for array in arrays], kind)
+    return np.stack(arrays)
+
+
+def _as_array(item):
+    return _of_tensor(item.cpu()) if isinstance(item, torch.Tensor) else np.asarray(item)
+
+
+def _check_shapes(shapes, kind):
+    """Raise ValueError unless all shapes are the same."""
+    for position, shape in enumerate(shapes):
+        if shape != shapes[0]:
+            raise ValueError(
+                f"X is {kind} of items of different shapes, {shapes[0]} and, at index {position}, "
+                f"{shape}: all rows must have the same shape. Crop or resize pictures to one size."
+            )
+
+
+def _of_loader(loader):
+    """Rows of a DataLoader, in the order of its Dataset if it takes them in random order."""
+    kind, sampler = type(loader).__name__, loader.sampler
+    is_shuffled = isinstance(sampler, RandomSampler) and not sampler.replacement
+    is_plain = isinstance(loader.dataset, IterableDataset) or isinstance(sampler, SequentialSampler)
+    if is_shuffled and len(sampler) == len(loader.dataset) and loader.batch_size is not None:
+        batches = DataLoader(loader.dataset, loader.batch_size, collate_fn=loader.collate_fn)
+    elif is_plain:
+        batches = loader
+    else:
+        raise TypeError(
+            f"X is a {kind} with a sampler, which may give other rows each time: pass its Dataset, "
+            f"torch.utils.data.Subset of it, or np.concatenate(list(X))."
+        )
+    parts, n_bytes = [], 0
+    for batch in batches:
+        parts.append(_as_array(_rows_of(batch, kind)))
+        n_bytes += parts[-1].nbytes
+        _check_memory(n_bytes, kind)
+    if not parts:
+        raise ValueError(f"X is an empty {kind}: it must have rows.")
+    _check_shapes([part.shape[1:] for part in parts], f"a {kind}")
+    return np.concatenate(parts)
+
+
+def _of_dataset(dataset):
+    kind = type(dataset).__name__
+    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
+        items = []
+        for item in dataset:
+            items.append(_as_array(_rows_of(item, kind)))
+            _check_memory(len(items) * items[-1].nbytes, kind)
+        if not items:
+            raise ValueError(f"X is an empty {kind}: it must have rows.")
+        return _stacked(items, f"a {kind}")
+    if not len(dataset):
+        raise ValueError(f"X is an empty {kind}: it must have rows.")
+    first = _as_array(_rows_of(dataset[0], kind))
+    _check_memory(len(dataset) * first.nbytes, kind)
+    rest = (dataset[i] for i in range(1, len(dataset)))
+    return _stacked([first, *(_as_array(_rows_of(item, kind)) for item in rest)], f"a {kind}")
+
+
+def _rows_of(item, kind):
+    """The input of a pair of input and target, or the item itself."""
+    if isinstance(item, (tuple, list)) and item:
+        item = item[0]
+    if not isinstance(item, torch.Tensor) and not _is_item(item):
+        raise TypeError(
+            f"X is a {kind} of items of type {type(item).__name__}: they must be arrays or "
+            f"tensors, or tuples that start with one. Pass np.stack([... for item in X])."
+        )
+    return item
+
+
+def _check_memory(n_bytes, kind):
+    free = free_bytes(_CPU)
+    if n_bytes > free:
+        raise MemoryError(
+            f"X is a {kind} of {n_bytes / 1e9:.3g} GB or more, but {free / 1e9:.3g} GB of memory "
+            f"are free: write its rows to a memory-mapped array, np.lib.format.open_memmap(path, "
+            f"'w+', dtype, shape), and pass that."
+        )

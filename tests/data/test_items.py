@@ -1,0 +1,140 @@
+"""X as a collection of items: lists of pictures, Datasets, DataLoaders, masked arrays."""
+
+from collections import deque
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Subset,
+    TensorDataset,
+    WeightedRandomSampler,
+)
+
+from skae import ConvAutoencoder, DenseAutoencoder
+from skae._data import items
+
+PICTURES = np.random.default_rng(0).random((40, 6, 5)).astype(np.float32)
+TENSORS = torch.from_numpy(PICTURES)
+
+
+class Pairs(Dataset):
+    def __len__(self):
+        return len(PICTURES)
+
+    def __getitem__(self, index):
+        return PICTURES[index], index
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(PICTURES)
+
+
+FORMS = {
+    "list of arrays": lambda: list(PICTURES),
+    "tuple of tensors": lambda: tuple(TENSORS),
+    "deque": lambda: deque(PICTURES),
+    "nested lists": PICTURES.tolist,
+    "Dataset of pairs": Pairs,
+    "TensorDataset": lambda: TensorDataset(TENSORS),
+    "IterableDataset": Stream,
+    "DataLoader": lambda: DataLoader(Pairs(), batch_size=16),
+    "DataLoader in random order": lambda: DataLoader(Pairs(), batch_size=16, shuffle=True),
+    "DataLoader of a stream": lambda: DataLoader(Stream(), batch_size=16),
+    "tensor with a gradient": lambda: TENSORS.clone().requires_grad_(),
+    "masked array": lambda: np.ma.masked_array(PICTURES, np.zeros(PICTURES.shape, dtype=bool)),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_collections_of_pictures_are_one_array(form):
+    model = ConvAutoencoder(2, channels=(2,), max_epochs=1, random_state=0).fit(PICTURES)
+    X = FORMS[form]()
+    np.testing.assert_allclose(model.transform(X), model.transform(PICTURES), rtol=1e-5)
+    assert model.set_params(hidden_layer_sizes=(4,)).fit(X).input_shape_ == (6, 5)
+    assert model.n_samples_ == 40
+
+
+def test_an_array_of_objects_and_a_tensor_of_bfloat16_are_arrays():
+    objects = np.empty(40, dtype=object)
+    objects[:] = list(PICTURES.reshape(40, -1))
+    model = DenseAutoencoder(2, hidden_layer_sizes=()).fit(objects)
+    assert model.n_features_in_ == 30
+    assert model.transform(TENSORS.flatten(1).bfloat16()).dtype == np.float32
+
+
+def test_none_and_hidden_entries_are_missing_entries():
+    rows = PICTURES.reshape(40, -1).astype(float)
+    hidden = np.arange(30) == 3
+    with_nan = np.where(hidden, np.nan, rows[:2])
+    with_none = [[None if np.isnan(x) else x for x in row] for row in with_nan.tolist()]
+    masked = np.ma.masked_array(rows[:2], np.broadcast_to(hidden, (2, 30)))
+    complete = DenseAutoencoder(2, hidden_layer_sizes=()).fit(rows)
+    filling = DenseAutoencoder(2, hidden_layer_sizes=(), missing_values=np.nan).fit(rows)
+    for X in (with_none, masked):
+        with pytest.raises(ValueError, match=r"Input X contains NaN\. Set missing_values=np.nan"):
+            complete.transform(X)
+        np.testing.assert_allclose(filling.transform(X), filling.transform(with_nan))
+
+
+@pytest.mark.parametrize(
+    ("X", "error", "sentence"),
+    [
+        (
+            [*PICTURES[:5], PICTURES[5][:, :4]],
+            ValueError,
+            r"X is a list of items of different shapes, \(6, 5\) and, at index 5, \(6, 4\)",
+        ),
+        ([[1.0, 2.0], [3.0]], ValueError, r"different shapes, \(2,\) and, at index 1, \(1,\)"),
+        ([], ValueError, "X is an empty list: it must have rows"),
+        (DataLoader([]), ValueError, "X is an empty DataLoader"),
+        (iter(PICTURES), TypeError, r"can be read only once.*np.stack\(list\(X\)\)"),
+        (
+            DataLoader(Pairs(), sampler=WeightedRandomSampler([1.0] * 40, 20)),
+            TypeError,
+            "DataLoader with a sampler, which may give other rows each time: pass its Dataset",
+        ),
+        (
+            Subset([{"image": PICTURES[0]}], [0]),
+            TypeError,
+            "X is a Subset of items of type dict: they must be arrays or tensors",
+        ),
+        (TENSORS.flatten(1).to_sparse(), TypeError, "X is a sparse tensor"),
+    ],
+    ids=range(8),
+)
+def test_what_is_no_array_gets_a_sentence(X, error, sentence):
+    with pytest.raises(error, match=sentence):
+        ConvAutoencoder(2, max_epochs=1).fit(X)
+
+
+def test_a_dataset_larger_than_memory_names_a_memory_mapped_array(monkeypatch):
+    monkeypatch.setattr(items, "free_bytes", lambda device: 1000)
+    for X in (Pairs(), Stream(), DataLoader(Pairs())):
+        with pytest.raises(MemoryError, match=r"4.8e-06 GB|GB or more.*open_memmap"):
+            DenseAutoencoder(2).fit(X)
+
+
+def test_axes_that_are_missing_or_too_many_are_named():
+    flat = DenseAutoencoder(2, hidden_layer_sizes=())
+    for X in (PICTURES, list(PICTURES), Pairs()):
+        with pytest.raises(ValueError, match=r"\(40, 6, 5\) has 3 axes, .* X.reshape\(len\(X\)"):
+            flat.fit(X)
+    model = ConvAutoencoder(2, channels=(2,), max_epochs=1, random_state=0).fit(PICTURES)
+    with pytest.raises(ValueError, match=r"the shape of one picture, \(6, 5\), .* pass X\[None\]"):
+        model.transform(PICTURES[0])
+    with pytest.raises(ValueError, match=r"at most three.*frames of a film as rows, X.reshape"):
+        model.fit(np.ones((8, 3, 6, 5, 1)))
+
+
+def test_stored_pictures_are_flat_rows_with_a_warning(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "X.h5", "w") as file:
+        stored = file.create_dataset("X", data=PICTURES)
+        with pytest.warns(UserWarning, match=r"read as 40 flat rows of 30 columns; ConvAuto"):
+            model = DenseAutoencoder(2, hidden_layer_sizes=()).fit(stored)
+    assert model.n_features_in_ == 30
