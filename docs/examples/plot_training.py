@@ -2,9 +2,8 @@
 History of training
 ===================
 
-A fit has up to three stages. Two short trial runs compare networks with PCA on validation rows:
-first networks after the code alone, then networks on both sides of it. The better ones are then
-trained on all rows. Dotted: PCA.
+The networks are trained once, and compared with PCA on validation rows. Training ends where more of
+it gains little. Dotted: PCA.
 """
 
 from sklearn.datasets import load_digits
@@ -16,6 +15,6 @@ autoencoder.fit(load_digits().data)
 LossCurveDisplay.from_estimator(autoencoder)
 
 # %%
-# What the trial run explained beyond PCA, as a share of the variance of the validation rows:
+# What the networks explain beyond PCA, as a share of the variance of the validation rows:
 
 print(round(autoencoder.nonlinear_gain_, 3))

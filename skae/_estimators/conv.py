@@ -36,7 +36,9 @@ class ConvAutoencoder(BaseAutoencoder):
         x_hat = mean + V z + g(z) + h(V z)
 
     All three start at zero, so training starts at PCA. Validation rows decide whether they are
-    kept, f separately from the others; where they do not help, the model remains PCA.
+    kept; where they do not help, the model is PCA. They are trained for codes of up to 16
+    dimensions, and for codes of up to 256 with at least 40 rows for each dimension (150 where X has
+    more than twice as many columns as rows), or if they are custom (`encoder`).
 
     Convolutions are for columns that have an order. For columns without one, such as counts of
     words or of byte pairs, use `DenseAutoencoder`.
@@ -119,19 +121,19 @@ class ConvAutoencoder(BaseAutoencoder):
         of the observed entries, `transform` fills the others first, and reconstructions of codes
         can replace them; see docs/missing.md. None refuses X with NaN.
     max_epochs : int or "auto", default="auto"
-        Maximum number of passes over the training rows. "auto" is about 1,200 steps in 4 to 30
-        passes.
+        Maximum number of passes over the training rows. "auto" leaves the end to `tol`; with
+        ``early_stopping=False`` or a penalty it is about 1,200 steps in 8 to 30 passes.
     batch_size : int or "auto", default="auto"
-        Rows in a batch. "auto" is 128, less where there would be fewer than 16 batches.
+        Rows in a batch. "auto" is 64, less where there would be fewer than 16 batches, and 192
+        from 40,000 rows on.
     learning_rate : float or "auto", default="auto"
-        Highest learning rate of AdamW's one-cycle schedule. "auto" is 0.004.
+        Learning rate of AdamW, constant after 60 steps. "auto" is 0.002, and 0.003 from 40,000 rows
+        on.
     weight_decay : float, default=0.3
         Decoupled weight decay of AdamW.
     early_stopping : bool, default=True
-        Stop training when the validation loss stops improving. With the linear path, trial runs of
-        a quarter of the epochs are compared on the validation rows. Training continues from the
-        best of them with all rows, for as long as they suggest, at most for the rest of the
-        epochs. Else training stops after `n_iter_no_change` epochs without improvement.
+        End training by the validation rows, as `tol` says. False trains for ``max_epochs``. In
+        both cases the best weights on validation rows are kept.
     validation_fraction : float, default=0.1
         Share of the validation rows: runs of adjacent rows, or whole groups (see `fit`).
     tol : float, default=0.1
@@ -156,15 +158,16 @@ class ConvAutoencoder(BaseAutoencoder):
         search over ``latent_dim``. Codes are the same with it and without. Useful only with an
         integer `random_state`; see docs/scaling.md.
     callbacks : list of skorch callbacks, default=None
-        Called in every stage of training: the trial runs, then the training on all rows. A
-        callback that stops training, such as `skorch.callbacks.EarlyStopping`, ends that stage.
-        Callbacks of scikit-learn 1.9 are set with `set_callbacks`.
+        Called in training, such as `skorch.callbacks.EarlyStopping`; the net that they are given
+        has batch losses and ``valid_loss`` in its history. Callbacks of scikit-learn 1.9 are set
+        with `set_callbacks`.
     random_state : int, RandomState instance or None, default=None
         Seeds the validation split, the initial weights and the batch order. None takes fresh
         entropy; global random states are neither used nor changed.
     verbose : int, default=0
-        1 shows a progress bar (about ten lines in a file or from a worker of ``n_jobs``), 2 prints
-        a line per epoch; both end with the selected model and its gain on validation rows.
+        1 shows the present epoch in one line (in a file or from a worker of ``n_jobs``: lines after
+        1, 2, 4, 8 ... epochs), 2 prints the plan and a line per epoch. Both end with a sentence
+        about what was kept, and its gain on validation rows.
 
     Attributes
     ----------
@@ -188,20 +191,21 @@ class ConvAutoencoder(BaseAutoencoder):
     n_samples_ : int
         Number of training rows with a positive weight.
     nonlinear_gain_ : float
-        Share of the variance of the validation rows that the networks explained beyond PCA in the
-        trial run; 0.0 where PCA was kept. Linear path only.
+        Share of the variance of the validation rows that the networks explained beyond PCA; 0.0
+        where PCA was kept. Linear path only.
+    code_is_pca_ : bool
+        Whether `transform` returns PCA's codes: PCA was kept, or only a decoder was trained.
     module_ : torch.nn.Module
         The fitted networks.
     n_iter_ : int
-        Epochs of the last training, on all rows; 0 where PCA was kept, or Ctrl-C came before it.
+        Epochs of the run whose networks were kept; 0 where PCA was kept.
     interrupted_ : bool
         Whether Ctrl-C came during or after training; the model is then the best validated one.
     history_ : list of dict
-        An entry for each epoch of each stage: "stage", "epoch", "train_loss", "valid_loss" (mean
-        error of a row, as in `score_samples`; not in the training on all rows),
-        "variance_explained" (as in `score`, of the validation rows where there is a "valid_loss"),
-        "variance_explained_by_pca" (of the same rows, where PCA is compared) and "dur" (seconds);
-        with labels also "train_label_loss" and "valid_label_loss".
+        An entry for each epoch: "stage" (such as "training"), "epoch", "train_loss", "valid_loss"
+        (mean error of a row, as in `score_samples`), "variance_explained" (as in `score`, of the
+        validation rows), "variance_explained_by_pca" (of the same rows, where PCA is compared) and
+        "dur" (seconds); with labels also "train_label_loss" and "valid_label_loss".
     n_features_in_ : int
         Number of columns of flat X in `fit`: the values in a picture.
     feature_names_in_ : ndarray of shape (n_features,)
