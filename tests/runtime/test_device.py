@@ -5,18 +5,18 @@ Those marked gpu run on any CUDA device.
 
 from dataclasses import replace
 
+import dask.array as da
 import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from skae import ConvAutoencoder, DenseAutoencoder, RowBlocks
+from skae import ConvAutoencoder, DenseAutoencoder
 from skae._data import rows as rows_module
 from skae._estimators.codec import PrincipalCodec
 from skae._pca import solvers as solvers_module
 from skae._runtime import device as device_module
-from skae._runtime import execution as execution_module
 from skae._runtime import tensors as tensors_module
 from skae._training.net import AutoencoderNet
 from skae._training.residual import ScoresProblem
@@ -47,18 +47,6 @@ def test_a_missing_device_raises(digits, device):
         pytest.skip("it is there")
     with pytest.raises(ValueError, match=rf"device='{device}' (needs an? .* only 'cpu'|must be)"):
         brief(device=device).fit(digits[0])
-
-
-def test_float64_stays_on_a_device_that_supports_it(monkeypatch):
-    tensor = torch.ones(3)
-    assert device_module.on_float64_device(tensor) is tensor
-    assert device_module.in_float64(tensor).dtype == torch.float64
-    without = replace(device_module._KINDS["cpu"], has_float64=lambda device: False)
-    monkeypatch.setitem(device_module._KINDS, "mps", without)
-    mps, cpu = torch.device("mps"), torch.device("cpu")
-    assert device_module.float64_device(mps) == cpu
-    assert device_module.supported_dtype(torch.float64, mps) == torch.float32
-    assert device_module.supported_dtype(torch.float64, cpu) == torch.float64
 
 
 def test_fits_agree_where_a_device_has_no_float64(digits, monkeypatch):
@@ -98,15 +86,6 @@ def test_auto_is_the_accelerator_if_it_can_do_the_work(lacking, expected, monkey
 def test_auto_is_the_cpu_without_an_accelerator(monkeypatch):
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: None)
     assert device_module.resolve_device("auto") == torch.device("cpu")
-
-
-@pytest.mark.parametrize(("device", "expected"), [("cpu", True), ("meta", False)])
-def test_what_a_device_of_another_kind_can_do_is_tried(device, expected):
-    kind, device = device_module.DeviceKind(is_available=lambda: True), torch.device(device)
-    assert kind.has_float64(device) is expected
-    assert kind.multiplies_sparse(device) is expected
-    assert device_module._computes(device_module._train, device) is expected
-    assert not kind.multiplies_bfloat16(device)
 
 
 def test_a_device_without_memory_is_not_taken_for_one_that_cannot_compute():
@@ -193,16 +172,16 @@ def test_a_device_without_float64_never_gets_float64(digits, how, monkeypatch):
 
 @gpu
 @pytest.mark.parametrize(
-    "parameters",
+    ("kind", "parameters"),
     [
-        {},
-        {"memory": True},
-        {"whiten": True, "truncations": "auto"},
-        {"latent_dim": 0.8},
-        {"hidden_layer_sizes": ()},
+        ("dense", {"memory": True}),
+        ("sparse", {"whiten": True, "truncations": "auto"}),
+        ("wide", {}),
+        ("wide sparse", {"latent_dim": 0.8}),
+        ("weighted", {}),
+        ("blocks", {"hidden_layer_sizes": ()}),
     ],
 )
-@pytest.mark.parametrize("kind", ["dense", "sparse", "wide", "wide sparse", "weighted", "blocks"])
 def test_scores_too_large_for_a_device_stay_on_the_cpu(
     digits, kind, parameters, monkeypatch, tmp_path
 ):
@@ -217,7 +196,7 @@ def test_scores_too_large_for_a_device_stay_on_the_cpu(
     if kind == "weighted":
         weights = np.linspace(1, 2, len(X))
     if kind == "blocks":
-        X = RowBlocks([X[:600], X[600:]])
+        X = da.from_array(X, chunks=(600, -1))
     expected = brief(**parameters).fit(X, sample_weight=weights)
     monkeypatch.setattr(tensors_module, "_LARGE", 2**8)
     monkeypatch.setattr(tensors_module, "_SHARE_OF_DEVICE", 0.0)
@@ -227,25 +206,6 @@ def test_scores_too_large_for_a_device_stay_on_the_cpu(
         model.transform(X), expected.transform(X), atol=1e-3 * np.abs(X).max()
     )
     assert model.score(X) == pytest.approx(expected.score(X), abs=1e-4)
-
-
-@gpu
-def test_batches_too_large_for_a_device_stay_on_the_cpu(digits, monkeypatch):
-    monkeypatch.setattr(tensors_module, "_LARGE", 2**8)
-    monkeypatch.setattr(tensors_module, "_SHARE_OF_DEVICE", 0.0)
-    model = brief(device="cuda")
-    for part in np.array_split(digits[0], 4):
-        model.partial_fit(part)
-    assert model.score(digits[1]) > 0.5
-
-
-@gpu
-def test_large_scores_stay_on_a_device_with_enough_memory(monkeypatch):
-    monkeypatch.setattr(tensors_module, "_LARGE", 2**8)
-    like = torch.ones(1, 4, device="cuda")
-    assert tensors_module.zeros_for_rows(1000, like).is_cuda
-    monkeypatch.setattr(tensors_module, "_SHARE_OF_DEVICE", 0.0)
-    assert not tensors_module.zeros_for_rows(1000, like).is_cuda
 
 
 def needing_room(function, most, count):
@@ -279,7 +239,7 @@ def test_steps_use_parts_of_a_batch_that_fit(digits, step, monkeypatch):
     expected = brief().fit(digits[0])
     parts = []
 
-    def count(net, x):
+    def count(net, x, *arguments):
         parts.append(len(x))
         return len(x) if net.module_.training == (step == "training") else 0
 
@@ -350,16 +310,6 @@ def test_memory_reserved_by_torch_counts_as_free(monkeypatch):
     assert device_module.free_bytes(device) == 130
 
 
-@gpu
-def test_a_worker_empties_the_cache_of_a_gpu_before_the_next(monkeypatch):
-    emptied = []
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))
-    monkeypatch.setattr(execution_module, "parent_process", lambda: "a parent")
-    with execution_module.device_lock(torch.device("cuda")):
-        assert not emptied
-    assert emptied
-
-
 DIRECTIONS = ["exact", "gram", "krylov", "sparse gram", "sparse krylov", "blocks"]
 
 
@@ -370,7 +320,7 @@ def rows_whose_directions_are(how, digits, monkeypatch):
     if "krylov" in how:
         monkeypatch.setattr(solvers_module, "_EXACT_SIDE", 8)
     if how == "blocks":
-        return RowBlocks([X[:600], X[600:]])
+        return da.from_array(X, chunks=(600, -1))
     return sp.csr_matrix(X) if "sparse" in how else X
 
 
@@ -417,24 +367,6 @@ def test_directions_that_a_device_has_no_room_for_get_a_sentence(digits, how, mo
     with WithRoomFor(8), pytest.raises(MemoryError, match=sentence):
         unfitted.fit(X)
     assert not hasattr(unfitted, "mean_")
-
-
-@pytest.mark.parametrize("how", ["exact", "gram", "krylov"])
-def test_rows_are_multiplied_in_pieces_for_which_there_is_room(digits, how, monkeypatch):
-    X = rows_whose_directions_are(how, digits, monkeypatch)
-    expected = brief(hidden_layer_sizes=()).fit(X).components_
-    sizes = []
-
-    def count(rows, index):
-        sizes.append(len(range(len(rows))[index]))
-        return sizes[-1]
-
-    for method in ("centred", "dense"):
-        limited = needing_room(getattr(rows_module.DenseRows, method), 7, count)
-        monkeypatch.setattr(rows_module.DenseRows, method, limited)
-    found = brief(hidden_layer_sizes=()).fit(X).components_
-    assert max(sizes) > 7
-    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 @gpu
