@@ -129,7 +129,7 @@ class ConvAutoencoder(BaseAutoencoder):
     learning_rate : float or "auto", default="auto"
         Learning rate of AdamW, constant after 60 steps. "auto" is 0.002, and 0.003 from 40,000 rows
         on.
-    weight_decay : float, default=0.3
+    weight_decay : float, default=0.01
         Decoupled weight decay of AdamW.
     early_stopping : bool, default=True
         End training by the validation rows, as `tol` says. False trains for ``max_epochs``. In
@@ -280,7 +280,7 @@ class ConvAutoencoder(BaseAutoencoder):
         max_epochs: int | str = "auto",
         batch_size: int | str = "auto",
         learning_rate: float | str = "auto",
-        weight_decay: float = 0.3,
+        weight_decay: float = 0.01,
         early_stopping: bool = True,
         validation_fraction: float = 0.1,
         tol: float = 0.1,

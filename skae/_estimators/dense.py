@@ -130,7 +130,7 @@ class DenseAutoencoder(BaseAutoencoder):
     learning_rate : float or "auto", default="auto"
         Learning rate of AdamW, constant after 60 steps. "auto" is 0.002, or 0.0025 if X has at
         least as many rows as columns; twice that from 40,000 rows on.
-    weight_decay : float, default=0.3
+    weight_decay : float, default=0.01
         Decoupled weight decay of AdamW.
     early_stopping : bool, default=True
         End training by the validation rows, as `tol` says. False trains for ``max_epochs``. In
@@ -262,7 +262,7 @@ class DenseAutoencoder(BaseAutoencoder):
         max_epochs: int | str = "auto",
         batch_size: int | str = "auto",
         learning_rate: float | str = "auto",
-        weight_decay: float = 0.3,
+        weight_decay: float = 0.01,
         early_stopping: bool = True,
         validation_fraction: float = 0.1,
         tol: float = 0.1,

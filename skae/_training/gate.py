@@ -5,7 +5,7 @@ thresholds of the choice between networks and PCA are in this file.
 """
 
 import warnings
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -24,8 +24,8 @@ _MIN_STANDARD_ERRORS = 2
 _MIN_STANDARD_ERRORS_OF_LABELS = 1
 
 # Networks are not trained where PCA leaves a smaller share of the variance: they would have to
-# explain half of it to be kept. For longer codes there is less to gain for a classifier.
-_MIN_PCA_ERROR, _MIN_PCA_ERROR_OF_LONGER_CODE = 0.002, 0.01
+# explain a fifth of it to be kept. For longer codes there is less to gain for a classifier.
+_MIN_PCA_ERROR, _MIN_PCA_ERROR_OF_LONGER_CODE = 0.005, 0.01
 
 # Up to this length a non-linear encoder is tried with any number of rows.
 SHORT_CODE = 16
@@ -156,10 +156,9 @@ def select(problem, options, validation_fraction, rng, labels=None, *, runs):
         if verdict.beats_pca or is_cut_short:
             break
     if verdict.beats_pca:
+        # The coordinates are aligned, so the networks keep their gain in the basis of all rows.
         final = copy_matching_weights(module, final_problem.new_module(module.encoder is not None))
         final_problem.limit(final, np.arange(len(problem)))
-        if not _still_beats_pca(final_problem, final, validation):
-            verdict = replace(verdict, gain=0.0, is_clear=False)
     if not verdict.beats_pca:
         if is_cut_short:
             _warn(
@@ -263,13 +262,6 @@ class _Judge:
             is_clear=is_clear and _is_clear(total, _MIN_STANDARD_ERRORS),
             gains_when_cut=problem.gains_when_cut(module, validation),
         )
-
-
-def _still_beats_pca(problem, module, validation):
-    """Whether a module is not behind PCA on the validation rows, in the basis of all rows."""
-    gain = problem.weights[validation] @ problem.gains(module, validation)
-    when_cut = problem.gains_when_cut(module, validation).values()
-    return gain > 0 and min(when_cut, default=0) >= 0
 
 
 def _sentence_of_pca(verdict):
