@@ -164,10 +164,7 @@ def test_a_stream_that_kept_pca_truncates_to_pca(quick):
     assert stream.nonlinear_gain_ == 0.0
     assert (np.diff(stream.explained_variance_) < 0).all()
     short = stream.truncate(2)
-<<<<<<< HEAD
     # Products of two widths: their last bits depend on the processor.
-=======
->>>>>>> fit-tests
     np.testing.assert_allclose(short.transform(X), stream.transform(X)[:, :2], atol=1e-12)
     n_components = in_batches(linear(5), X).components_[:2]
     np.testing.assert_allclose(np.abs(short.components_ @ n_components.T), np.eye(2), atol=1e-3)
