@@ -141,12 +141,14 @@ def _fit_on_pca(plan, given, options, rng):
 
 def _fit_plain(plan, given, options, rng):
     """Networks on the rows themselves, without PCA."""
+    settings = plan.networks.settings
     rows = rows_of(given.X, weights=given.weights, device=options.device)
     seed = rng.randint(2**31)
     module, history = fit_plain(
         rows,
         lambda: plan.networks.placed(plan.networks.plain(seed), options.device),
-        plan.networks.settings.output_activation is not None,
+        # What the user's decoder returns is the reconstruction, like that of an output activation.
+        settings.output_activation is not None or settings.decoder is not None,
         options,
         plan.validation_fraction,
         rng,

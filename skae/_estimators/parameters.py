@@ -47,8 +47,6 @@ class Unavailable:
         self._sentence = sentence
 
     def __get__(self, estimator, owner=None):
-        if estimator is None:
-            return self
         raise AttributeError(self._sentence)
 
 

@@ -43,7 +43,7 @@ def fit_plain(
     build : callable
         Returns a new module.
     bounded : bool
-        Whether the module has an output activation, whose range contains the rows as they are.
+        Whether the outputs are rows as they are: by an output activation, or a custom decoder.
     options : TrainingOptions
     validation_fraction : float
         Share of the rows that are validation rows.
