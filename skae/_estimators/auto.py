@@ -59,6 +59,9 @@ def batch_size(n, largest):
     return int(min(max(n // 16, 16), largest))
 
 
+# Random weights have farther to go than networks that start at PCA.
+_FACTOR_OF_PLAIN_RATE = 2
+
 # Steps of a training whose end validation rows do not decide, and its fewest and most epochs.
 _FIXED_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 1200, 8, 30
 
@@ -237,6 +240,8 @@ def training_options(estimator, schedule, n_samples, device):
     device : torch.device
     """
     largest_batch, auto_rate = schedule
+    if not resolve_linear_path(estimator):
+        auto_rate *= _FACTOR_OF_PLAIN_RATE
     n_fitted = max(1, int(n_samples * (1 - estimator.validation_fraction)))
     n_rows, n_epochs = estimator.batch_size, estimator.max_epochs
     learning_rate, precision = estimator.learning_rate, estimator.precision

@@ -34,7 +34,8 @@ class Knee:
     Parameters
     ----------
     start : float
-        The loss before the first step.
+        The loss before the first step. Infinite for random weights: what is gained counts from the
+        first comparison then, since any start gains much in its first steps.
     unit : float
         The loss if every row is reconstructed by the mean, to judge what is a gain.
     tol : float
@@ -63,7 +64,7 @@ class Knee:
         self.best, self.best_step = start, 0
         self.is_reached = self.exploded = False
         self._unit, self._tol, self._may_end = unit, tol, may_end
-        self._losses = [(0, start)]
+        self._losses = [(0, start)] if isfinite(start) else []
         self._next = _FIRST
 
     def is_due(self, step):

@@ -251,11 +251,12 @@ class _Course(Callback):
         else:
             loss, label_loss = net.losses_of(self.validation)
             measure, supervision = self.validation.measure, self.options.supervision
-            start = criterion(loss, label_loss, supervision)
+            start = inf if isnan(self.of_pca) else criterion(loss, label_loss, supervision)
             unit = criterion(measure.error_of_mean / measure.factor, label_loss, supervision)
             self.knee = Knee(start, unit, self.options.tol, may_end=may_end)
             if label_loss is not None:
                 unit = measure.error_of_mean / measure.factor
+                loss = inf if isnan(self.of_pca) else loss
                 self.knee_of_rows = Knee(loss, unit, self.options.tol, may_end=may_end)
         if "net" in self.saved:
             self._restore(net)
