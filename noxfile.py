@@ -50,7 +50,7 @@ TESTS_OF_OLDEST = [
     "tests/export/test_saving.py",
     "tests/pca/test_solvers.py",
     "tests/plotting/test_displays.py",
-    "tests/runtime/test_progress.py",
+    "tests/runtime/test_reports.py",
 ]
 
 

@@ -307,8 +307,8 @@ def count_of(sample_weight, n_rows):
     """
     if sample_weight is None:
         return n_rows
-    total = float(np.sum(sample_weight))
-    total *= n_rows if np.ndim(sample_weight) == 0 else 1
+    weights = np.asarray(sample_weight)
+    total = float(weights.sum()) * (n_rows if weights.ndim == 0 else 1)
     return max(int(total) if total.is_integer() else total, n_rows)
 
 

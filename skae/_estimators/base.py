@@ -248,6 +248,7 @@ class BaseAutoencoder(
         identity = {
             "estimator": type(self).__name__,
             **{k: stable_repr(v) for k, v in parameters.items() if k not in _WITHOUT_EFFECT},
+            "linear_path": stable_repr(resolve_linear_path(self)),
             "X": digest(given.X),
             "sample_weight": "None" if given.weights is None else digest(given.weights),
             "groups": "None" if given.groups is None else digest(given.groups),

@@ -128,7 +128,7 @@ class ConvAutoencoder(BaseAutoencoder):
         from 40,000 rows on.
     learning_rate : float or "auto", default="auto"
         Learning rate of AdamW, constant after 60 steps. "auto" is 0.002, and 0.003 from 40,000 rows
-        on.
+        on; twice that for plain networks.
     weight_decay : float, default=0.01
         Decoupled weight decay of AdamW.
     early_stopping : bool, default=True

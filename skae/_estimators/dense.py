@@ -129,7 +129,7 @@ class DenseAutoencoder(BaseAutoencoder):
         from 40,000 rows on.
     learning_rate : float or "auto", default="auto"
         Learning rate of AdamW, constant after 60 steps. "auto" is 0.002, or 0.0025 if X has at
-        least as many rows as columns; twice that from 40,000 rows on.
+        least as many rows as columns; twice that from 40,000 rows on, and for plain networks.
     weight_decay : float, default=0.01
         Decoupled weight decay of AdamW.
     early_stopping : bool, default=True

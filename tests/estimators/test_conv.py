@@ -231,7 +231,12 @@ def test_default_networks_of_every_shape_are_trained(shape, axis):
     ).fit(X)
     assert autoencoder.n_iter_ > 0
     residual = ConvAutoencoder(
-        17, input_shape=shape, channel_axis=axis, max_epochs=2, random_state=0
+        17,
+        input_shape=shape,
+        channel_axis=axis,
+        fit_inverse_transform=True,
+        max_epochs=2,
+        random_state=0,
     ).fit(X)
     assert residual.history_
     assert residual.inverse_transform(residual.transform(X)).shape == X.shape

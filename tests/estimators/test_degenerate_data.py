@@ -270,7 +270,7 @@ def test_streams_of_equal_rows_far_from_zero_are_finite(dtype, storage):
 
 
 @pytest.mark.parametrize("max_epochs", [1, 2, 5])
-@pytest.mark.filterwarnings("ignore:The loss exploded after 1 steps")
+@pytest.mark.filterwarnings("ignore:The loss exploded after 1 steps", "ignore:output_activation")
 def test_losses_that_explode_in_the_last_epoch_are_reported(max_epochs):
     rows = 1e5 * np.array([[1.257], [-1.321]])  # far from the range of the activation
     autoencoder = DenseAutoencoder(

@@ -349,6 +349,7 @@ def carried_out(estimator, *steps):
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", category=ConvergenceWarning)
         warnings.filterwarnings("ignore", "latent_dim=.* is out of reach", UserWarning)
+        warnings.filterwarnings("ignore", "output_activation=.* reconstructs values", UserWarning)
         before = surroundings()
         try:
             results = [step(estimator) for step in steps]

@@ -87,16 +87,6 @@ def test_the_mean_is_that_of_the_observed_entries(fitted, hidden):
     np.testing.assert_allclose(fitted.mean_, np.nanmean(hidden[0], axis=0))
 
 
-def test_a_row_without_any_entry_has_the_code_of_the_mean(fitted):
-    nothing = np.full((1, 64), np.nan)
-    pca = clone(fitted).set_params(hidden_layer_sizes=())
-    pca.fit(with_hidden(np.random.RandomState(0).rand(100, 64)))
-    np.testing.assert_allclose(pca.transform(nothing), 0, atol=1e-8)
-    np.testing.assert_allclose(imputed(pca, nothing)[0], pca.mean_)
-    assert pca.score_samples(nothing) == 0
-    assert np.isfinite(imputed(fitted, nothing)).all()
-
-
 @pytest.mark.parametrize(
     "parameters",
     [

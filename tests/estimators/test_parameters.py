@@ -64,6 +64,7 @@ BAD = {
     "penalty": OF_CHOICES,
     "alpha": OF_REALS,
     "supervision": OF_REALS,
+    "fit_inverse_transform": OF_BOOLEANS,
     "whiten": [*OF_BOOLEANS, 1.5, float("nan")],
     "corruption": OF_SHARES,
     "noise": OF_REALS,

@@ -1,7 +1,7 @@
 import torch
 
 from skae._nn.autoencoders import PlainAutoencoder, ResidualAutoencoder
-from skae._nn.layers import Dropout, perceptron
+from skae._nn.layers import perceptron
 from skae._nn.losses import SquaredError
 
 
@@ -46,8 +46,7 @@ def test_the_plain_autoencoder_stays_in_the_range_of_its_activation():
 
 
 def test_hidden_layers_have_the_given_sizes():
-    network = perceptron([10, 7, 5, 2], "tanh", dropout=0.5)
+    network = perceptron([10, 7, 5, 2], "tanh")
     widths = [layer.out_features for layer in network if isinstance(layer, torch.nn.Linear)]
     assert widths == [7, 5, 2]
     assert sum(isinstance(layer, torch.nn.Tanh) for layer in network) == 2
-    assert sum(isinstance(layer, Dropout) for layer in network) == 2

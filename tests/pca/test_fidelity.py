@@ -3,6 +3,7 @@
 import pickle
 from pathlib import Path
 
+import dask.array as da
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -83,7 +84,7 @@ def test_rows_whose_squares_vanish_are_refused():
     with pytest.raises(ValueError, match=r"no value beyond .*e-200, but its scale must be 1e-160"):
         linear(2).fit(X)
     with pytest.raises(ValueError, match="divide X by its scale"):
-        linear(2).fit(skae.RowBlocks([X[:15], X[15:]]))
+        linear(2).fit(da.from_array(X, chunks=(15, 5)))
     assert linear(2).fit(np.zeros((5, 3))).transform(X[:, :3]).shape == (30, 2)
 
 

@@ -18,6 +18,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 
 from skae import ConvAutoencoder, DenseAutoencoder
+from skae._pca import exact as exact_module
 from skae._pca import krylov as krylov_module
 from skae._pca import solvers as solvers_module
 from skae._runtime.execution import device_lock
@@ -30,6 +31,7 @@ LENGTHS = (2, 8, 4)
 def solver(request, monkeypatch):
     """Both solvers of the principal directions, on rows that are quick to fit."""
     if request.param == "Krylov":
+        monkeypatch.setattr(solvers_module, "_EXACT_SIDE_OF_DENSE", 16)
         monkeypatch.setattr(solvers_module, "_EXACT_SIDE", 16)
         monkeypatch.setattr(solvers_module, "_BLOCK_SIZE", 8)
     return request.param
@@ -47,7 +49,7 @@ def n_products(solver, monkeypatch):
 
         return counted
 
-    where, name = solvers_module, "_eigenvectors"
+    where, name = exact_module, "leading_eigenvectors"
     if solver == "Krylov":
         where, name = krylov_module, "_orthonormal"
     monkeypatch.setattr(where, name, counting(getattr(where, name)))
