@@ -257,7 +257,7 @@ CONFIGURATIONS = {
     ),
     "linear stream": Configuration(lambda: dense(6, hidden_layer_sizes=()), PCA, fit=streamed),
     "both networks": Configuration(lambda: dense(hidden_layer_sizes=(48, 24)), BOTH),
-    "decoder alone": Configuration(lambda: dense(18), DECODER),
+    "decoder alone": Configuration(lambda: dense(18, fit_inverse_transform=True), DECODER),
     "networks on sparse rows": Configuration(dense, BOTH, sparse_digits),
     "blocks of rows": Configuration(dense, BOTH, blocks),
     "ordered": Configuration(lambda: dense(4, truncations=(1, 2)), BOTH, truncated=2),
