@@ -33,8 +33,9 @@ _RATE_FACTOR, _MAX_ATTEMPTS = 0.25, 2
 # A longer pass over the rows is not waited for before losses are compared.
 _LONGEST_WAIT = 100
 
-# Single operations of modules with more weights are large enough to be divided among threads.
-_LARGE_MODULE = 2**19
+# Single operations of modules with more weights are large enough to be divided among threads. Those
+# of others would wait for the slower thread dozens of times a step: for long on a busy machine.
+_LARGE_MODULE = 2**25
 
 # The exponential of more is too large for a float.
 _LARGEST_EXPONENT = 700.0
