@@ -100,7 +100,7 @@ class AnomalyDetector(
     >>> X, y = load_digits(return_X_y=True)
     >>> threes, sevens = X[y == 3], X[y == 7]
     >>> autoencoder = DenseAutoencoder(8, hidden_layer_sizes=())
-    >>> detector = AnomalyDetector(autoencoder, contamination=0.05, cv=5).fit(threes)
+    >>> detector = AnomalyDetector(autoencoder, contamination=0.05).fit(threes)
     >>> bool((detector.predict(sevens) == -1).mean() > 0.8)
     True
     """

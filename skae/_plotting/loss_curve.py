@@ -22,9 +22,8 @@ class Drawing(TypedDict, total=False):
 class LossCurveDisplay(Display):
     """Training and validation errors of each epoch, one stage after the other.
 
-    Each stage has a colour: the trial runs that select the networks, then the training on all
-    rows. The dotted line is the error of PCA on the rows that evaluate a stage: validation rows, or
-    all rows without those. Create a display with `from_estimator` or `from_history`.
+    Each stage, a training run that was tried, has a colour. The dotted line is the error of PCA on
+    the rows that evaluate a stage: validation rows, or all rows without those. Create a display with `from_estimator` or `from_history`.
 
     Parameters
     ----------
@@ -58,7 +57,7 @@ class LossCurveDisplay(Display):
     >>> autoencoder = DenseAutoencoder(8, max_epochs=8, random_state=0).fit(X[:1000])
     >>> display = LossCurveDisplay.from_estimator(autoencoder)
     >>> list(display.pca_levels)
-    ['trial run of both networks', 'training on all rows']
+    ['training']
     """
 
     def __init__(self, history: Sequence[Mapping[str, Any]], *, note: str | None = None) -> None:

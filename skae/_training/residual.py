@@ -85,7 +85,7 @@ class ResidualProblem(ABC):
         Parameters
         ----------
         fitted, validation : ndarray of int
-            Indices of the rows for trial runs, and of the validation rows.
+            Indices of the rows for training, and of the validation rows.
 
         Returns
         -------

@@ -159,7 +159,7 @@ class Killer(Callback):
 
 
 def resumed(estimator, X):
-    """Killed in its trial run, killed in the training after it, and then let end."""
+    """Killed twice in its training, and then let end."""
     with tempfile.TemporaryDirectory() as folder:
         estimator.set_params(checkpoint=folder)
         for n_epochs in (2, 5):

@@ -253,7 +253,7 @@ def test_damaged_files_raise_or_give_the_same_codes(state, folders, tmp_path):
                 n_same += 1
                 np.testing.assert_array_equal(result, codes)
             shutil.rmtree(folder)
-    assert n_sentences > 100
+    assert n_sentences > 90
     assert n_same > 0
 
 
