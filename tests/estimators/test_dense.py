@@ -133,7 +133,7 @@ def test_a_pipeline_classifies_sparse_bigrams(bigrams):
         [
             ("ae", DenseAutoencoder(64, max_epochs=3, random_state=0)),
             ("scale", StandardScaler()),
-            ("clf", MLPClassifier(random_state=0, max_iter=300)),
+            ("clf", MLPClassifier(random_state=0, max_iter=1000)),
         ]
     )
     assert pipeline.fit(X_train, y_train).score(X_test, y_test) > 0.6

@@ -354,7 +354,8 @@ def test_directions_are_found_in_pieces_for_which_there_is_room(digits, how, wei
     side = min(X.shape)
     with WithRoomFor(8 * max(side**2, 16 * X.shape[1])) as room:
         found = linear.fit(X, sample_weight=weights).components_
-    assert len(room.refused) > 1
+    # Blocks of a dask array are multiplied by its workers, which ask for their own device.
+    assert len(room.refused) > 1 or how == "blocks"
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
