@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from numbers import Integral
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from .._training.gate import runs_to_try
 from . import auto
 from .auto import LARGEST, positive_integers, resolve_latent_dim, resolve_linear_path
 from .base import BaseAutoencoder
-from .parameters import CONSTRAINTS, NO_PARTIAL_FIT, with_name_hints
+from .parameters import CONSTRAINTS, with_name_hints
 from .plan import FitPlan, OnRows, length_of_code, network_settings
 from .state import FittedAttribute
 
@@ -332,7 +332,17 @@ class ConvAutoencoder(BaseAutoencoder):
         self.verbose = verbose
 
     input_shape_ = FittedAttribute("shape")
-    partial_fit = NO_PARTIAL_FIT
+
+    if not TYPE_CHECKING:  # for which any name would exist
+
+        def __getattr__(self, name):
+            if name == "partial_fit":
+                raise AttributeError(
+                    "ConvAutoencoder has no partial_fit: pass pictures on disk, a memory-mapped "
+                    "array, an HDF5 dataset or a zarr array, to fit, which reads them in parts. "
+                    "DenseAutoencoder has one."
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @on_snapshot
     @with_results_in_kind

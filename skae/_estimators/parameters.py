@@ -40,21 +40,6 @@ def random_state_of(given):
     return check_random_state(np.random.RandomState() if given is None else given)
 
 
-class Unavailable:
-    """A method that estimators of one class do not have; the error says what to do instead."""
-
-    def __init__(self, sentence):
-        self._sentence = sentence
-
-    def __get__(self, estimator, owner=None):
-        raise AttributeError(self._sentence)
-
-
-NO_PARTIAL_FIT = Unavailable(
-    "ConvAutoencoder has no partial_fit: pass pictures on disk, a memory-mapped array, an HDF5 "
-    "dataset or a zarr array, to fit, which reads them in parts. DenseAutoencoder has one."
-)
-
 P = ParamSpec("P")
 
 M = TypeVar("M", bound=Callable[..., Any])

@@ -23,7 +23,8 @@ class LossCurveDisplay(Display):
     """Training and validation errors of each epoch, one stage after the other.
 
     Each stage, a training run that was tried, has a colour. The dotted line is the error of PCA on
-    the rows that evaluate a stage: validation rows, or all rows without those. Create a display with `from_estimator` or `from_history`.
+    the rows that evaluate a stage: validation rows, or all rows without those. Create
+    a display with `from_estimator` or `from_history`.
 
     Parameters
     ----------

@@ -178,7 +178,7 @@ def test_regression_targets(make, digits, share):
 
     supervised = make(4, supervision=1.0).fit(X_train, y)
     assert stages(supervised) == [LABEL_STAGE]
-    assert supervised.history_[0]["valid_label_loss"] < 1.2  # of standardised targets
+    assert supervised.history_[-1]["valid_label_loss"] < 1  # of standardised targets
     assert r2(supervised) > r2(make(4).fit(X_train)) + 0.05
 
 
