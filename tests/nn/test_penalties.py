@@ -36,7 +36,7 @@ def test_sparse_linear_codes_are_independent_components(plain):
             penalty=penalty,
             alpha=3.0,
             hidden_layer_sizes=(),
-            learning_rate=0.03,
+            learning_rate=0.01,
             weight_decay=0.0,
             max_epochs=200,
         ).fit_transform(X)
