@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from numpydoc.docscrape import ClassDoc
 from numpydoc.validate import validate
@@ -22,29 +23,14 @@ def python_blocks(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", python_blocks(ROOT / "README.md"))
-def test_readme_examples_run(block, capsys):
+def test_the_lines_of_the_readme_print_what_it_says(capsys):
+    [block] = python_blocks(ROOT / "README.md")
     exec(compile(block, "README.md", "exec"), {})
-    assert capsys.readouterr().out
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("reducer", "figures"),
-    [
-        ("DenseAutoencoder(8, random_state=0)", (0.94, 0.84)),
-        ("DenseAutoencoder(8, hidden_layer_sizes=())", (0.90, 0.66)),
-        ("PCA(8)", (0.90, -164.4)),
-    ],
-)
-def test_the_figures_of_the_readme_are_those_that_its_lines_print(reducer, figures, capsys):
-    readme = (ROOT / "README.md").read_text()
-    [lines] = [block for block in python_blocks(ROOT / "README.md") if "print(pipeline" in block]
-    pasted = lines.replace("DenseAutoencoder(8, random_state=0)", reducer)
-    exec(compile(pasted, "README.md", "exec"), {"PCA": PCA})
-    for found, figure in zip(capsys.readouterr().out.split(), figures, strict=True):
-        assert float(found) == pytest.approx(figure, rel=0.01)
-        assert f"{figure:.2f}".removesuffix("0") in readme
+    printed = re.findall(r"\d\.\d+", capsys.readouterr().out)
+    sentence = re.search(r"It prints (.*?)\. The", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    said = re.findall(r"\d\.\d+", sentence)
+    assert len(said) == 4
+    np.testing.assert_allclose(np.float64(printed), np.float64(said), atol=0.015)
 
 
 @pytest.mark.slow
