@@ -31,6 +31,7 @@ OLDEST = [
     "matplotlib",
     "numpy",
     "pandas",
+    "psutil",
     "pytest",
     "pytest-timeout",
     "pytest-xdist",
