@@ -99,7 +99,8 @@ def leading_eigenvectors(matrix, n_vectors):
         values, vectors = torch.linalg.eigh(matrix)
     else:
         # SciPy's solvers take half the time of torch's, and less for a part of the vectors.
-        part = {"driver": "evd"}
+        # SciPy before 1.12 asks for too little memory for the first one of a single entry.
+        part = {"driver": "evd" if side > 1 else "evr"}
         if n_vectors < side:
             part = {"driver": "evr", "subset_by_index": (side - n_vectors, side - 1)}
         with single_threaded_blas():
