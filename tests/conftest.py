@@ -73,13 +73,6 @@ def quick():
     return make
 
 
-@pytest.fixture
-def few_rows_suffice(monkeypatch):
-    """Encoders of codes of more than 16 dimensions are tried with any number of rows."""
-    monkeypatch.setattr("skae._training.gate._ROWS_PER_DIMENSION", 0)
-    monkeypatch.setattr("skae._training.gate._ROWS_PER_DIMENSION_OF_WIDE_ROWS", 0)
-
-
 @pytest.fixture(scope="session")
 def variance_explained():
     """A function: share of the variance of X that X_hat explains, around the training mean."""

@@ -155,10 +155,6 @@ def select(problem, options, validation_fraction, rng, labels=None, *, runs):
         is_cut_short = interrupted or options.interrupts.n > 0
         if verdict.beats_pca or is_cut_short:
             break
-    if verdict.beats_pca:
-        # The coordinates are aligned, so the networks keep their gain in the basis of all rows.
-        final = copy_matching_weights(module, final_problem.new_module(module.encoder is not None))
-        final_problem.limit(final, np.arange(len(problem)))
     if not verdict.beats_pca:
         if is_cut_short:
             _warn(
@@ -180,6 +176,9 @@ def select(problem, options, validation_fraction, rng, labels=None, *, runs):
         f"PCA's {judge.explained_by_pca:.3f} on validation rows",
         interrupted=is_cut_short,
     )
+    # The coordinates are aligned, so the networks keep their gain in the basis of all rows.
+    final = copy_matching_weights(module, final_problem.new_module(module.encoder is not None))
+    final_problem.limit(final, np.arange(len(problem)))
     final = final_problem.finished(final)
     return SelectionResult(final, verdict.gain, len(of_run), verdict.gains_when_cut, history)
 
