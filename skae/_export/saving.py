@@ -27,7 +27,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._estimators import AUTOENCODERS
 from .._estimators.bigrams import ByteBigrams
-from .._estimators.conv import ConvAutoencoder
 from .._estimators.state import FittedState
 from .._nn.autoencoders import ResidualAutoencoder
 from .._nn.serialization import decoded, encoded
@@ -255,7 +254,7 @@ def _read(path):
         state = FittedState.from_plain(plain)
         if len(state.mean) != estimator.n_features_in_:
             raise ValueError("mean has another length than rows")
-        if (kind is ConvAutoencoder) is (state.shape is None):
+        if hasattr(kind, "input_shape_") is (state.shape is None):
             raise ValueError("shape does not suit the estimator")
         estimator._state = state
     return estimator

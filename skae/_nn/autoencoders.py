@@ -9,16 +9,13 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from .._runtime.device import in_float64
-from .layers import ACTIVATIONS, RandomLayer, zero_last_layer
+from .layers import ACTIVATIONS, RandomLayer, Stored, zero_last_layer
 
 # Lower bound of a loss that is divided by.
 _TINY = 1e-12
 
-# Networks have faded out at this multiple of their reach.
-_END_OF_REACH = 1.5
 
-
-class Autoencoder(nn.Module, ABC):
+class Autoencoder(Stored, ABC):
     """``x_hat = decode(encode(x))``, with codes of at most ``latent_dim`` dimensions.
 
     Attributes
@@ -106,9 +103,9 @@ class ResidualAutoencoder(Autoencoder):
         y_hat = [z; 0] + s g(z / s[:k])
 
     With f and g at zero this is exactly PCA of length k. Far from the training rows the outputs of
-    networks are arbitrary. There f and g fade out: beyond their reach, the longest input in
-    training, they are multiplied by a share that falls to 0 at 1.5 times of it. Rows that are
-    farther away are coded as by PCA.
+    networks are arbitrary. So f and g have a reach, the length of the longest input in training.
+    An input that is c times as long is divided by c, and so is the output: what networks add to
+    PCA fades out with the distance.
 
     **Shape**: y and y_hat (n, r); z (n, k).
 
@@ -171,13 +168,12 @@ class ResidualAutoencoder(Autoencoder):
         self.reach = torch.maximum(before, longest.to(before))
 
     def _faded(self, network, y, reach):
-        """Outputs of a network for scores or codes; training rows are never beyond its reach."""
+        """Outputs of a network for scores or codes; training rows are within its reach."""
         x = self.standardised(y)
         if self.training:
             return network(x)
-        distance = _lengths(x) / reach
-        share = ((_END_OF_REACH - distance) / (_END_OF_REACH - 1)).clamp(0, 1)
-        return share * network(x * (_END_OF_REACH / distance).clamp(max=1))
+        share = (reach / _lengths(x)).clamp(max=1)
+        return share * network(share * x)
 
 
 def _lengths(x):

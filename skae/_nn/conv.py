@@ -10,7 +10,7 @@ from math import isqrt, prod
 import torch
 from torch import Tensor, nn
 
-from .layers import ACTIVATIONS, perceptron
+from .layers import ACTIVATIONS, Stored, perceptron
 
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d}
 
@@ -54,7 +54,7 @@ class Layout:
         return tuple(self.shape[axis] for axis in axes if axis != self.channel_axis)
 
 
-class Unfold(nn.Module):
+class Unfold(Stored):
     """Turn flat rows into pictures: (n, p) to (n, channels, *extents)."""
 
     def __init__(self, layout):
@@ -69,7 +69,7 @@ class Unfold(nn.Module):
         return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
-class Fold(nn.Module):
+class Fold(Stored):
     """Turn pictures into flat rows: (n, channels, *extents) to (n, p)."""
 
     def __init__(self, layout):

@@ -23,6 +23,10 @@ ACTIVATIONS = {
 }
 
 
+class Stored(nn.Module):
+    """A module of skae that `skae.save` writes: its attributes, tensors and children."""
+
+
 def perceptron(sizes, activation):
     """Linear layers of the given ``sizes``, with an activation between them."""
     layers = []
@@ -32,39 +36,40 @@ def perceptron(sizes, activation):
 
 
 def initialised(generator, make, *args, **kwargs):
-    """The network ``make(*args, **kwargs)`` with initial weights drawn from ``generator``.
+    """The network ``make(*args, **kwargs)``, initialised by torch from a seed of ``generator``.
 
-    Weights of linear and convolutional layers are uniform in ``+-1 / sqrt(fan_in)``, as in torch.
+    So layers of any kind start as torch, or the layer itself, means it.
 
     Examples
     --------
     >>> import torch
     >>> seeds = (torch.Generator().manual_seed(0) for _ in range(2))
-    >>> one, same = (initialised(seed, nn.Linear, 3, 2) for seed in seeds)
-    >>> torch.equal(one.weight, same.weight)
+    >>> one, same = (initialised(seed, nn.GRU, 3, 2) for seed in seeds)
+    >>> torch.equal(one.weight_hh_l0, same.weight_hh_l0)
     True
     """
-    with torch.device("meta"):  # torch draws no numbers on this device
-        network = make(*args, **kwargs).float()
-    network.to_empty(device="cpu")
-    with torch.no_grad():
-        for layer in network.modules():
-            if hasattr(layer, "weight"):
-                bound = layer.weight[0].numel() ** -0.5
-                layer.weight.uniform_(-bound, bound, generator=generator)
-                layer.bias.uniform_(-bound, bound, generator=generator)
-    return network
+    with _seeded(int(torch.randint(2**62, (), generator=generator))), torch.device("cpu"):
+        return make(*args, **kwargs).float()
+
+
+@contextmanager
+def _seeded(seed):
+    """Numbers of torch's global generator come from a seed; afterwards it is as it was."""
+    with _LOCK, torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def zero_last_layer(network):
     """Set the last layer with weights to zero, so that ``network`` returns zero until trained."""
     last = [layer for layer in network.modules() if hasattr(layer, "weight")][-1]
     nn.init.zeros_(last.weight)
-    nn.init.zeros_(last.bias)
+    if last.bias is not None:
+        nn.init.zeros_(last.bias)
     return network
 
 
-class Gain(nn.Module):
+class Gain(Stored):
     """``weight * x + bias``; after `zero_last_layer` any network in front of it returns zero."""
 
     def __init__(self, shape):
@@ -76,7 +81,7 @@ class Gain(nn.Module):
         return self.weight * x + self.bias
 
 
-class RandomLayer(nn.Module):
+class RandomLayer(Stored):
     """A layer that draws random numbers in training, from the generator of `use_generator`."""
 
     generator = None
@@ -197,8 +202,7 @@ def check_one_row(network, name, inputs, cause):
 
 def _call(make, name, inputs, outputs, seed):
     """The network that the user's callable returns."""
-    with _LOCK, torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with _seeded(seed):
         try:
             network = make(inputs, outputs)
         except (RuntimeError, TypeError, ValueError) as error:

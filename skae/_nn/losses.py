@@ -7,15 +7,17 @@ zero where the reconstruction equals the row.
 from abc import ABC, abstractmethod
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import log_softmax, normalize, softplus
+
+from .layers import Stored
 
 # Lower bound of a probability, and of a column's mean as a share of the mean of all columns: what
 # is zero in all training rows may occur in new rows.
 _RAREST = 1e-4
 
 
-class Loss(nn.Module, ABC):
+class Loss(Stored, ABC):
     """``mean_i w_i d(x_i, output_i)`` with the deviance d; a mean, so it does not depend on n.
 
     Attributes

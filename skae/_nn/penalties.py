@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 
-from .layers import RandomLayer
+from .layers import RandomLayer, Stored
 
 # Lower bound of mean squares and variances that are divided by.
 _TINY = 1e-12
@@ -19,7 +19,7 @@ _FAR = 3.0
 _STEPS_OF_HEAD = 100
 
 
-class SparsityPenalty(nn.Module):
+class SparsityPenalty(Stored):
     """``alpha mean_j |z_j| / rms(z_j)``, where rms is the root mean square over a batch.
 
     It is small where each dimension of the code is near zero for most rows and far from zero for
@@ -132,7 +132,7 @@ def fitted_head(z: Tensor, labels: Tensor, n_classes: int) -> LabelHead:
     return head.requires_grad_(False)
 
 
-class Completion(nn.Module):
+class Completion(Stored):
     """Fill the missing dimensions of truncated codes with learnt values.
 
     One decoder then accepts codes of several lengths: the learnt values identify the length.
@@ -163,7 +163,7 @@ class Completion(nn.Module):
         return torch.cat([z, self.missing[length].expand(z.shape[0], -1)], dim=1)
 
 
-class NestedLoss(nn.Module):
+class NestedLoss(Stored):
     """``sum_j log d_j``, where d_j is the loss of codes truncated to j dimensions.
 
     Together with the loss of whole codes, training minimises the geometric mean over all lengths,

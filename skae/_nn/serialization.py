@@ -9,22 +9,16 @@ import torch
 from torch import nn
 
 from .._runtime.tensors import tensor_of
-from .autoencoders import (
-    LinearPathAutoencoder,
-    PlainAutoencoder,
-    ResidualAutoencoder,
-    VariationalAutoencoder,
-)
-from .conv import Fold, Layout, Unfold
-from .layers import ACTIVATIONS, Corruption, Dropout, Gain, RandomLayer
-from .losses import LOSSES
-from .penalties import PENALTIES, Completion, NestedLoss
+from .conv import Layout
+from .layers import ACTIVATIONS, Stored
 
 # Of torch: made again by their constructors, from attributes of the same names.
 # Activations that the parameters name come from `ACTIVATIONS`.
 _LAYERS = {
     layer.__name__: layer
     for layer in (
+        nn.AvgPool1d,
+        nn.AvgPool2d,
         nn.BatchNorm1d,
         nn.BatchNorm2d,
         nn.Conv1d,
@@ -32,36 +26,24 @@ _LAYERS = {
         nn.ConvTranspose1d,
         nn.ConvTranspose2d,
         nn.Flatten,
+        nn.GRU,
         nn.GroupNorm,
         nn.Identity,
+        nn.LSTM,
         nn.LayerNorm,
         nn.LeakyReLU,
         nn.Linear,
+        nn.MaxPool1d,
+        nn.MaxPool2d,
+        nn.PReLU,
         nn.Unflatten,
+        nn.Upsample,
     )
 }
 
-# Of torch and of skae: made again by putting attributes, tensors and children in their places.
-# Losses and penalties come from `LOSSES` and `PENALTIES`.
-_HOLDERS = {
-    holder.__name__: holder
-    for holder in (
-        nn.ModuleList,
-        nn.ParameterDict,
-        nn.Sequential,
-        Completion,
-        Corruption,
-        Dropout,
-        Fold,
-        Gain,
-        LinearPathAutoencoder,
-        NestedLoss,
-        PlainAutoencoder,
-        RandomLayer,
-        ResidualAutoencoder,
-        Unfold,
-        VariationalAutoencoder,
-    )
+# Of torch: made again by putting parameters and children in their places.
+_CONTAINERS = {
+    holder.__name__: holder for holder in (nn.ModuleList, nn.ParameterDict, nn.Sequential)
 }
 
 
@@ -146,17 +128,26 @@ def _layers():
 
 
 def _holders():
-    """Containers, and layers, losses and penalties of skae, by the names of their classes."""
-    classes = (*LOSSES.values(), *PENALTIES.values())
-    return _HOLDERS | {holder.__name__: holder for holder in classes}
+    """Containers of torch, and all classes of skae's `Stored`, by their names."""
+    found, classes = dict(_CONTAINERS), Stored.__subclasses__()
+    while classes:
+        kind = classes.pop()
+        found[kind.__name__] = kind
+        classes += kind.__subclasses__()
+    return found
 
 
 def _arguments(layer):
     """What a layer of torch was made with."""
-    names = set(inspect.signature(type(layer)).parameters) & set(dir(layer))
+    kind = type(layer)
+    if kind is nn.GRU or kind is nn.LSTM:  # whose constructors take whatever that of the base takes
+        kind = nn.RNNBase
+    names = set(inspect.signature(kind).parameters) & set(dir(layer)) - {"mode"}
     arguments = {name: getattr(layer, name) for name in sorted(names)}
+    if type(layer) is nn.GRU:
+        del arguments["proj_size"]
     if "bias" in arguments:
-        arguments["bias"] = layer.bias is not None
+        arguments["bias"] = layer.bias is not None and layer.bias is not False
     return arguments
 
 
