@@ -11,6 +11,9 @@ from torch import Tensor, nn
 # The layers of torch draw initial weights from the global generator: one thread at a time.
 _LOCK = Lock()
 
+# Layers whose weights skae draws: torch draws from its global generator, as other threads may.
+_DRAWN = (nn.Linear, nn.modules.conv._ConvNd)
+
 # The one list of activations: parameters, files and export read their names and classes here.
 ACTIVATIONS = {
     "elu": nn.ELU,
@@ -36,9 +39,10 @@ def perceptron(sizes, activation):
 
 
 def initialised(generator, make, *args, **kwargs):
-    """The network ``make(*args, **kwargs)``, initialised by torch from a seed of ``generator``.
+    """The network ``make(*args, **kwargs)`` with initial weights drawn from ``generator``.
 
-    So layers of any kind start as torch, or the layer itself, means it.
+    Weights of linear and convolutional layers are uniform in ``+-1 / sqrt(fan_in)``, as in torch.
+    A network with layers of other kinds is initialised by torch, from a seed.
 
     Examples
     --------
@@ -48,8 +52,19 @@ def initialised(generator, make, *args, **kwargs):
     >>> torch.equal(one.weight_hh_l0, same.weight_hh_l0)
     True
     """
-    with _seeded(int(torch.randint(2**62, (), generator=generator))), torch.device("cpu"):
-        return make(*args, **kwargs).float()
+    with torch.device("meta"):  # torch draws no numbers on this device
+        network = make(*args, **kwargs).float()
+    layers = [layer for layer in network.modules() if layer._parameters]
+    if not all(isinstance(layer, _DRAWN) for layer in layers):
+        with _seeded(int(torch.randint(2**62, (), generator=generator))), torch.device("cpu"):
+            return make(*args, **kwargs).float()
+    network.to_empty(device="cpu")
+    with torch.no_grad():
+        for layer in layers:
+            bound = layer.weight[0].numel() ** -0.5
+            for weight in layer.parameters(recurse=False):
+                weight.uniform_(-bound, bound, generator=generator)
+    return network
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""RecurrentAutoencoder: a third estimator, in one file; test_extending.py adds it to the package."""
+"""RecurrentAutoencoder: a third estimator in one file, which test_extending.py puts in place."""
 
 import torch
 from torch import nn
