@@ -138,13 +138,13 @@ def measured(split, latent_dim, n_seeds):
     pca = PCA(n_scores, svd_solver=solver, random_state=0).fit(X_train)
     scores = pca.transform(X_train), pca.transform(X_test)
     first = [x[:, :latent_dim] for x in scores]
-    row = {"PCA": codes_judged([first] * n_seeds, split, [0.0] * n_seeds)}
+    row = {"PCA": codes_judged([first] * n_seeds, [0.0] * n_seeds, split)}
     for kind, make in shortcuts(latent_dim, n_classes, n_scores).items():
         row[kind] = codes_judged(*_of_seeds(make, *scores, split.y_train, n_seeds), split)
     for kind, supervision in (("without labels", 0.0), ("ours", RECOMMENDED)):
         make = _autoencoder(latent_dim, supervision)
         codes, seconds = _of_seeds(make, X_train, X_test, split.y_train, n_seeds)
-        row[kind] = codes_judged(codes, split, seconds)
+        row[kind] = codes_judged(codes, seconds, split)
     model = _autoencoder(latent_dim, RECOMMENDED)(0).fit(X_train, split.y_train)
     row["variance"] = float(model.score(X_test))
     mean = DenseAutoencoder(latent_dim, hidden_layer_sizes=(), random_state=0).fit(X_train)
@@ -202,7 +202,7 @@ def _of_seeds(make, X_train, X_test, y, n_seeds):
     return codes, seconds
 
 
-def codes_judged(codes, split, seconds):
+def codes_judged(codes, seconds, split):
     """Accuracies of three classifiers by seed, and seconds of the processor."""
     accuracies = []
     for seed, (Z_train, Z_test) in enumerate(codes):
