@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from sklearn.datasets import load_digits
 
@@ -63,7 +64,7 @@ def quick():
 
     def make(latent_dim=4, **parameters):
         parameters = {
-            "hidden_layer_sizes": (64, 64),
+            "hidden_layer_sizes": (32,),
             "max_epochs": 12,
             "random_state": 0,
             **parameters,
@@ -81,3 +82,13 @@ def variance_explained():
         return 1 - np.square(X - X_hat).sum() / np.square(X - mean).sum()
 
     return share
+
+
+@pytest.fixture(scope="session")
+def wide():
+    """Counts in 700 sparse rows and so many columns that their directions need Krylov iteration."""
+    rng = np.random.default_rng(0)
+    topics = sp.random(6, 20_000, 0.02, "csr", random_state=rng)
+    noise = sp.random(700, 20_000, 0.002, "csr", random_state=rng)
+    weights = rng.gamma(0.5, size=(700, 6))
+    return sp.csr_matrix(sp.csr_matrix(weights) @ topics * 3 + noise).astype(np.float32)

@@ -7,13 +7,10 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 import sklearn
-import torch
 from sklearn.base import clone, is_outlier_detector
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
-from sklearn.exceptions import NotFittedError
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, train_test_split
+from sklearn.model_selection import KFold, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -21,7 +18,6 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import skae
 from skae import (
     AnomalyDetector,
-    ColumnErrorsDisplay,
     ConvAutoencoder,
     DenseAutoencoder,
 )
@@ -50,9 +46,12 @@ def expected_failures(detector):
 @parametrize_with_checks(
     [
         AnomalyDetector(DenseAutoencoder(1, hidden_layer_sizes=()), n_neighbors=0),
-        AnomalyDetector(DenseAutoencoder(1, loss="mae", hidden_layer_sizes=(8,), max_epochs=4)),
-        AnomalyDetector(ConvAutoencoder(1, channels=(4,), max_epochs=2)),
-        AnomalyDetector(make_pipeline(StandardScaler(), DenseAutoencoder(1, max_epochs=2))),
+        AnomalyDetector(ConvAutoencoder(1, channels=(4,), hidden_layer_sizes=(8,), max_epochs=1)),
+        AnomalyDetector(
+            make_pipeline(
+                StandardScaler(), DenseAutoencoder(1, hidden_layer_sizes=(8,), max_epochs=1)
+            )
+        ),
         AnomalyDetector(DenseAutoencoder(1, hidden_layer_sizes=()), cv=2),
     ],
     expected_failed_checks=expected_failures,
@@ -150,41 +149,20 @@ def test_repeated_rows_and_rows_of_zeros_have_finite_scores():
         assert (detector.predict(rows + 3 * np.eye(1, rows.shape[1])) == -1).all()
 
 
-def test_splits_may_keep_groups_together(threes):
+def test_every_kind_of_storage_gives_the_same_threshold(threes):
     train = threes[0]
-    splits = list(GroupKFold(3).split(train, groups=np.arange(len(train)) % 7))
-    detector = AnomalyDetector(LINEAR, cv=splits).fit(train)
-    assert detector.offset_ < AnomalyDetector(LINEAR).fit(train).offset_
-    some = AnomalyDetector(LINEAR, cv=splits[:1]).fit(train)  # not every row is held out
-    assert np.isfinite(some.offset_)
-
-
-@pytest.mark.parametrize("cv", [None, 3])
-def test_every_kind_of_storage_gives_the_same_threshold(threes, cv):
-    train = threes[0]
-    expected = AnomalyDetector(LINEAR, cv=cv).fit(train)
+    expected = AnomalyDetector(LINEAR, cv=3).fit(train)
     for same in (
         sp.csr_matrix(train),
         sp.csc_array(train),
         pd.DataFrame(train),
         train.tolist(),
     ):
-        detector = AnomalyDetector(LINEAR, cv=cv).fit(same)
+        detector = AnomalyDetector(LINEAR, cv=3).fit(same)
         assert detector.offset_ == pytest.approx(expected.offset_, rel=1e-5)
         labels, scores = expected.predict(train), expected.decision_function(train)
         clear = np.abs(scores) > 1e-5 * np.abs(expected.offset_)  # the sums are of other blocks
         np.testing.assert_array_equal(detector.predict(same)[clear], labels[clear])
-
-
-def test_frames_of_polars_and_names(threes):
-    polars = pytest.importorskip("polars")
-    frame = polars.DataFrame(threes[0], schema=[f"p{j}" for j in range(64)])
-    detector = AnomalyDetector(LINEAR, cv=2).fit(frame)
-    assert detector.feature_names_in_.tolist() == frame.columns
-    assert detector.n_features_in_ == 64
-    assert set(detector.predict(frame)) == {-1, 1}
-    detector.fit(threes[0])
-    assert not hasattr(detector, "feature_names_in_")
 
 
 def test_pictures_and_pipelines_are_scored(threes):
@@ -198,10 +176,6 @@ def test_pictures_and_pipelines_are_scored(threes):
     np.testing.assert_array_equal(
         detector.score_samples(sevens), clone(pipeline).fit(train).score_samples(sevens)
     )
-
-
-def test_the_default_code_is_shorter_than_a_row(threes):
-    assert AnomalyDetector(random_state=0).fit(threes[0][:, :20]).estimator_.latent_dim_ == 10
 
 
 def test_the_default_has_a_usable_threshold_for_few_rows_of_many_columns():
@@ -280,17 +254,6 @@ def test_missing_entries_are_scored_by_the_observed_ones(threes):
         detector.predict(np.vstack([sevens[:2], np.full((1, 64), np.nan)]))
 
 
-def test_predictions_of_tensors_are_tensors(threes, monkeypatch):
-    monkeypatch.setenv("SCIPY_ARRAY_API", "1")
-    rows = torch.from_numpy(threes[2])
-    with sklearn.config_context(array_api_dispatch=True):
-        detector = AnomalyDetector(LINEAR).fit(torch.from_numpy(threes[0]))
-        labels = detector.predict(rows)
-        assert isinstance(labels, torch.Tensor)
-        assert set(labels.tolist()) <= {-1, 1}
-        np.testing.assert_array_equal(labels.numpy() < 0, detector.decision_function(rows) < 0)
-
-
 def test_random_state_sets_that_of_the_autoencoder(threes):
     train = threes[0]
     networks = DenseAutoencoder(4, linear_path=False, hidden_layer_sizes=(8,), max_epochs=2)
@@ -301,19 +264,6 @@ def test_random_state_sets_that_of_the_autoencoder(threes):
     assert not hasattr(networks, "module_")
     kept = AnomalyDetector(networks.set_params(random_state=5)).fit(train)
     assert kept.estimator_.random_state == 5
-
-
-def test_a_search_ranks_detectors_by_labels(digits):
-    X, y = digits[0][:400], np.where(digits[2][:400] == 3, 1, -1)
-    search = GridSearchCV(
-        AnomalyDetector(LINEAR),
-        {"estimator__latent_dim": np.array([2, 8])},
-        scoring="roc_auc",
-        cv=2,
-    ).fit(X, y)
-    assert search.best_params_["estimator__latent_dim"] in (2, 8)
-    expected = roc_auc_score(y, search.best_estimator_.score_samples(X))
-    assert search.score(X, y) == pytest.approx(expected)
 
 
 def test_a_stored_detector_predicts_the_same(threes, tmp_path):
@@ -353,25 +303,6 @@ def test_wrong_parameters_are_refused(threes, parameters, sentence):
         AnomalyDetector(**parameters).fit(threes[0])
 
 
-def test_numpy_numbers_are_numbers(threes):
-    expected = AnomalyDetector(LINEAR, contamination=0.25, cv=2).fit(threes[0])
-    found = AnomalyDetector(LINEAR, contamination=np.float32(0.25), cv=np.int64(2)).fit(threes[0])
-    assert found.offset_ == expected.offset_
-
-
-def test_a_detector_that_is_not_fitted_raises(threes):
-    with pytest.raises(NotFittedError, match="AnomalyDetector"):
-        AnomalyDetector(LINEAR).predict(threes[0])
-
-
 def test_other_models_with_scores_are_taken(threes):
     detector = AnomalyDetector(PCA(4)).fit(threes[0])
     assert (detector.predict(threes[2]) == -1).mean() > 0.9
-
-
-def test_the_display_of_columns_takes_a_detector(threes):
-    pytest.importorskip("matplotlib").use("agg")
-    detector = AnomalyDetector(LINEAR).fit(threes[0])
-    display = ColumnErrorsDisplay.from_estimator(detector, threes[2], top=2)
-    expected = detector.estimator_.reconstruction_errors(threes[2], mean=True)
-    np.testing.assert_array_equal(display.errors, expected)

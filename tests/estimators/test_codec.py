@@ -19,7 +19,7 @@ pytestmark = [
 
 @pytest.fixture
 def model(digits, quick):
-    return quick(8, device="cuda").fit(digits[0])
+    return quick(8, device="cuda", max_epochs=3).fit(digits[0][:600])
 
 
 def codec(model):
@@ -37,18 +37,6 @@ def test_a_codec_is_kept_for_one_device(model, digits):
         model.set_params(device="cuda:1").transform(digits[1])
         assert codec(model).mean.device == torch.device("cuda:1")
     model.set_params(device="cpu").transform(digits[1])
-
-
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
-def test_another_current_device_gets_a_codec_of_its_own(model, digits):
-    Z = model.transform(digits[1])
-    torch.cuda.set_device(1)
-    try:
-        np.testing.assert_array_equal(model.transform(digits[1]), Z)
-        assert codec(model).mean.device == torch.device("cuda:1")
-    finally:
-        torch.cuda.set_device(0)
-    np.testing.assert_array_equal(model.transform(digits[1]), Z)
 
 
 def test_what_changes_the_state_drops_the_codec(model, digits):

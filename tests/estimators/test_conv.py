@@ -5,12 +5,8 @@ import numpy as np
 import pytest
 import torch
 from sklearn.decomposition import PCA
-from sklearn.model_selection import GridSearchCV
-from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import Pipeline
 
 from skae import ConvAutoencoder
-from skae._estimators import auto
 
 
 @pytest.fixture
@@ -19,9 +15,9 @@ def small():
 
     def make(latent_dim=4, **parameters):
         parameters = {
-            "channels": (8,),
-            "hidden_layer_sizes": "auto",
-            "max_epochs": 8,
+            "channels": (4,),
+            "hidden_layer_sizes": (16,),
+            "max_epochs": 4,
             "random_state": 0,
             **parameters,
         }
@@ -39,12 +35,14 @@ def images(digits):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("latent_dim", [2, 8, 32])
+@pytest.mark.parametrize("latent_dim", [2, 32])
 def test_never_below_pca_on_test_digits(digits, latent_dim, variance_explained):
     X_train, X_test, _, _ = digits
     pca = PCA(latent_dim).fit(X_train)
     of_pca = variance_explained(X_test, pca.inverse_transform(pca.transform(X_test)), pca.mean_)
-    autoencoder = ConvAutoencoder(latent_dim, input_shape=(8, 8), max_epochs=12, random_state=0)
+    autoencoder = ConvAutoencoder(
+        latent_dim, input_shape=(8, 8), hidden_layer_sizes=(64,), max_epochs=12, random_state=0
+    )
     score = autoencoder.fit(X_train).score(X_test)
     assert score >= of_pca
     if latent_dim <= 8:
@@ -86,13 +84,10 @@ def test_noise_leaves_pca(small):
 @pytest.mark.parametrize(
     ("shape", "channel_axis"),
     [
-        ((8, 8), None),
         ((64,), None),
         ((1, 64), None),
-        ((13, 5), None),
         ((5, 13, 3), None),
         ((3, 5, 13), 0),
-        ((2, 33), 0),
         ((33, 2), -1),
         ((1, 1), None),
     ],
@@ -100,7 +95,7 @@ def test_noise_leaves_pca(small):
 @pytest.mark.parametrize("linear_path", [True, False])
 def test_every_shape_comes_back_as_it_came(digits, small, shape, channel_axis, linear_path):
     X = np.resize(digits[0][:200], (200, int(np.prod(shape))))
-    autoencoder = small(1, channel_axis=channel_axis, linear_path=linear_path, max_epochs=2)
+    autoencoder = small(1, channel_axis=channel_axis, linear_path=linear_path, max_epochs=1)
     pictures = X.reshape(200, *shape)
     if len(shape) > 1:
         with warnings.catch_warnings():
@@ -123,28 +118,12 @@ def test_a_fitted_model_takes_pictures_flat_or_not(images, small):
     assert autoencoder.score(test) == autoencoder.score(test.reshape(-1, 64))
 
 
-def test_where_the_channels_are_makes_no_difference(images, small):
-    last = np.stack([images[0], images[0][:, ::-1]], axis=-1)[:400]
-    first = np.ascontiguousarray(np.moveaxis(last, -1, 1))
-    of_last = small(4, precision="float32", linear_path=False, hidden_layer_sizes=(16,)).fit(last)
-    of_first = small(
-        4, precision="float32", linear_path=False, hidden_layer_sizes=(16,), channel_axis=0
-    ).fit(first)
-    assert of_first.score(first) == pytest.approx(of_last.score(last), abs=0.01)
-
-
-def test_a_bare_matrix_is_a_set_of_signals(digits, small):
-    with pytest.warns(UserWarning, match="read as signals of length 64"):
-        assert small(max_epochs=2).fit(digits[0]).input_shape_ == (64,)
-
-
 # -- Kinds of data --------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("linear_path", [True, False])
 def test_bytes_give_what_floats_give(images, small, linear_path, tmp_path):
-    X = images[0].astype(np.uint8)
+    X = images[0][:500].astype(np.uint8)
     np.save(tmp_path / "X.npy", X)
     on_disk = np.load(tmp_path / "X.npy", mmap_mode="r")
     of_bytes = small(linear_path=linear_path).fit(on_disk)
@@ -155,19 +134,11 @@ def test_bytes_give_what_floats_give(images, small, linear_path, tmp_path):
     np.testing.assert_array_equal(of_floats.transform(X.astype(np.float32)), codes)
 
 
-def test_float64_stays_float64(images, small):
-    autoencoder = small().fit(images[0])
-    codes = autoencoder.transform(images[1])
-    assert codes.dtype == np.float64
-    assert autoencoder.inverse_transform(codes).dtype == np.float64
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("linear_path", [True, False])
 def test_sparse_rows_give_what_dense_rows_give(digits, small, linear_path):
     from scipy import sparse
 
-    X = digits[0].astype(np.float32)
+    X = digits[0][:500].astype(np.float32)
     dense, of_sparse = (
         small(input_shape=(8, 8), linear_path=linear_path, precision="float32").fit(rows)
         for rows in (X, sparse.csr_array(X))
@@ -178,56 +149,13 @@ def test_sparse_rows_give_what_dense_rows_give(digits, small, linear_path):
 # -- Architectures --------------------------------------------------------------------------------
 
 
-def n_weights(network):
-    return sum(weight.numel() for weight in network.parameters())
-
-
-def test_the_strided_network_of_the_tutorials_can_be_asked_for():
-    X = np.random.default_rng(0).random((20, 784), dtype=np.float32)
-    ours = ConvAutoencoder(
-        12,
-        input_shape=(28, 28),
-        channels=(16, 32),
-        kernel_size=3,
-        bottleneck="channels",
-        activation="relu",
-        output_activation="sigmoid",
-        linear_path=False,
-        max_epochs=1,
-    ).fit(X)
-    kernels = [9 * 16 + 16, 9 * 16 * 32 + 32, 49 * 32 * 12 + 12]
-    assert n_weights(ours.module_.encoder) == sum(kernels)
-    X_hat = ours.inverse_transform(ours.transform(X))
-    assert 0 <= X_hat.min() < X_hat.max() <= 1
-
-
-@pytest.mark.parametrize(
-    ("extents", "latent_dim", "channels", "hidden", "refiner"),
-    [
-        ((8, 8), 8, (32,), (512, 256), 0),
-        ((28, 28), 12, (16, 32), (512, 256), 0),
-        ((32, 32), 200, (16, 32), (512,), 32),
-        ((64, 48), 16, (16, 16, 32), (512, 256), 0),
-        ((2**15,), 200, (16,) * 11 + (32,), (512,), 0),
-    ],
-)
-def test_default_networks_follow_from_the_shape_and_the_length_of_the_code(
-    extents, latent_dim, channels, hidden, refiner
-):
-    assert auto.auto_channels(extents) == channels
-    assert auto.hidden_layer_sizes_after_convolutions(latent_dim) == hidden
-    assert auto.refiner_width(extents, latent_dim, channels) == refiner
-
-
-@pytest.mark.parametrize(
-    ("shape", "axis"), [((28, 28), None), ((1, 200), 0), ((5, 7, 3), None), ((200,), None)]
-)
+@pytest.mark.parametrize(("shape", "axis"), [((28, 28), None), ((5, 7, 3), None), ((200,), None)])
 def test_default_networks_of_every_shape_are_trained(shape, axis):
     random = np.random.default_rng(0)
-    angles = random.uniform(0, np.pi, (240, 2)) @ random.normal(size=(2, np.prod(shape)))
+    angles = random.uniform(0, np.pi, (120, 2)) @ random.normal(size=(2, np.prod(shape)))
     X = np.tanh(np.sin(angles) + 0.1 * random.normal(size=angles.shape)).astype(np.float32)
     autoencoder = ConvAutoencoder(
-        17, input_shape=shape, channel_axis=axis, max_epochs=2, linear_path=False, random_state=0
+        17, input_shape=shape, channel_axis=axis, max_epochs=1, linear_path=False, random_state=0
     ).fit(X)
     assert autoencoder.n_iter_ > 0
     residual = ConvAutoencoder(
@@ -235,7 +163,7 @@ def test_default_networks_of_every_shape_are_trained(shape, axis):
         input_shape=shape,
         channel_axis=axis,
         fit_inverse_transform=True,
-        max_epochs=2,
+        max_epochs=1,
         random_state=0,
     ).fit(X)
     assert residual.history_
@@ -245,23 +173,14 @@ def test_default_networks_of_every_shape_are_trained(shape, axis):
 
 @pytest.mark.parametrize("linear_path", [True, False])
 def test_a_map_is_a_code_of_positions(images, small, linear_path):
-    autoencoder = small(None, bottleneck="map", linear_path=linear_path).fit(images[0])
+    autoencoder = small(
+        None, bottleneck="map", hidden_layer_sizes="auto", linear_path=linear_path
+    ).fit(images[0])
     assert autoencoder.latent_dim_ == 16
     assert autoencoder.transform(images[1]).shape == (len(images[1]), 16)
 
 
 # -- In the place of PCA --------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_a_search_over_the_length_of_the_code(digits, small):
-    X, _, y, _ = digits
-    pipeline = Pipeline(
-        [("ae", small(input_shape=(8, 8), max_epochs=2)), ("clf", MLPClassifier(max_iter=20))]
-    )
-    search = GridSearchCV(pipeline, {"ae__latent_dim": [2, 10]}, cv=2).fit(X, y)
-    assert search.best_params_ == {"ae__latent_dim": 10}
 
 
 @pytest.mark.parametrize("linear_path", [True, False])
@@ -279,27 +198,12 @@ def test_scores_are_those_of_the_reconstruction(images, small, variance_explaine
 @pytest.mark.parametrize("linear_path", [True, False])
 def test_one_random_state_gives_the_same_bits_and_so_does_a_pickle(images, small, linear_path):
     train, test = images
-    first, second = (small(20, linear_path=linear_path).fit(train) for _ in range(2))
+    first, second = (small(2, linear_path=linear_path, max_epochs=8).fit(train) for _ in range(2))
     codes = first.transform(test)
     assert first.n_iter_ > 0
     for same in (second, pickle.loads(pickle.dumps(first))):
         assert same.transform(test).tobytes() == codes.tobytes()
         assert same.inverse_transform(codes).tobytes() == first.inverse_transform(codes).tobytes()
-
-
-@pytest.mark.parametrize("linear_path", [True, False])
-def test_nothing_global_changes(images, small, linear_path):
-    def state():
-        return (
-            torch.get_rng_state().numpy().tobytes(),
-            np.random.get_state()[1].tobytes(),
-            torch.get_num_threads(),
-            torch.get_default_dtype(),
-        )
-
-    before = state()
-    small(linear_path=linear_path, random_state=None).fit(images[0])
-    assert state() == before
 
 
 def test_a_fit_that_fails_leaves_the_estimator_as_it_was(images, small):
@@ -362,7 +266,8 @@ def test_pictures_of_another_shape_get_a_sentence(images, small):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_fit_agrees_with_a_cpu_fit(images, small):
     on_gpu, on_cpu = (
-        small(8, device=device, precision="float32").fit(images[0]) for device in ("cuda", "cpu")
+        small(8, device=device, precision="float32").fit(images[0][:500])
+        for device in ("cuda", "cpu")
     )
     assert on_gpu.score(images[1]) == pytest.approx(on_cpu.score(images[1]), abs=0.02)
     moved = pickle.loads(pickle.dumps(on_gpu)).set_params(device="cpu")
@@ -374,14 +279,11 @@ def test_a_gpu_fit_agrees_with_a_cpu_fit(images, small):
 @pytest.mark.parametrize(
     ("shape", "given", "sentence"),
     [
-        ((1, 8, 8), {}, "height 1, width 8 and 8 channels. .*pass channel_axis=0, if not"),
         ((3, 8, 9), {}, "height 3, width 8 and 9 channels. .*pass channel_axis=0, if not"),
         ((8, 3, 9), {}, "height 8, width 3 and 9 channels. .*pass channel_axis=1, if not"),
         ((3, 8, 9), {"input_shape": (3, 8, 9)}, "height 3, width 8 and 9 channels"),
         ((1, 64), {}, r"height 1 and width 64. .*channel_axis=0, if not input_shape=\(1, 64\)"),
-        ((64, 2), {}, r"height 64 and width 2. .*channel_axis=1, if not input_shape=\(64, 2\)"),
         ((64,), {}, r"signals of length 64. For pictures of 8 x 8 pass input_shape=\(8, 8\)"),
-        ((192,), {}, r"For pictures of 8 x 8 x 3 pass input_shape=\(8, 8, 3\)"),
     ],
 )
 def test_a_reading_in_doubt_is_told(digits, small, shape, given, sentence):
@@ -398,16 +300,10 @@ def test_a_reading_in_doubt_is_told(digits, small, shape, given, sentence):
     [
         ((8, 8), {}),
         ((8, 8, 3), {}),
-        ((9, 8, 1), {}),
-        ((1, 8, 8), {"channel_axis": 0}),
         ((1, 8, 8), {"channel_axis": 2}),
-        ((1, 64), {"channel_axis": 0}),
         ((1, 64), {"input_shape": (1, 64)}),
-        ((64,), {"input_shape": (64,)}),
         ((64,), {"input_shape": (8, 8)}),
         ((63,), {}),
-        ((49,), {}),
-        ((4, 5, 6), {}),
     ],
 )
 def test_a_reading_that_was_given_or_is_plain_is_not_in_doubt(digits, small, shape, given):
@@ -415,14 +311,6 @@ def test_a_reading_that_was_given_or_is_plain_is_not_in_doubt(digits, small, sha
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         small(2, hidden_layer_sizes=(4,), max_epochs=1, **given).fit(X)
-
-
-def test_windows_of_many_sensors_are_warned_of(small):
-    X = np.random.default_rng(0).normal(size=(40, 30, 16))
-    with pytest.warns(UserWarning, match=r"length 16 counts the channels .* channel_axis=1"):
-        small(2, max_epochs=1).fit(X)
-    small(2, max_epochs=1, channel_axis=1).fit(X)
-    small(2, max_epochs=1).fit(X[:, :20])  # more like pictures
 
 
 def test_partial_fit_names_what_takes_its_place():

@@ -102,7 +102,7 @@ from skae import ConvAutoencoder, DenseAutoencoder
 
 warnings.simplefilter("ignore")
 X = load_digits().data[:300].astype(np.float32)
-brief = dict(max_epochs=4, learning_rate=0.01, device="cpu", random_state=0)
+brief = dict(max_epochs=2, learning_rate=0.01, device="cpu", random_state=0)
 models = [
     DenseAutoencoder(3, hidden_layer_sizes=(16,), batch_size=16, **brief),
     DenseAutoencoder(3, hidden_layer_sizes=(16,), linear_path=False, **brief),
@@ -121,7 +121,6 @@ for number, model in enumerate(models):
         "copy": copy.copy(model),
         "deepcopy": copy.deepcopy(model),
         "joblib": joblib.load(path + ".joblib"),
-        "clone": clone(model).fit(X[:250]),
         "deepcopy, cloned": clone(copy.deepcopy(model)).fit(X[:250]),
     }
     for name, other in copies.items():

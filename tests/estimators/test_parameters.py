@@ -2,8 +2,6 @@
 
 import re
 from fractions import Fraction
-from inspect import signature
-from string import Formatter
 
 import numpy as np
 import pandas as pd
@@ -15,7 +13,6 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import RandomizedSearchCV
 
 from skae import ConvAutoencoder, DenseAutoencoder
-from skae._estimators.combinations import NEEDS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -53,7 +50,7 @@ OF_BOOLEANS = [*OF_NUMBERS, 2, None]
 OF_NETWORKS = ["8", 8, object, len, print, int, torch.nn.Module, torch.nn.ReLU]
 BAD = {
     "latent_dim": ["8", "", object(), [], [8], np.arange(3), len, -1, 0, 2.5, 10**30],
-    "hidden_layer_sizes": [*OF_TUPLES, None, 10**7, (2**31 - 1, 2**31 - 1)],
+    "hidden_layer_sizes": [*OF_TUPLES, None, 2**31 - 1, (2**31 - 1, 2**31 - 1)],
     "activation": [*OF_CHOICES, None],
     "encoder": OF_NETWORKS,
     "decoder": OF_NETWORKS,
@@ -97,8 +94,7 @@ def is_of(estimator):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_bad_value_gets_a_sentence_that_names_the_parameter(kind, monkeypatch):
-    monkeypatch.setattr("skae._nn.builders.free_bytes", lambda device: 8e9)
+def test_every_bad_value_gets_a_sentence_that_names_the_parameter(kind):
     names = set(KINDS[kind]().get_params())
     assert names <= set(BAD)
     for name in names:
@@ -111,16 +107,6 @@ def test_every_bad_value_gets_a_sentence_that_names_the_parameter(kind, monkeypa
             sentence = str(raised.value)
             assert re.search(rf"\b{name}\b", sentence), (name, value, sentence)
             assert not [key for key in vars(estimator) if key.endswith("_")], (name, value)
-
-
-def test_a_network_too_large_is_refused_before_the_principal_directions_are_found(monkeypatch):
-    monkeypatch.setattr("skae._nn.builders.free_bytes", lambda device: 1e9)
-    monkeypatch.setattr("skae._estimators.fitting.principal_basis", lambda *args, **kwargs: 1 / 0)
-    sentence = r"hidden_layer_sizes=\(1000000,\) and latent_dim=2 on 64 principal component"
-    with pytest.raises(MemoryError, match=sentence):
-        DenseAutoencoder(2, hidden_layer_sizes=10**6).fit(IMAGES.reshape(-1, 64))
-    with pytest.raises(MemoryError, match=r"channels=\(100000, 100000\), kernel_size=5"):
-        ConvAutoencoder(2, channels=(10**5, 10**5)).fit(IMAGES)
 
 
 COUNTS = {
@@ -149,10 +135,8 @@ BOOLEANS = {"whiten": True, "early_stopping": False, "warm_start": False, "linea
     ("of_counts", "of_reals", "of_booleans"),
     [
         (np.int64, np.float64, np.bool_),
-        (np.uint8, np.float32, np.bool_),
-        (np.int8, np.float16, np.array),
+        (np.uint8, np.float16, np.array),
         (np.array, np.array, np.array),
-        (np.uint64, np.longdouble, np.bool_),
         (np.int16, Fraction, np.bool_),
     ],
 )
@@ -186,31 +170,17 @@ def test_a_batch_of_uint8_rows_does_not_overflow():
         np.testing.assert_array_equal(estimator.transform(X), same.transform(X))
 
 
-@pytest.mark.parametrize("kind", [DenseAutoencoder, ConvAutoencoder])
-def test_a_randomized_search_draws_what_it_likes(kind):
+def test_a_randomized_search_draws_what_it_likes():
     space = {
         "batch_size": randint(8, 64),
         "latent_dim": np.arange(2, 5, dtype=np.uint8),
         "max_epochs": np.arange(1, 4),
         "tol": uniform(0.05, 0.3),
-        "validation_fraction": uniform(0.1, 0.3),
         "learning_rate": np.logspace(-3, -2, 5, dtype=np.float32),
         "early_stopping": np.array([True, False]),
+        "kernel_size": np.arange(3, 6, 2),
     }
-    if kind is ConvAutoencoder:
-        space |= {"kernel_size": np.arange(3, 6, 2)}
-    small = kind(hidden_layer_sizes=(8,), random_state=0)
-    if kind is ConvAutoencoder:
-        small.set_params(channels=(2,))
-    search = RandomizedSearchCV(small, space, n_iter=6, cv=2, random_state=0, error_score="raise")
-    search.fit(IMAGES[:200] if kind is ConvAutoencoder else IMAGES[:200].reshape(-1, 64))
+    small = ConvAutoencoder(hidden_layer_sizes=(8,), channels=(2,), random_state=0)
+    search = RandomizedSearchCV(small, space, n_iter=4, cv=2, random_state=0, error_score="raise")
+    search.fit(IMAGES[:100])
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
-    assert isinstance(search.best_params_["batch_size"], (int, np.integer))
-
-
-@pytest.mark.parametrize("need", NEEDS, ids=lambda need: f"{need.parameter} {need.sentence[:20]}")
-def test_every_sentence_on_combinations_names_values_of_parameters(need):
-    names = {field for _, field, _, _ in Formatter().parse(need.sentence) if field}
-    known = {*signature(DenseAutoencoder).parameters, "n_processes"}
-    assert need.parameter in known
-    assert names <= known

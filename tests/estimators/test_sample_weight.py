@@ -61,8 +61,8 @@ def test_every_solver_uses_weights(storage, n_columns):
     np.testing.assert_allclose(weighted.components_, repeated.components_, atol=1e-8)
 
 
-def test_krylov_iteration_uses_weights(bigrams):
-    X = bigrams[0]
+def test_krylov_iteration_uses_weights(wide):
+    X = wide
     weights = np.random.default_rng(0).integers(1, 4, size=X.shape[0])
     weighted = linear("array").fit(X, sample_weight=weights)
     repeated = linear("array").fit(X[np.repeat(np.arange(X.shape[0]), weights)])
@@ -77,7 +77,6 @@ def test_the_score_of_weighted_rows_is_that_of_repeated_ones(weighted_digits, qu
     assert autoencoder.score(X, sample_weight=weights) == pytest.approx(autoencoder.score(repeated))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("linear_path", [True, False])
 def test_networks_learn_the_rows_that_count(digits, quick, linear_path):
     X, _, y, _ = digits

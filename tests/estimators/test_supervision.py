@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from sklearn.base import clone
-from sklearn.datasets import load_diabetes
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -20,19 +19,6 @@ from skae import ConvAutoencoder, DenseAutoencoder
 from skae._nn.penalties import LabelHead
 
 LABEL_STAGE = "training with labels"
-
-
-class Grade:
-    """An object that can be compared."""
-
-    def __init__(self, value):
-        self.value = value
-
-    def __eq__(self, other):
-        return self.value == other.value
-
-    def __lt__(self, other):
-        return self.value < other.value
 
 
 def accuracy(codes_of, digits, labelled=slice(None)):
@@ -51,9 +37,9 @@ def make():
     def make(latent_dim=8, kind=DenseAutoencoder, **parameters):
         settings = {"random_state": 0}
         if kind is DenseAutoencoder:
-            settings["hidden_layer_sizes"] = (128, 64)
+            settings["hidden_layer_sizes"] = (64,)
         else:
-            settings |= {"input_shape": (8, 8), "channels": (16,), "hidden_layer_sizes": (64,)}
+            settings |= {"input_shape": (8, 8), "channels": (8,), "hidden_layer_sizes": (32,)}
         return kind(latent_dim, **{**settings, **parameters})
 
     return make
@@ -61,12 +47,13 @@ def make():
 
 @pytest.fixture(scope="module")
 def without_labels(make, digits):
-    return make().fit(digits[0])
+    return make(hidden_layer_sizes=(128, 64), max_epochs=30).fit(digits[0])
 
 
 @pytest.fixture(scope="module")
 def with_labels(make, digits):
-    return make(supervision=1.0).fit(digits[0], digits[2])
+    labelled = make(supervision=1.0, hidden_layer_sizes=(128, 64), max_epochs=30)
+    return labelled.fit(digits[0], digits[2])
 
 
 def test_codes_classify_new_rows_better_and_still_explain_more_than_pca(
@@ -79,36 +66,27 @@ def test_codes_classify_new_rows_better_and_still_explain_more_than_pca(
     assert with_labels.nonlinear_gain_ > 0.05
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("linear_path", [True, False])
-@pytest.mark.parametrize("kind", [DenseAutoencoder, ConvAutoencoder])
-def test_both_estimators_take_labels_on_both_paths(make, digits, kind, linear_path):
+@pytest.mark.parametrize(
+    ("kind", "linear_path", "n_epochs"),
+    [(DenseAutoencoder, False, 24), (ConvAutoencoder, True, 8), (ConvAutoencoder, False, 8)],
+)
+def test_both_estimators_take_labels_on_both_paths(make, digits, kind, linear_path, n_epochs):
     X_train, _, y_train, _ = digits
-    n_epochs = 24 if kind is DenseAutoencoder else 8
     parameters = {"kind": kind, "linear_path": linear_path, "max_epochs": n_epochs}
     plain = make(4, **parameters).fit(X_train[:900], y_train[:900])
     supervised = make(4, supervision=1.0, **parameters).fit(X_train[:900], y_train[:900])
     assert accuracy(supervised, digits) > accuracy(plain, digits) + 0.01
 
 
-@pytest.mark.slow
-def test_zero_ignores_y(make, digits, without_labels):
-    X_train, X_test, y_train, _ = digits
-    given = make(supervision=0.0).fit(X_train, y_train)
-    np.testing.assert_array_equal(given.transform(X_test), without_labels.transform(X_test))
-    given = make(supervision=0).fit(X_train, ["any", "thing"])
-    np.testing.assert_array_equal(given.transform(X_test), without_labels.transform(X_test))
-
-
-@pytest.mark.slow
-def test_labels_without_information_change_no_bit(make, digits, without_labels):
-    X_train, X_test, y_train, _ = digits
-    shuffled = np.random.default_rng(0).permutation(y_train)
-    autoencoder = make(supervision=1.0).fit(X_train, shuffled)
-    assert stages(autoencoder)[0] == LABEL_STAGE
-    assert stages(autoencoder)[1:] == stages(without_labels)
-    np.testing.assert_array_equal(autoencoder.transform(X_test), without_labels.transform(X_test))
-    assert autoencoder.nonlinear_gain_ == without_labels.nonlinear_gain_
+def test_zero_and_labels_without_information_change_no_bit(make, digits):
+    X, X_test, y = digits[0][:500], digits[1], digits[2][:500]
+    expected = make(max_epochs=8).fit(X).transform(X_test)
+    zero = make(max_epochs=8, supervision=0).fit(X, ["any", "thing"])
+    np.testing.assert_array_equal(zero.transform(X_test), expected)
+    shuffled = np.random.default_rng(0).permutation(y)
+    autoencoder = make(max_epochs=8, supervision=1.0).fit(X, shuffled)
+    assert stages(autoencoder) == [LABEL_STAGE, "training"]
+    np.testing.assert_array_equal(autoencoder.transform(X_test), expected)
 
 
 def test_scores_of_new_rows_are_not_inflated(make, digits):
@@ -122,16 +100,14 @@ def test_scores_of_new_rows_are_not_inflated(make, digits):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("share", [0.5, 0.1])
-def test_rows_without_a_label_are_marked_by_minus_one(make, digits, without_labels, share):
+def test_rows_without_a_label_are_marked_by_minus_one(make, digits):
     X_train, X_test, y_train, _ = digits
-    labelled = np.random.default_rng(0).random(len(y_train)) < share
+    labelled = np.random.default_rng(0).random(len(y_train)) < 0.5
     y = np.where(labelled, y_train, -1)
-    autoencoder = make(supervision=0.3).fit(X_train, y)
+    autoencoder = make(supervision=0.3, max_epochs=30).fit(X_train, y)
     # A classifier that also has only these labels; PCA's codes are what it must not fall behind.
     pca = DenseAutoencoder(8, hidden_layer_sizes=()).fit(X_train)
-    margin = 0.02 if share == 0.5 else 0.0
-    assert accuracy(autoencoder, digits, labelled) > accuracy(pca, digits, labelled) + margin
+    assert accuracy(autoencoder, digits, labelled) > accuracy(pca, digits, labelled) + 0.02
     assert autoencoder.score(X_test) > pca.score(X_test) + 0.03
 
 
@@ -139,13 +115,11 @@ def test_rows_without_a_label_are_marked_by_minus_one(make, digits, without_labe
     "convert",
     [
         lambda y: np.array(["b", "d", "a", "c"])[y].tolist(),
-        lambda y: np.array(["b", "d", "a", "c"], dtype=object)[y],
-        lambda y: y.astype(np.uint8),
         lambda y: y.astype(float),
         lambda y: 7 + 10 * y[:, None],
-        lambda y: np.array([Grade(i) for i in y], dtype=object),
+        lambda y: np.array(["b", "d", "a", "c"], dtype=object)[y],
     ],
-    ids=["strings", "objects", "uint8", "floats", "column", "custom"],
+    ids=["strings", "floats", "column", "objects"],
 )
 def test_classes_may_be_of_any_type(make, digits, convert):
     X, y = digits[0][:400], digits[2][:400] % 4
@@ -156,19 +130,12 @@ def test_classes_may_be_of_any_type(make, digits, convert):
     np.testing.assert_allclose(found.transform(X), expected.transform(X), rtol=0.01, atol=0.1)
 
 
-def test_booleans_are_classes(make, digits):
-    X, y = digits[0][:400], digits[2][:400] > 4
-    history = make(4, supervision=1.0, max_epochs=2).fit(X, y).history_
-    assert history[0]["valid_label_loss"] < 1.2 * np.log(2)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("share", [1.0, 0.3])
-def test_regression_targets(make, digits, share):
+def test_regression_targets(make, digits):
     X_train, X_test = digits[:2]
     # What the leading directions do not contain.
     targets = [np.sqrt(1 + X[:, 20:23].sum(axis=1)) for X in (X_train, X_test)]
-    labelled = np.random.default_rng(0).random(len(X_train)) <= share
+    labelled = np.random.default_rng(0).random(len(X_train)) <= 0.5
     y = np.where(labelled, targets[0], np.nan)
 
     def r2(autoencoder):
@@ -176,21 +143,10 @@ def test_regression_targets(make, digits, share):
         regressor.fit(autoencoder.transform(X_train), targets[0])
         return regressor.score(autoencoder.transform(X_test), targets[1])
 
-    supervised = make(4, supervision=1.0).fit(X_train, y)
+    supervised = make(4, supervision=1.0, max_epochs=30).fit(X_train, y)
     assert stages(supervised) == [LABEL_STAGE]
     assert supervised.history_[-1]["valid_label_loss"] < 1  # of standardised targets
-    assert r2(supervised) > r2(make(4).fit(X_train)) + 0.05
-
-
-def test_diabetes(make):
-    X, y = load_diabetes(return_X_y=True)
-    autoencoder = make(2, supervision=1.0).fit(X[:300], y[:300] / 10)
-    pca = DenseAutoencoder(2, hidden_layer_sizes=()).fit(X[:300])
-    scores = [
-        Ridge(1e-6).fit(model.transform(X[:300]), y[:300]).score(model.transform(X[300:]), y[300:])
-        for model in (autoencoder, pca)
-    ]
-    assert scores[0] > scores[1] - 0.02
+    assert r2(supervised) > r2(make(4, max_epochs=30).fit(X_train)) + 0.05
 
 
 def test_sample_weight_counts_in_the_labels(make, digits):
@@ -229,17 +185,9 @@ def test_sample_weight_counts_in_the_labels(make, digits):
         (np.full(40, "2020-01-01", dtype="datetime64[D]"), "got values of type datetime64"),
     ],
 )
-def test_bad_labels_are_refused_before_any_work(make, digits, y, sentence, monkeypatch):
-    from skae._estimators import fitting
-
-    monkeypatch.setattr(fitting, "_principal_basis", None)  # nothing long has begun
+def test_bad_labels_are_refused(make, digits, y, sentence):
     with pytest.raises(ValueError, match=sentence):
         make(4, supervision=1.0).fit(digits[0][:40], y)
-
-
-def test_partial_fit_refuses_labels(make, digits):
-    with pytest.raises(AttributeError, match="partial_fit"):
-        make(supervision=0.3).partial_fit(digits[0], digits[2])
 
 
 def test_a_fit_without_networks_refuses_labels(make, digits):
@@ -247,11 +195,10 @@ def test_a_fit_without_networks_refuses_labels(make, digits):
         make(supervision=1.0, hidden_layer_sizes=()).fit(digits[0], digits[2])
 
 
-@pytest.mark.slow
 def test_pipelines_and_searches_pass_labels(make, digits):
     X, y = digits[0][:600], digits[2][:600]
     pipeline = make_pipeline(make(4, max_epochs=8), StandardScaler(), LogisticRegression())
-    search = GridSearchCV(pipeline, {"denseautoencoder__supervision": [0.0, 3.0]}, cv=3)
+    search = GridSearchCV(pipeline, {"denseautoencoder__supervision": [0.0, 3.0]}, cv=2)
     search.fit(X, y)
     plain, supervised = search.cv_results_["mean_test_score"]
     assert supervised > plain
@@ -267,16 +214,13 @@ def test_what_is_fitted_holds_no_head(with_labels, digits, tmp_path):
         np.testing.assert_array_equal(copy.transform(digits[1]), with_labels.transform(digits[1]))
 
 
-@pytest.mark.slow
-def test_the_same_random_state_gives_the_same_bits(make, with_labels, digits):
-    X_train, X_test, y_train, _ = digits
-    again = clone(with_labels).fit(X_train, y_train)
-    np.testing.assert_array_equal(again.transform(X_test), with_labels.transform(X_test))
-    blocks = da.from_array(X_train, chunks=(500, 64))
-    of_blocks = make(supervision=1.0).fit(blocks, y_train)
-    np.testing.assert_allclose(
-        of_blocks.score(X_test), with_labels.score(X_test), rtol=0, atol=0.01
-    )
+def test_the_same_random_state_gives_the_same_bits(make, digits):
+    X, y = digits[0][:600], digits[2][:600]
+    model = make(4, supervision=1.0, max_epochs=4).fit(X, y)
+    codes = model.transform(X)
+    np.testing.assert_array_equal(clone(model).fit(X, y).transform(X), codes)
+    of_blocks = clone(model).fit(da.from_array(X, chunks=(250, 64)), y)
+    assert of_blocks.score(X) == pytest.approx(model.score(X), abs=0.01)
 
 
 def test_history_has_the_label_loss(with_labels, without_labels):
@@ -299,19 +243,10 @@ class Killer(Callback):
             raise RuntimeError("killed")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "parameters",
-    [
-        {},
-        {"linear_path": False},
-        {"truncations": (2,)},
-        {"linear_path": False, "penalty": "variational"},
-    ],
-)
+@pytest.mark.parametrize("parameters", [{}, {"linear_path": False, "penalty": "variational"}])
 def test_a_killed_fit_goes_on_to_the_same_codes(make, digits, tmp_path, parameters):
-    X, y = digits[0][:500], digits[2][:500]
-    parameters = {"supervision": 1.0, "max_epochs": 8, **parameters}
+    X, y = digits[0][:300], digits[2][:300]
+    parameters = {"supervision": 1.0, "max_epochs": 5, **parameters}
     expected = make(4, **parameters).fit(X, y)
     killed = make(4, checkpoint=tmp_path, callbacks=[Killer(3)], **parameters)
     with pytest.raises(RuntimeError, match="killed"):
@@ -320,48 +255,6 @@ def test_a_killed_fit_goes_on_to_the_same_codes(make, digits, tmp_path, paramete
         make(4, checkpoint=tmp_path, **parameters).fit(X, y[::-1])
     resumed = make(4, checkpoint=tmp_path, **parameters).fit(X, y)
     np.testing.assert_array_equal(resumed.transform(X), expected.transform(X))
-
-
-def test_warm_start_begins_with_a_new_head(make, with_labels, digits):
-    X_train, _, y_train, _ = digits
-    again = clone(with_labels).set_params(warm_start=True, max_epochs=4)
-    again.fit(X_train, y_train).fit(X_train, y_train)
-    first = again.history_[0]
-    assert first["train_label_loss"] < with_labels.history_[0]["train_label_loss"]
-
-
-def test_codes_longer_than_any_nonlinear_encoder_ignore_labels(digits, monkeypatch):
-    from skae._training import gate
-
-    monkeypatch.setattr(gate, "LONGEST_NONLINEAR_CODE", 16)
-    X, y = digits[0][:400], digits[2][:400]
-    parameters = {"hidden_layer_sizes": (32,), "max_epochs": 2, "random_state": 0}
-    supervised = DenseAutoencoder(20, supervision=1.0, **parameters).fit(X, y)
-    assert LABEL_STAGE not in stages(supervised)
-    np.testing.assert_array_equal(
-        supervised.transform(X), DenseAutoencoder(20, **parameters).fit(X).transform(X)
-    )
-
-
-def test_an_encoder_of_a_longer_code_is_tried_with_labels(make, digits):
-    X, y = digits[0], digits[2]
-    assert stages(make(24, supervision=1.0, max_epochs=4).fit(X, y))[0] == LABEL_STAGE
-
-
-def test_parts_add_up(digits):
-    """Each part of a batch counts with its rows, whatever labels they have."""
-    import torch
-
-    from skae._training.net import _parts
-
-    x = torch.arange(10.0)[:, None]
-    labels = torch.stack([torch.arange(10) % 3.0, torch.arange(10) % 2.0], dim=1)
-    head = LabelHead(1, 3)
-    torch.nn.init.ones_(head.weight[:1])
-    whole = head.losses(head(x), labels).mean()
-    parts = _parts((x, {"rows": x, "labels": labels}), 3)
-    total = sum(head.losses(head(z), part["labels"]).mean() * len(z) / 10 for z, part in parts)
-    torch.testing.assert_close(total, whole)
 
 
 BRIEF = {"hidden_layer_sizes": (8,), "max_epochs": 2, "supervision": 1.0, "random_state": 0}
@@ -378,10 +271,3 @@ def test_many_whole_numbers_are_classes_or_targets_by_what_the_user_says(digits)
     half, other = (DenseAutoencoder(3, **BRIEF).fit(X, y + shift) for shift in (0.5, 0.25))
     np.testing.assert_allclose(half.transform(X), other.transform(X), rtol=1e-3, atol=1e-3)
     DenseAutoencoder(3, **BRIEF).fit(X, (y % 20).astype(float))  # few are classes
-
-
-def test_the_unit_of_a_target_does_not_matter(digits):
-    X, y = digits[0][:200], digits[0][:200, 20] + 0.5
-    expected = DenseAutoencoder(3, **BRIEF).fit(X, y).transform(X)
-    tiny = DenseAutoencoder(3, **BRIEF).fit(X, 1e-300 * y).transform(X)
-    np.testing.assert_allclose(tiny, expected, rtol=1e-3, atol=1e-3)

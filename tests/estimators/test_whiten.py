@@ -10,15 +10,12 @@ from sklearn.base import clone
 
 from skae import ConvAutoencoder, DenseAutoencoder, load, save, to_onnx, to_torch
 
-BRIEF = {"max_epochs": 6, "random_state": 0}
+BRIEF = {"max_epochs": 4, "random_state": 0}
 MODELS = {
     "linear": DenseAutoencoder(5, hidden_layer_sizes=()),
-    "networks": DenseAutoencoder(5, hidden_layer_sizes=(64,), learning_rate=0.005, **BRIEF),
-    "ordered": DenseAutoencoder(5, hidden_layer_sizes=(64,), truncations=(2,), **BRIEF),
-    "plain": DenseAutoencoder(5, hidden_layer_sizes=(64,), linear_path=False, **BRIEF),
-    "variational": DenseAutoencoder(
-        5, hidden_layer_sizes=(64,), penalty="variational", max_epochs=6, random_state=0
-    ),
+    "networks": DenseAutoencoder(5, hidden_layer_sizes=(32,), learning_rate=0.005, **BRIEF),
+    "ordered": DenseAutoencoder(5, hidden_layer_sizes=(32,), truncations=(2,), **BRIEF),
+    "variational": DenseAutoencoder(5, hidden_layer_sizes=(32,), penalty="variational", **BRIEF),
     "convolutions": ConvAutoencoder(5, input_shape=(8, 8), channels=(8,), **BRIEF),
 }
 
@@ -30,12 +27,12 @@ def with_power(name, power):
 @pytest.fixture(scope="module", params=MODELS)
 def pair(request, digits):
     """The same model with plain codes, and with codes divided by the root of their deviation."""
-    X = digits[0].astype(np.float32)
+    X = digits[0][:600].astype(np.float32)
     return tuple(with_power(request.param, power).fit(X) for power in (0, 0.5))
 
 
 def test_each_dimension_has_the_power_of_its_standard_deviation(pair, digits):
-    plain, scaled = (model.transform(digits[0]).std(axis=0, ddof=1) for model in pair)
+    plain, scaled = (model.transform(digits[0][:600]).std(axis=0, ddof=1) for model in pair)
     np.testing.assert_allclose(scaled, np.sqrt(plain), rtol=1e-4)
 
 

@@ -15,7 +15,6 @@ from torch import nn
 import skae
 from skae import ConvAutoencoder, DenseAutoencoder
 from skae._runtime.execution import neutral_settings
-from skae._runtime.precision import full_precision_convolutions
 
 
 def surroundings():
@@ -58,15 +57,6 @@ def default_device(device):
         torch.set_default_device(None)
 
 
-@contextmanager
-def matmul_precision(precision):
-    torch.set_float32_matmul_precision(precision)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision("highest")
-
-
 AROUND = {
     "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
     "autocast float16": lambda: torch.autocast("cpu", torch.float16),
@@ -82,6 +72,7 @@ AROUND = {
 
 # Those that can be set at the same time; the others are tried with one model each.
 TOGETHER = ("autocast", "default device", "float64", "inference_mode", "errors raise")
+ALONE = [around for around in AROUND if around not in TOGETHER]
 
 
 @contextmanager
@@ -104,30 +95,20 @@ class Own(nn.Module):
 
 
 # In these epochs networks come to be worth keeping.
-LONG = {"hidden_layer_sizes": (64,), "max_epochs": 16, "random_state": 0}
+LONG = {"hidden_layer_sizes": (64,), "max_epochs": 12, "random_state": 0}
 BRIEF = {"max_epochs": 2, "random_state": 0}
 MODELS = {
     "linear path": lambda: DenseAutoencoder(4, whiten=True, truncations=(2,), **LONG),
-    "plain": lambda: DenseAutoencoder(
-        4, hidden_layer_sizes=(16,), linear_path=False, loss="poisson", **BRIEF
-    ),
-    "variational": lambda: DenseAutoencoder(
-        4, hidden_layer_sizes=(16,), linear_path=False, penalty="variational", **BRIEF
-    ),
     "ordered": lambda: DenseAutoencoder(
         4,
         hidden_layer_sizes=(16,),
         linear_path=False,
         truncations=(2,),
-        penalty="contractive",
+        penalty="variational",
         **BRIEF,
     ),
     "own": lambda: DenseAutoencoder(
         4, encoder=_OWN, hidden_layer_sizes=(16,), linear_path=False, **BRIEF
-    ),
-    "share": lambda: DenseAutoencoder(0.5, hidden_layer_sizes=(), **BRIEF),
-    "pictures": lambda: ConvAutoencoder(
-        4, input_shape=(8, 8), channels=(4,), hidden_layer_sizes=(8,), **BRIEF
     ),
     "plain pictures": lambda: ConvAutoencoder(
         4, input_shape=(8, 8), channels=(4,), bottleneck="channels", linear_path=False, **BRIEF
@@ -148,7 +129,7 @@ def answers(make, X, new, folder):
     results.append(make().fit_transform(X[:300]))
     if (folder / "model").exists():
         results.append(skae.load(folder / "model").transform(new))
-    if model.get_params()["penalty"] == "variational":
+    if hasattr(model, "sample"):
         results.append(model.sample(3, random_state=0))
     if model.get_params()["truncations"] is not None:
         results.append(model.truncate(2).transform(new))
@@ -166,7 +147,7 @@ def expected(digits, tmp_path_factory):
     def of(name):
         if name not in known:
             folder = tmp_path_factory.mktemp("plain")
-            known[name] = answers(MODELS[name], digits[0][:600], digits[1][:50], folder)
+            known[name] = answers(MODELS[name], digits[0][:500], digits[1][:50], folder)
         return known[name]
 
     return of
@@ -175,12 +156,12 @@ def expected(digits, tmp_path_factory):
 @pytest.mark.parametrize(
     ("model", "around"),
     [(model, all_set) for model in MODELS]
-    + [("plain pictures", AROUND[around]) for around in AROUND],
-    ids=[*MODELS, *AROUND],
+    + [("plain pictures", AROUND[around]) for around in ALONE],
+    ids=[*MODELS, *ALONE],
 )
 def test_settings_around_a_call_change_no_bit(digits, tmp_path, expected, model, around):
     wanted = expected(model)
-    X, new = digits[0][:600], digits[1][:50]
+    X, new = digits[0][:500], digits[1][:50]
     with around():
         before = surroundings()
         found = answers(MODELS[model], X, new, tmp_path)
@@ -191,17 +172,12 @@ def test_settings_around_a_call_change_no_bit(digits, tmp_path, expected, model,
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("model", ["linear path", "plain", "plain pictures"])
-@pytest.mark.parametrize(
-    "around",
-    [lambda: torch.autocast("cuda", torch.bfloat16), lambda: default_device("cuda")],
-    ids=["autocast", "default device"],
-)
-def test_settings_for_a_gpu_change_no_bit(digits, tmp_path, expected, model, around):
+@pytest.mark.parametrize("model", ["linear path", "plain pictures"])
+def test_settings_for_a_gpu_change_no_bit(digits, tmp_path, expected, model):
     wanted = expected(model)  # device="auto" is the GPU
-    with around():
+    with torch.autocast("cuda", torch.bfloat16), default_device("cuda"):
         before = surroundings()
-        found = answers(MODELS[model], digits[0][:600], digits[1][:50], tmp_path)
+        found = answers(MODELS[model], digits[0][:500], digits[1][:50], tmp_path)
         assert surroundings() == before
     for one, other in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -225,40 +201,27 @@ def test_settings_around_partial_fit_change_no_bit(digits):
     np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("around", list(AROUND))
-def test_settings_are_restored_after_an_error(digits, around):
+def test_settings_are_restored_after_an_error(digits):
     model = DenseAutoencoder(4, encoder=lambda n, k: nn.Linear(n, k + 1), hidden_layer_sizes=(8,))
-    with AROUND[around]():
-        before = surroundings()
-        with pytest.raises(ValueError, match="encoder must turn"):
-            model.fit(digits[0])
-        assert surroundings() == before
+    for around in AROUND.values():
+        with around():
+            before = surroundings()
+            with pytest.raises(ValueError, match="encoder must turn"):
+                model.fit(digits[0])
+            assert surroundings() == before
 
 
-@pytest.mark.parametrize("around", ["autocast", "default device", "inference_mode", "float64"])
+@pytest.mark.parametrize("around", ["inference_mode", "float64"])
 def test_networks_made_with_other_settings_fit(digits, around):
-    with AROUND[around]() if around != "default device" else torch.no_grad():
-        own = Own()
+    with AROUND[around]():
         model = DenseAutoencoder(
-            4, encoder=own, linear_path=False, hidden_layer_sizes=(8,), **BRIEF
+            4, encoder=Own(), linear_path=False, hidden_layer_sizes=(8,), **BRIEF
         )
         model.fit(digits[0][:300])
         # Again outside of it: nothing is left that cannot learn.
         again = copy(model)
     again.set_params(warm_start=True).fit(digits[0][:300])
     assert np.isfinite(again.transform(digits[1])).all()
-
-
-@pytest.mark.parametrize("precision", ["high", "medium"])
-def test_rounded_products_do_not_change_codes(digits, precision):
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(2500, 2400)).astype(np.float32) * 0.97 ** np.arange(2400, dtype=np.float32)
-    pca = DenseAutoencoder(8, hidden_layer_sizes=(), random_state=0)
-    wanted = pca.fit(X).transform(X)
-    with matmul_precision(precision):
-        found = pca.fit(X).transform(X)
-        assert torch.get_float32_matmul_precision() == precision
-    np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
 
 
 def precisions():
@@ -307,10 +270,6 @@ def set_newer(library, operation, precision):
     return set_it
 
 
-def allow_tf32():
-    torch.backends.cuda.matmul.allow_tf32 = True
-
-
 def set_all():
     if not hasattr(torch.backends, "fp32_precision"):
         pytest.skip("this version of torch has no such setting")
@@ -318,11 +277,8 @@ def set_all():
 
 
 ROUNDING = {
-    "high": set_products("high"),
     "medium": set_products("medium"),
-    "allow_tf32": allow_tf32,
     "mkldnn": set_newer("mkldnn", "matmul", "bf16"),
-    "cuda": set_newer("cuda", "matmul", "tf32"),
     "all": set_all,
 }
 
@@ -388,28 +344,6 @@ def test_what_is_set_during_a_call_stays(digits, restored_precisions):
     assert torch.get_float32_matmul_precision() == "medium"
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_convolutions_are_not_rounded_and_the_setting_is_restored(device, restored_precisions):
-    convolution = nn.Conv2d(1, 1, 3)
-    conv = getattr(torch.backends.mkldnn, "conv", None)
-    if hasattr(conv, "fp32_precision"):
-        conv.fp32_precision = "tf32"
-    before = precisions()
-    with full_precision_convolutions(convolution, torch.device(device)):
-        with full_precision_convolutions(convolution, torch.device(device)):
-            pass
-        within = precisions()
-    assert precisions() == before
-    if device == "cuda":
-        assert before["cudnn"] is True  # torch's default
-        assert within["cudnn"] is False
-    assert within["cudnn" if device == "cuda" else "mkldnn", "conv"] in ("ieee", "none", None)
-    with full_precision_convolutions(nn.Linear(1, 1), torch.device(device)):
-        assert precisions() == before
-    if hasattr(conv, "fp32_precision"):
-        conv.fp32_precision = "none"
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("linear_path", [True, False])
@@ -424,19 +358,6 @@ def test_codes_on_a_gpu_do_not_depend_on_what_is_allowed(digits, linear_path):
         assert torch.backends.cudnn.allow_tf32 == allowed
     torch.backends.cudnn.allow_tf32 = True
     np.testing.assert_array_equal(*codes)
-
-
-@pytest.mark.slow
-def test_onnx_export_with_other_settings(digits):
-    onnxruntime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("skl2onnx")
-    X = digits[0].astype(np.float32)
-    model = DenseAutoencoder(4, hidden_layer_sizes=(16,), **BRIEF).fit(X)
-    with torch.autocast("cpu", torch.bfloat16), torch.inference_mode(), torch.device("meta"):
-        graph = skae.to_onnx(model, X)
-    session = onnxruntime.InferenceSession(graph.SerializeToString())
-    codes = session.run(["codes"], {"X": X})[0]
-    np.testing.assert_allclose(codes, model.transform(X), atol=1e-3)
 
 
 @pytest.mark.slow
@@ -456,25 +377,16 @@ def test_transform_while_another_thread_refits_gives_old_codes_or_new_ones(digit
             except Exception as error:
                 wrong.append(repr(error))
 
-    watchers = [Thread(target=watch) for _ in range(3)]
+    watchers = [Thread(target=watch) for _ in range(2)]
     for watcher in watchers:
         watcher.start()
-    for k in (6, 3, 6, 3, 6):
+    for k in (6, 3, 6):
         model.set_params(latent_dim=k).fit(X)
     stop.set()
     for watcher in watchers:
         watcher.join()
     assert not wrong
     np.testing.assert_array_equal(model.transform(new), known[6])
-
-
-def test_four_threads_may_fit_one_object(digits):
-    X = digits[0][:400]
-    model = DenseAutoencoder(4, hidden_layer_sizes=(8,), **BRIEF)
-    with ThreadPoolExecutor(4) as pool:
-        codes = list(pool.map(lambda _: model.fit(X).transform(X), range(8)))
-    for one in codes:
-        np.testing.assert_array_equal(one, codes[0])
 
 
 class Decoder(nn.Module):

@@ -10,7 +10,6 @@ import pytest
 import torch
 from joblib import Parallel, delayed, parallel_config
 from sklearn.base import clone
-from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 
 from skae import ConvAutoencoder
@@ -18,7 +17,7 @@ from skae import ConvAutoencoder
 
 def test_eight_threads_may_transform_at_once(digits, quick):
     X_train, X_test, _, _ = digits
-    autoencoder = quick().fit(X_train)
+    autoencoder = quick(max_epochs=4).fit(X_train[:400])
     expected = autoencoder.transform(X_test)
     with ThreadPoolExecutor(8) as pool:
         codes = list(pool.map(lambda _: autoencoder.transform(X_test), range(32)))
@@ -28,8 +27,8 @@ def test_eight_threads_may_transform_at_once(digits, quick):
 
 @pytest.mark.parametrize("backend", [pytest.param("loky", marks=pytest.mark.slow), "threading"])
 def test_fits_side_by_side_do_not_touch_each_other(digits, quick, backend):
-    X = digits[0][:500]
-    autoencoders = [quick(k, max_epochs=4) for k in (2, 3, 2, 3)]
+    X = digits[0][:300]
+    autoencoders = [quick(k, max_epochs=2) for k in (2, 3, 2, 3)]
     alone = [clone(autoencoder).fit(X).transform(X) for autoencoder in autoencoders]
     with parallel_config(backend, n_jobs=2):
         together = Parallel()(
@@ -56,12 +55,6 @@ def test_training_draws_nothing_from_the_process(digits, quick):
     assert eavesdropper.heard == {before}
 
 
-@pytest.mark.slow
-def test_a_search_in_parallel_finds_the_longest_code(digits, quick):
-    search = GridSearchCV(quick(max_epochs=4), {"latent_dim": [2, 8]}, cv=2, n_jobs=2)
-    assert search.fit(digits[0]).best_params_ == {"latent_dim": 8}
-
-
 def _transform_in_child(autoencoder, X, queue):
     queue.put(autoencoder.transform(X))
 
@@ -71,7 +64,7 @@ def _transform_in_child(autoencoder, X, queue):
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_worker_can_transform(digits, quick):
     X_train, X_test, _, _ = digits
-    autoencoder = quick().fit(X_train)
+    autoencoder = quick(max_epochs=4).fit(X_train[:400])
     context = multiprocessing.get_context("fork")
     queue = context.SimpleQueue()
     child = context.Process(target=_transform_in_child, args=(autoencoder, X_test, queue))
@@ -82,7 +75,7 @@ def test_a_forked_worker_can_transform(digits, quick):
 
 
 def test_what_ran_before_changes_no_bit(digits, quick):
-    X = digits[0]
+    X = digits[0][:400]
     first = quick().fit_transform(X)
     ConvAutoencoder(2, input_shape=(8, 8), channels=(4,), max_epochs=2).fit(X)
     torch.rand(3)

@@ -29,7 +29,7 @@ from skae import DenseAutoencoder
 @pytest.mark.parametrize("linear_path", [True, False])
 def test_history_is_in_the_unit_of_the_data(digits, quick, linear_path):
     X, X_test, _, _ = digits
-    autoencoder = quick(8, linear_path=linear_path, max_epochs=30, learning_rate=0.003).fit(X)
+    autoencoder = quick(8, linear_path=linear_path, max_epochs=20, learning_rate=0.003).fit(X)
     history = autoencoder.history_
     assert [entry["epoch"] for entry in history] == [*range(1, autoencoder.n_iter_ + 1)]
     assert {entry["stage"] for entry in history} == {"training"}
@@ -170,6 +170,7 @@ def test_a_stream_that_is_gone_does_not_end_the_fit(digits, quick, monkeypatch, 
 
 
 SCRIPT = """
+import os
 from joblib import parallel_config
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
@@ -179,15 +180,13 @@ X = load_digits().data[:600]
 autoencoder = DenseAutoencoder(
     4, hidden_layer_sizes=(64, 64), max_epochs=12, random_state=0, verbose=1
 )
-autoencoder"""
-
-SEARCH = """
-import os
+autoencoder.fit(X)
 os.environ["PYTHONWARNINGS"] = "ignore"  # workers of old versions have other filters
 autoencoder.set_params(max_epochs=2)
-with parallel_config("loky", n_jobs=2):
+with parallel_config("multiprocessing", n_jobs=2):
     search = GridSearchCV(autoencoder, {"latent_dim": [2, 4]}, cv=2, refit=False, n_jobs=2)
-    search.fit(X)"""
+    search.fit(X)
+"""
 
 
 def shown_in_terminal(code, n_columns=80):
@@ -211,21 +210,16 @@ def shown_in_terminal(code, n_columns=80):
 
 
 @pytest.mark.slow
-def test_a_terminal_gets_one_line_that_the_result_replaces():
-    (states,) = shown_in_terminal(f"{SCRIPT}.fit(X)", n_columns=100)
+def test_a_terminal_gets_one_line_that_the_result_replaces_and_workers_label_theirs():
+    states, *of_workers = shown_in_terminal(SCRIPT, n_columns=200)
     *states, closing = [state.rstrip() for state in states if state.strip()]
     assert states[0].startswith("PCA [")
     assert re.match(r"training, epoch 12, 0\.\d+ of the variance of validation rows", states[-1])
     assert closing.startswith("codes: a network; reconstructions: a network, +")
-
-
-@pytest.mark.slow
-def test_worker_processes_label_their_lines():
-    shown = shown_in_terminal(SCRIPT + SEARCH, n_columns=200)
-    assert all(len(states) == 1 for states in shown)  # no bar
-    labels = [re.match(r"\[worker (\d+)\] ", line) for (line,) in shown]
+    assert all(len(states) == 1 for states in of_workers)  # no bar
+    labels = [re.match(r"\[worker (\d+)\] ", line) for (line,) in of_workers]
     assert len({label[1] for label in labels}) == 2
-    assert sum("] codes" in line for (line,) in shown) == 4
+    assert sum("] codes" in line for (line,) in of_workers) == 4
 
 
 def test_worker_threads_label_their_lines(digits, quick, capsys, monkeypatch):

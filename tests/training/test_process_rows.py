@@ -3,14 +3,10 @@
 import os
 import subprocess
 import sys
-from itertools import pairwise
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
 import torch
-from sklearn.base import clone
-from sklearn.datasets import load_digits
 
 from skae import ConvAutoencoder, DenseAutoencoder, ProcessRows
 
@@ -18,160 +14,153 @@ linux = pytest.mark.skipif(
     sys.platform != "linux", reason="names the loopback interface as Linux does"
 )
 
-PROCESS = """
-import sys
+MODELS = """
+brief = {"max_epochs": 2, "precision": "float32", "random_state": 0, "device": "cpu"}
+conv = {"input_shape": (8, 8), "channels": (4,), **brief}
+linear = DenseAutoencoder(4, hidden_layer_sizes=(), **brief)
+plain = DenseAutoencoder(4, linear_path=False, hidden_layer_sizes=(16,), **brief)
+residual = DenseAutoencoder(4, hidden_layer_sizes=(16,), **brief)
+# Each with its X, and with weights or labels.
+MODELS = {
+    "linear": (linear, X, {}),
+    "weighted": (linear, X, {"sample_weight": weights}),
+    "sparse": (linear, sp.csr_array(X), {}),
+    "Krylov": (linear, wide, {}),
+    "plain": (plain, X / 16, {}),
+    "plain, weighted": (plain, X / 16, {"sample_weight": weights}),
+    "plain, sparse": (plain, sp.csr_array(X / 16), {}),
+    "cross-entropy": (clone(plain).set_params(loss="bce"), X / 16, {}),
+    "convolutions": (ConvAutoencoder(4, **conv), X / 16, {"sample_weight": weights}),
+    "labels": (ConvAutoencoder(4, supervision=1.0, **conv), X / 16, {"y": y}),
+}
+"""
+
+DATA = """
 import numpy as np
 import scipy.sparse as sp
-import torch
-from torch import distributed
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from skae import ConvAutoencoder, DenseAutoencoder, ProcessRows
 
-rank, n_processes, folder, what = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
+X, y = (part[:700] for part in load_digits(return_X_y=True))
+weights = np.linspace(0.5, 2, 700)
+wide = sp.random(700, 17_000, 0.003, "csr", random_state=np.random.default_rng(0))
+"""
+
+PROCESS = """
+import sys
+import torch
+from torch import distributed
+
+rank, folder = int(sys.argv[1]), sys.argv[2]
 torch.set_num_threads(1)
 distributed.init_process_group(
-    "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=n_processes
+    "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
 )
-X = load_digits().data[:700]
-ends = {2: [0, 500, 700], 3: [0, 100, 600, 700]}[n_processes]
-own = slice(*ends[rank : rank + 2])
-brief = {"max_epochs": 2, "precision": "float32", "random_state": 0, "device": "cpu"}
-linear = DenseAutoencoder(4, hidden_layer_sizes=(), **brief)
-if what == "dies":
-    rows = ProcessRows(X[own])
-    if rank:
-        sys.exit(3)
-    linear.fit(rows)
-if what == "is invalid":
-    X[600, 0] = np.nan
-    linear.fit(ProcessRows(X[own]))
-codes, weights = {}, np.linspace(0.5, 2, len(X))
-codes["linear"] = linear.fit(ProcessRows(X[own])).transform(X)
-codes["weighted"] = linear.fit(ProcessRows(X[own]), sample_weight=weights[own]).transform(X)
-codes["sparse"] = linear.fit(ProcessRows(sp.csr_array(X)[own])).transform(X)
-codes["few"] = linear.fit(ProcessRows(X[own][:25])).transform(X)
-wide = sp.random(700, 3000, density=0.02, random_state=0, format="csr")
-krylov = DenseAutoencoder(4, hidden_layer_sizes=(), random_state=0, device="cpu")
-from skae._pca import solvers
-solvers._EXACT_SIDE = solvers._EXACT_SIDE_OF_LONG = 8
-codes["krylov"] = krylov.fit(ProcessRows(wide[own])).transform(wide)
-residual = DenseAutoencoder(4, hidden_layer_sizes=(32,), **brief)
-codes["residual"] = residual.fit(ProcessRows(X[own])).transform(X)
-codes["score"] = residual.score(X)
-y = load_digits().target[:700]
-conv = {"input_shape": (8, 8), "channels": (4,), **brief}
-for name, model in {
-    "plain": DenseAutoencoder(4, linear_path=False, hidden_layer_sizes=(32,), **brief),
-    "cross-entropy": DenseAutoencoder(
-        4, linear_path=False, loss="bce", hidden_layer_sizes=(32,), **brief
-    ),
-    "plain convolutions": ConvAutoencoder(4, linear_path=False, **conv),
-    "convolutions": ConvAutoencoder(4, **conv),
-    "labels": ConvAutoencoder(4, supervision=1.0, **conv),
-}.items():
-    for weighting in ("", " weighted") if name in ("plain", "convolutions") else ("",):
-        arguments = {"sample_weight": weights[own]} if weighting else {}
-        if name == "labels":
-            arguments["y"] = y[own]
-        codes[name + weighting] = model.fit(ProcessRows(X[own] / 16), **arguments).transform(X / 16)
-sparse = DenseAutoencoder(4, linear_path=False, hidden_layer_sizes=(32,), **brief)
-codes["sparse plain"] = sparse.fit(ProcessRows(sp.csr_array(X / 16)[own])).transform(X / 16)
-np.savez(f"{folder}/{rank}.npz", **codes)
-distributed.destroy_process_group()
+own = slice(0, 500) if rank == 0 else slice(500, 700)
+found = {}
+for name, (model, rows, of_rows) in MODELS.items():
+    of_own = {key: values[own] for key, values in of_rows.items()}
+    found[name] = model.fit(ProcessRows(rows[own]), **of_own).transform(rows)
+found["few"] = linear.fit(ProcessRows(X[own][:25])).transform(X)
+found["residual score"] = residual.fit(ProcessRows(X[own])).score(X)
+# Rows that every process has.
+found["shared"] = plain.fit(X / 16, sample_weight=weights).transform(X / 16)
+found["shared convolutions"] = ConvAutoencoder(4, linear_path=False, **conv).fit(X).transform(X)
+found["shared residual"] = residual.fit(X).transform(X)
+
+def sentence(model, rows, **of_rows):
+    try:
+        model.fit(rows, **of_rows)
+    except (ValueError, RuntimeError) as error:
+        return str(error)
+
+found["no random_state"] = sentence(DenseAutoencoder(4, random_state=None), X)
+some = weights[own] if rank else None
+found["some weights"] = sentence(linear, ProcessRows(X[own]), sample_weight=some)
+kinds = y[own] % 2 if rank else np.array(["a", "b"])[y[own] % 2]
+found["two kinds"] = sentence(
+    clone(residual).set_params(supervision=1.0), ProcessRows(X[own]), y=kinds
+)
+np.savez(f"{folder}/{rank}.npz", **found)
+X[600, 0] = np.nan
+print(sentence(linear, ProcessRows(X[own])), flush=True)
+rows = ProcessRows(X[:100])
+if rank:
+    sys.exit(3)
+linear.fit(rows)
 """
 
 
-def outcome(n_processes, folder, what):
-    """Exit status and errors of processes."""
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory):
+    """What each of two processes found, and what both said before they ended."""
+    folder = tmp_path_factory.mktemp("processes")
     environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo"}
-    command = [sys.executable, "-W", "ignore", "-c", PROCESS]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    command = [sys.executable, "-W", "ignore", "-c", DATA + MODELS + PROCESS]
     processes = [
-        subprocess.Popen(
-            [*command, str(rank), str(n_processes), str(folder), what],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        for rank in range(n_processes)
+        subprocess.Popen([*command, str(rank), str(folder)], env=environment, **pipes)
+        for rank in range(2)
     ]
-    errors = [process.communicate(timeout=300)[1] for process in processes]
-    return [process.returncode for process in processes], errors
+    said = [process.communicate(timeout=300) for process in processes]
+    assert (folder / "0.npz").exists(), said
+    found = [dict(np.load(folder / f"{rank}.npz")) for rank in range(2)]
+    return found, said, [process.returncode for process in processes]
 
 
 @linux
 @pytest.mark.slow
-@pytest.mark.parametrize("n_processes", [2, 3])
-def test_own_rows_of_processes_give_the_model_of_all_rows(n_processes, tmp_path, monkeypatch):
-    status, errors = outcome(n_processes, tmp_path, "fits")
-    assert status == [0] * n_processes, errors
-    first, *others = (np.load(tmp_path / f"{rank}.npz") for rank in range(n_processes))
-    for other in others:
-        for name in first.files:
-            assert first[name].tobytes() == other[name].tobytes(), name
-    X, weights = load_digits().data[:700], np.linspace(0.5, 2, 700)
-    linear = DenseAutoencoder(4, hidden_layer_sizes=(), random_state=0, device="cpu")
-    wide = sp.random(700, 3000, density=0.02, random_state=0, format="csr")
-    ends = {2: [0, 500, 700], 3: [0, 100, 600, 700]}[n_processes]
-    few = np.concatenate([X[start:end][:25] for start, end in pairwise(ends)])
-    expected = {
-        "few": linear.fit(few).transform(X),
-        "linear": linear.fit(X).transform(X),
-        "sparse": linear.fit(sp.csr_array(X)).transform(X),
-        "weighted": linear.fit(X, sample_weight=weights).transform(X),
-    }
-    for name, codes in expected.items():
-        np.testing.assert_allclose(first[name], codes, atol=1e-8 * np.abs(codes).max())
-    from skae._pca import solvers
-
-    monkeypatch.setattr(solvers, "_EXACT_SIDE", 8)
-    monkeypatch.setattr(solvers, "_EXACT_SIDE_OF_LONG", 8)
-    codes = linear.fit(wide).transform(wide)
-    np.testing.assert_allclose(first["krylov"], codes, atol=1e-3 * np.abs(codes).max())
-    residual = DenseAutoencoder(
-        4, hidden_layer_sizes=(32,), max_epochs=2, precision="float32", random_state=0, device="cpu"
-    )
-    assert first["score"] == pytest.approx(residual.fit(X).score(X), abs=0.01)
-    _check_networks_on_rows(first, X / 16, load_digits().target[:700], weights)
-
-
-def _check_networks_on_rows(found, X, y, weights):
-    """Networks on batches of own rows are those of one process to rounding."""
-    brief = {"max_epochs": 2, "precision": "float32", "random_state": 0, "device": "cpu"}
-    conv = {"input_shape": (8, 8), "channels": (4,), **brief}
-    plain = DenseAutoencoder(4, linear_path=False, hidden_layer_sizes=(32,), **brief)
-    for name, model, labels in [
-        ("plain", plain, None),
-        ("sparse plain", plain, None),
-        ("cross-entropy", clone(plain).set_params(loss="bce"), None),
-        ("plain convolutions", ConvAutoencoder(4, linear_path=False, **conv), None),
-        ("convolutions", ConvAutoencoder(4, **conv), None),
-        ("labels", ConvAutoencoder(4, supervision=1.0, **conv), y),
-    ]:
-        for weighting in ("", " weighted"):
-            if name + weighting not in found:
-                continue
-            model.fit(X, y=labels, sample_weight=weights if weighting else None)
-            codes = model.transform(X)
-            difference = found[name + weighting] - codes
-            share = np.square(difference).sum() / np.square(codes).sum()
-            # Networks that start from PCA begin with gradients near zero: Adam magnifies rounding.
-            assert share < (1e-3 if model.linear_path else 1e-9), name + weighting
+def test_own_rows_of_processes_give_the_model_of_all_rows(of_two):
+    (first, second), *_ = of_two
+    for name in first:
+        assert first[name].tobytes() == second[name].tobytes(), name
+    here = {}
+    exec(DATA + MODELS, here)
+    X = here["X"]
+    for name, (model, rows, of_rows) in here["MODELS"].items():
+        codes = model.fit(rows, **of_rows).transform(rows)
+        share = np.square(first[name] - codes).sum() / np.square(codes).sum()
+        # Networks that start from PCA begin with gradients near zero: Adam magnifies rounding.
+        tolerance = {"Krylov": 1e-6, "convolutions": 1e-3, "labels": 1e-3}.get(name, 1e-9)
+        assert share < tolerance, name
+    few = here["linear"].fit(np.concatenate([X[:25], X[500:525]])).transform(X)
+    np.testing.assert_allclose(first["few"], few, atol=1e-8 * np.abs(few).max())
+    assert first["residual score"] == pytest.approx(here["residual"].fit(X).score(X), abs=0.01)
 
 
 @linux
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("what", "sentences"),
-    [
-        ("dies", ["Another process of the 2 that share a fit has ended", ""]),
-        ("is invalid", ["Process 1 of 2 failed: ValueError: Input X contains NaN", "NaN"]),
-    ],
-)
-def test_a_process_that_fails_ends_the_others_with_a_sentence(tmp_path, what, sentences):
-    status, errors = outcome(2, tmp_path, what)
+def test_processes_that_share_all_rows_give_the_model_of_one(of_two):
+    (first, second), *_ = of_two
+    here = {}
+    exec(DATA + MODELS, here)
+    X, conv = here["X"], ConvAutoencoder(4, linear_path=False, **here["conv"])
+    for name, codes in {
+        "shared": here["plain"].fit(X / 16, sample_weight=here["weights"]).transform(X / 16),
+        "shared convolutions": conv.fit(X).transform(X),
+    }.items():
+        np.testing.assert_allclose(first[name], codes, rtol=1e-3, atol=1e-3 * np.abs(codes).max())
+    assert first["shared residual"].tobytes() == second["shared residual"].tobytes()
+
+
+@linux
+@pytest.mark.slow
+def test_what_one_process_cannot_do_is_told_by_all(of_two):
+    found, said, status = of_two
+    for each in found:
+        assert "must be an integer where 2 processes share a fit" in str(each["no random_state"])
+        assert str(each["some weights"]) == (
+            "sample_weight must be given by all processes or by none: process 0 of 2 has none."
+        )
+        assert str(each["two kinds"]) == (
+            "y must be of one kind in all processes, got numbers and strings."
+        )
+    (first, error), (second, _) = said
+    assert "Process 1 of 2 failed: ValueError: Input X contains NaN" in first
+    assert "Input X contains NaN" in second
+    assert "Another process of the 2 that share a fit has ended" in error
     assert 0 not in status
-    for error, sentence in zip(errors, sentences, strict=True):
-        assert sentence in error
 
 
 def test_one_process_has_all_rows(digits):
