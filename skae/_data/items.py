@@ -89,6 +89,27 @@ def as_pictures(X, shape):
     return X
 
 
+def warn_of_targets(X, y, shape):
+    """Warn if y has as many values as rows of a given shape, and is not X: they are ignored."""
+    if y is None or y is X or shape[1] < 2:
+        return
+    try:
+        shape_of_y = tuple(getattr(y, "shape", None) or np.shape(y))
+    except ValueError:  # a list of different lengths
+        return
+    if len(shape_of_y) < 2 or (shape_of_y[0], prod(shape_of_y[1:])) != tuple(shape):
+        return
+    if isinstance(X, np.ndarray) and isinstance(y, np.ndarray) and np.array_equal(X, y):
+        return
+    warnings.warn(
+        f"y has as many values as X, shape {shape_of_y}, and is ignored: the target of each row is "
+        f"the row itself. For denoising pass clean rows as X, with noise or corruption, which are "
+        f"added in training.",
+        UserWarning,
+        stacklevel=3,
+    )
+
+
 def _has_length(X):
     """Whether X is no iterable, or one with a number of rows."""
     names = ("__len__", "__array__", "shape", "__dlpack__", "__dataframe__")
@@ -170,7 +191,7 @@ def _of_loader(loader):
         )
     parts, n_bytes = [], 0
     for batch in batches:
-        parts.append(_as_array(_rows_of(batch, kind)))
+        parts.append(_as_array(_rows_of(batch, kind, is_first=not parts)))
         n_bytes += parts[-1].nbytes
         _check_memory(n_bytes, kind)
     if not parts:
@@ -184,23 +205,26 @@ def _of_dataset(dataset):
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
         items = []
         for item in dataset:
-            items.append(_as_array(_rows_of(item, kind)))
+            items.append(_as_array(_rows_of(item, kind, is_first=not items)))
             _check_memory(len(items) * items[-1].nbytes, kind)
         if not items:
             raise ValueError(f"X is an empty {kind}: it must have rows.")
         return _stacked(items, f"a {kind}")
     if not len(dataset):
         raise ValueError(f"X is an empty {kind}: it must have rows.")
-    first = _as_array(_rows_of(dataset[0], kind))
+    first = _as_array(_rows_of(dataset[0], kind, is_first=True))
     _check_memory(len(dataset) * first.nbytes, kind)
     rest = (dataset[i] for i in range(1, len(dataset)))
     return _stacked([first, *(_as_array(_rows_of(item, kind)) for item in rest)], f"a {kind}")
 
 
-def _rows_of(item, kind):
+def _rows_of(item, kind, is_first=False):
     """The input of a pair of input and target, or the item itself."""
     if isinstance(item, (tuple, list)) and item:
-        item = item[0]
+        item, *others = item
+        if is_first and others and _is_item(item) and _is_item(others[0]):
+            x, y = _as_array(item)[None], _as_array(others[0])[None]
+            warn_of_targets(x, y, (1, x.size if x.ndim == y.ndim else 0))
     if not isinstance(item, torch.Tensor) and not _is_item(item):
         raise TypeError(
             f"X is a {kind} of items of type {type(item).__name__}: they must be arrays or "

@@ -14,7 +14,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from skae import ConvAutoencoder, DenseAutoencoder
+from skae import AnomalyDetector, ConvAutoencoder, DenseAutoencoder
 from skae._data import items
 
 PICTURES = np.random.default_rng(0).random((40, 6, 5)).astype(np.float32)
@@ -138,3 +138,30 @@ def test_stored_pictures_are_flat_rows_with_a_warning(tmp_path):
         with pytest.warns(UserWarning, match=r"read as 40 flat rows of 30 columns; ConvAuto"):
             model = DenseAutoencoder(2, hidden_layer_sizes=()).fit(stored)
     assert model.n_features_in_ == 30
+
+
+CLEAN = PICTURES.reshape(40, 30)
+NOISY = CLEAN + np.random.default_rng(1).normal(0, 0.1, CLEAN.shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda model: model.fit(NOISY, CLEAN),
+        lambda model: model.fit(NOISY.tolist(), CLEAN.tolist()),
+        lambda model: model.fit(TensorDataset(torch.from_numpy(NOISY), torch.from_numpy(CLEAN))),
+        lambda model: model.fit(CLEAN).score(NOISY, CLEAN),
+        lambda model: model.partial_fit(NOISY, CLEAN),
+        lambda model: AnomalyDetector(model).fit(NOISY, CLEAN),
+    ],
+)
+def test_clean_rows_as_targets_of_noisy_ones_are_warned_of(use):
+    with pytest.warns(UserWarning, match="as many values as X.* is ignored.* noise"):
+        use(DenseAutoencoder(2, hidden_layer_sizes=()))
+
+
+def test_rows_as_their_own_targets_and_labels_are_not_warned_of():
+    model = DenseAutoencoder(2, hidden_layer_sizes=())
+    model.fit(CLEAN, CLEAN).fit(CLEAN, CLEAN.copy()).score(CLEAN, CLEAN)
+    model.fit(TensorDataset(TENSORS.flatten(1), TENSORS.flatten(1)))
+    model.fit(CLEAN, CLEAN[:, :3]).fit(CLEAN, [[1], [2, 3]] * 20).fit(CLEAN, CLEAN[:, 0])
