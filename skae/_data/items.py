@@ -6,11 +6,12 @@ from math import prod
 
 import numpy as np
 import torch
+from sklearn.utils._missing import is_pandas_na
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler
 
 from .._runtime.device import free_bytes
 from .._runtime.tensors import array_of
-from .arrays import is_tensor
+from .arrays import filled, is_tensor
 
 _CPU = torch.device("cpu")
 
@@ -34,15 +35,15 @@ def as_rows(X):
     if isinstance(X, torch.Tensor):
         return X if is_tensor(X) else _of_tensor(X)
     if isinstance(X, np.ma.MaskedArray):
-        return _of_masked(X)
+        return filled(X)
     if isinstance(X, DataLoader):
         return _of_loader(X)
     if isinstance(X, Dataset):
         return _of_dataset(X)
     if isinstance(X, np.ndarray):
         is_of_items = X.dtype == object and X.ndim == 1 and len(X) and _is_item(X[0])
-        return _stacked(list(X), "an array of objects") if is_of_items else X
-    if isinstance(X, Sequence) and not isinstance(X, (str, bytes, bytearray)):
+        return _stacked(list(X), "an array of objects") if is_of_items else _of_numbers(X)
+    if isinstance(X, Sequence) and not isinstance(X, (str, bytes, bytearray, memoryview)):
         return _of_sequence(X)
     if isinstance(X, Iterator) or not _has_length(X):
         raise TypeError(
@@ -122,16 +123,13 @@ def _is_item(value):
 
 
 def _of_tensor(X):
+    if X.is_nested or X.is_quantized:
+        raise TypeError(
+            "X is a nested or quantized tensor: pass X.to_padded_tensor(0) or X.dequantize()."
+        )
     if X.layout != torch.strided:
         raise TypeError("X is a sparse tensor: pass a SciPy sparse array, or X.to_dense().")
     return array_of(X.detach().resolve_conj().resolve_neg())
-
-
-def _of_masked(X):
-    if not np.ma.getmaskarray(X).any():
-        return X.data
-    dtype = np.promote_types(X.dtype, np.float32) if X.dtype.kind in "biuf" else X.dtype
-    return X.astype(dtype).filled(np.nan)
 
 
 def _of_sequence(X):
@@ -141,10 +139,19 @@ def _of_sequence(X):
     if isinstance(items[0], torch.Tensor) or _is_item(items[0]):
         return _stacked(items, f"a {type(X).__name__}")
     try:
-        return np.asarray(items)  # in which None is NaN for scikit-learn
+        return _of_numbers(np.asarray(items))
     except ValueError:
         _check_shapes([np.shape(item) for item in items if _is_regular(item)], "a list")
         raise
+
+
+def _of_numbers(X):
+    """Return an array with NaN for pandas' NA, as None is for scikit-learn; refuse dates."""
+    if X.dtype.kind in "mM":
+        raise ValueError(f"X must have numbers, got values of type {X.dtype}.")
+    if X.dtype == object:
+        return np.where(np.frompyfunc(is_pandas_na, 1, 1)(X).astype(bool), np.nan, X)
+    return X
 
 
 def _is_regular(item):
@@ -162,7 +169,9 @@ def _stacked(items, kind):
 
 
 def _as_array(item):
-    return _of_tensor(item.cpu()) if isinstance(item, torch.Tensor) else np.asarray(item)
+    if isinstance(item, torch.Tensor):
+        return _of_tensor(item.cpu())
+    return filled(item) if isinstance(item, np.ma.MaskedArray) else np.asarray(item)
 
 
 def _check_shapes(shapes, kind):

@@ -7,6 +7,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -336,7 +337,9 @@ def test_codes_longer_than_any_nonlinear_encoder_ignore_labels(digits, monkeypat
     monkeypatch.setattr(gate, "LONGEST_NONLINEAR_CODE", 16)
     X, y = digits[0][:400], digits[2][:400]
     parameters = {"hidden_layer_sizes": (32,), "max_epochs": 2, "random_state": 0}
-    supervised = DenseAutoencoder(20, supervision=1.0, **parameters).fit(X, y)
+    supervised = DenseAutoencoder(20, supervision=1.0, **parameters)
+    with pytest.warns(UserWarning, match="^supervision has no effect"):
+        supervised.fit(X, y)
     assert LABEL_STAGE not in stages(supervised)
     np.testing.assert_array_equal(
         supervised.transform(X), DenseAutoencoder(20, **parameters).fit(X).transform(X)
@@ -385,3 +388,16 @@ def test_the_unit_of_a_target_does_not_matter(digits):
     expected = DenseAutoencoder(3, **BRIEF).fit(X, y).transform(X)
     tiny = DenseAutoencoder(3, **BRIEF).fit(X, 1e-300 * y).transform(X)
     np.testing.assert_allclose(tiny, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_targets_may_be_tensors_of_bfloat16_and_masked_arrays(digits):
+    X, y = digits[0][:200], digits[2][:200] + 0.5
+    model = DenseAutoencoder(2, supervision=1.0, hidden_layer_sizes=(8,), max_epochs=1)
+    model.set_params(random_state=0)
+    hidden = model.fit(X, np.ma.masked_array(y, y > 5)).history_
+    assert hidden[0]["train_label_loss"] == pytest.approx(
+        model.fit(X, np.where(y > 5, np.nan, y)).history_[0]["train_label_loss"]
+    )
+    assert LABEL_STAGE in stages(model.fit(X, torch.from_numpy(y).bfloat16()))
+    with pytest.raises(ValueError, match="y has NaN among its classes"):
+        model.fit(X, np.ma.masked_array(digits[2][:200], y > 5))
