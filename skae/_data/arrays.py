@@ -83,9 +83,19 @@ def received(X, name="X"):
 
 
 def in_main_memory(values, name):
-    """Return an array-like of one value per row as it is, or as an ndarray if `received` does."""
+    """Return an array-like of one value per row; tensors and masked arrays become ndarrays."""
     values, _ = received(values, name)
-    return array_of(values) if is_tensor(values) else values
+    if isinstance(values, np.ma.MaskedArray):
+        return filled(values)
+    return array_of(values.detach()) if isinstance(values, torch.Tensor) else values
+
+
+def filled(X):
+    """Return a masked array as an ndarray, in which hidden entries are NaN."""
+    if not np.ma.getmaskarray(X).any():
+        return X.data
+    dtype = np.promote_types(X.dtype, np.float32) if X.dtype.kind in "biuf" else object
+    return X.astype(dtype).filled(np.nan)
 
 
 def is_tensor(X):

@@ -6,11 +6,12 @@ from math import prod
 
 import numpy as np
 import torch
+from sklearn.utils._missing import is_pandas_na
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler
 
 from .._runtime.device import free_bytes
 from .._runtime.tensors import array_of
-from .arrays import is_tensor
+from .arrays import filled, is_tensor
 
 _CPU = torch.device("cpu")
 
@@ -34,15 +35,15 @@ def as_rows(X):
     if isinstance(X, torch.Tensor):
         return X if is_tensor(X) else _of_tensor(X)
     if isinstance(X, np.ma.MaskedArray):
-        return _of_masked(X)
+        return filled(X)
     if isinstance(X, DataLoader):
         return _of_loader(X)
     if isinstance(X, Dataset):
         return _of_dataset(X)
     if isinstance(X, np.ndarray):
         is_of_items = X.dtype == object and X.ndim == 1 and len(X) and _is_item(X[0])
-        return _stacked(list(X), "an array of objects") if is_of_items else X
-    if isinstance(X, Sequence) and not isinstance(X, (str, bytes, bytearray)):
+        return _stacked(list(X), "an array of objects") if is_of_items else _of_numbers(X)
+    if isinstance(X, Sequence) and not isinstance(X, (str, bytes, bytearray, memoryview)):
         return _of_sequence(X)
     if isinstance(X, Iterator) or not _has_length(X):
         raise TypeError(
@@ -89,6 +90,27 @@ def as_pictures(X, shape):
     return X
 
 
+def warn_of_targets(X, y, shape):
+    """Warn if y has as many values as rows of a given shape, and is not X: they are ignored."""
+    if y is None or y is X or shape[1] < 2:
+        return
+    try:
+        shape_of_y = tuple(getattr(y, "shape", None) or np.shape(y))
+    except ValueError:  # a list of different lengths
+        return
+    if len(shape_of_y) < 2 or (shape_of_y[0], prod(shape_of_y[1:])) != tuple(shape):
+        return
+    if isinstance(X, np.ndarray) and isinstance(y, np.ndarray) and np.array_equal(X, y):
+        return
+    warnings.warn(
+        f"y has as many values as X, shape {shape_of_y}, and is ignored: the target of each row is "
+        f"the row itself. For denoising pass clean rows as X, with noise or corruption, which are "
+        f"added in training.",
+        UserWarning,
+        stacklevel=3,
+    )
+
+
 def _has_length(X):
     """Whether X is no iterable, or one with a number of rows."""
     names = ("__len__", "__array__", "shape", "__dlpack__", "__dataframe__")
@@ -101,16 +123,13 @@ def _is_item(value):
 
 
 def _of_tensor(X):
+    if X.is_nested or X.is_quantized:
+        raise TypeError(
+            "X is a nested or quantized tensor: pass X.to_padded_tensor(0) or X.dequantize()."
+        )
     if X.layout != torch.strided:
         raise TypeError("X is a sparse tensor: pass a SciPy sparse array, or X.to_dense().")
     return array_of(X.detach().resolve_conj().resolve_neg())
-
-
-def _of_masked(X):
-    if not np.ma.getmaskarray(X).any():
-        return X.data
-    dtype = np.promote_types(X.dtype, np.float32) if X.dtype.kind in "biuf" else X.dtype
-    return X.astype(dtype).filled(np.nan)
 
 
 def _of_sequence(X):
@@ -120,10 +139,19 @@ def _of_sequence(X):
     if isinstance(items[0], torch.Tensor) or _is_item(items[0]):
         return _stacked(items, f"a {type(X).__name__}")
     try:
-        return np.asarray(items)  # in which None is NaN for scikit-learn
+        return _of_numbers(np.asarray(items))
     except ValueError:
         _check_shapes([np.shape(item) for item in items if _is_regular(item)], "a list")
         raise
+
+
+def _of_numbers(X):
+    """Return an array with NaN for pandas' NA, as None is for scikit-learn; refuse dates."""
+    if X.dtype.kind in "mM":
+        raise ValueError(f"X must have numbers, got values of type {X.dtype}.")
+    if X.dtype == object:
+        return np.where(np.frompyfunc(is_pandas_na, 1, 1)(X).astype(bool), np.nan, X)
+    return X
 
 
 def _is_regular(item):
@@ -141,7 +169,9 @@ def _stacked(items, kind):
 
 
 def _as_array(item):
-    return _of_tensor(item.cpu()) if isinstance(item, torch.Tensor) else np.asarray(item)
+    if isinstance(item, torch.Tensor):
+        return _of_tensor(item.cpu())
+    return filled(item) if isinstance(item, np.ma.MaskedArray) else np.asarray(item)
 
 
 def _check_shapes(shapes, kind):
@@ -170,7 +200,7 @@ def _of_loader(loader):
         )
     parts, n_bytes = [], 0
     for batch in batches:
-        parts.append(_as_array(_rows_of(batch, kind)))
+        parts.append(_as_array(_rows_of(batch, kind, is_first=not parts)))
         n_bytes += parts[-1].nbytes
         _check_memory(n_bytes, kind)
     if not parts:
@@ -184,23 +214,26 @@ def _of_dataset(dataset):
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
         items = []
         for item in dataset:
-            items.append(_as_array(_rows_of(item, kind)))
+            items.append(_as_array(_rows_of(item, kind, is_first=not items)))
             _check_memory(len(items) * items[-1].nbytes, kind)
         if not items:
             raise ValueError(f"X is an empty {kind}: it must have rows.")
         return _stacked(items, f"a {kind}")
     if not len(dataset):
         raise ValueError(f"X is an empty {kind}: it must have rows.")
-    first = _as_array(_rows_of(dataset[0], kind))
+    first = _as_array(_rows_of(dataset[0], kind, is_first=True))
     _check_memory(len(dataset) * first.nbytes, kind)
     rest = (dataset[i] for i in range(1, len(dataset)))
     return _stacked([first, *(_as_array(_rows_of(item, kind)) for item in rest)], f"a {kind}")
 
 
-def _rows_of(item, kind):
+def _rows_of(item, kind, is_first=False):
     """The input of a pair of input and target, or the item itself."""
     if isinstance(item, (tuple, list)) and item:
-        item = item[0]
+        item, *others = item
+        if is_first and others and _is_item(item) and _is_item(others[0]):
+            x, y = _as_array(item)[None], _as_array(others[0])[None]
+            warn_of_targets(x, y, (1, x.size if x.ndim == y.ndim else 0))
     if not isinstance(item, torch.Tensor) and not _is_item(item):
         raise TypeError(
             f"X is a {kind} of items of type {type(item).__name__}: they must be arrays or "

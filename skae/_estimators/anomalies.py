@@ -19,7 +19,7 @@ from sklearn.utils.validation import (
 )
 
 from .._data.arrays import in_main_memory, received
-from .._data.items import as_rows
+from .._data.items import as_rows, warn_of_targets
 from .base import BaseAutoencoder
 from .dense import DenseAutoencoder
 from .neighbors import Neighbors
@@ -167,6 +167,8 @@ class AnomalyDetector(
         }
         of_rows = {name: values for name, values in of_rows.items() if values is not None}
         fitted = _fit(autoencoder, X, of_rows)
+        if not is_supervised:
+            warn_of_targets(X, y, (_num_samples(X), getattr(fitted, "n_features_in_", 0)))
         neighbors = self._neighbors_of(fitted, X, weights)
         if neighbors is None:
             _warn_of_whole_code(fitted)

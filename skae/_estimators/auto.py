@@ -225,7 +225,7 @@ def positive_integers(sizes, name):
         raise ValueError(
             f"{name}={given!r} must be a tuple of positive integers, of {LARGEST} at most."
         )
-    return sizes
+    return tuple(map(int, sizes))
 
 
 def training_options(estimator, schedule, n_samples, device):

@@ -1,5 +1,6 @@
 """Base class of the autoencoder estimators: validation, public methods, fitted state."""
 
+import warnings
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from copy import copy
@@ -13,6 +14,7 @@ from sklearn.utils.validation import _check_n_features, check_is_fitted
 
 from .._data.arrays import check_same_library, device_of, received, with_results_in_kind
 from .._data.blocks import is_dask, lazy_result
+from .._data.items import warn_of_targets
 from .._data.validation import apply_sample_weight, dense_array, validate_codes, validate_rows
 from .._nn.losses import LOSSES, Loss
 from .._nn.serialization import decoded, encoded
@@ -32,7 +34,7 @@ from .._runtime.reports import (
     with_callbacks,
 )
 from .._runtime.storage import NO_CHECKPOINT, Checkpoint, digest, stable_repr
-from .._training.gate import Wishes
+from .._training.gate import BOTH, LABELS, Wishes
 from .._version import __version__
 from .auto import resolve_linear_path, training_options
 from .column_errors import ColumnErrorsMixin
@@ -203,8 +205,9 @@ class BaseAutoencoder(
         self._validate_params()
         check_combinations(self)
         device = resolve_device(self.device)
-        previous = self._reset()
+        previous, X_given = self._reset(), X
         X = self._validate_rows(X, reset=True)
+        warn_of_targets(X_given, y, X.shape)
         given = checked(
             X,
             y,
@@ -233,12 +236,29 @@ class BaseAutoencoder(
             plan = self._plan(given, options, rng, previous)
             report.plan(plan)
             state = fit_state(plan, given, options, rng)
+            self._warn_of_unused(state)
             if self.whiten:
                 state = whitened(state, given, self.whiten, self.device)
         self._state = replace(state, interrupted=options.interrupts.n > 0)
         if context is not None:
             # All attributes are set, so callbacks need none to reconstruct the fitted estimator.
             context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})
+
+    def _warn_of_unused(self, state):
+        """Warn of parameters for the training of an encoder where none was trained."""
+        if not resolve_linear_path(self) or {LABELS, BOTH} & {e["stage"] for e in state.history}:
+            return
+        for name in ("encoder", "noise", "corruption", "supervision"):
+            given = getattr(self, name)
+            if given is None or given == 0 or given == "auto":
+                continue
+            warnings.warn(
+                f"{name} has no effect: for a code of {state.latent_dim} dimensions of these "
+                f"{state.n_rows} rows no encoder was trained, and it is PCA's. linear_path=False "
+                f"with hidden layers trains one in any case.",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def _checkpoint_for(self, given, device):
         """The `Checkpoint` of this call of `fit`, by all that its result depends on."""
@@ -377,7 +397,9 @@ class BaseAutoencoder(
             At most 1.0. If X is constant, 1.0 for a perfect reconstruction, else 0.0.
         """
         check_is_fitted(self)
-        X, weights = apply_sample_weight(self._validate_rows(X, reset=False), sample_weight)
+        rows = self._validate_rows(X, reset=False)
+        warn_of_targets(X, y, rows.shape)
+        X, weights = apply_sample_weight(rows, sample_weight)
         weights = np.ones(X.shape[0]) if weights is None else weights
         errors = self._state.errors(X, self.device, "errors", "errors_of_mean")
         error, total = dense_array(errors) @ weights

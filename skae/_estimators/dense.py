@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from .._data.items import warn_of_targets
 from .._nn.builders import DenseNetworks
 from .._nn.layers import check_one_row
 from .._runtime.device import float64_device, resolve_device
@@ -331,9 +332,9 @@ class DenseAutoencoder(BaseAutoencoder):
         self : object
             The fitted estimator. If learning fails, it does not change.
         """
-        return self._learn_in_copy(lambda learner, X: learner._learn_from_batch(X), X)
+        return self._learn_in_copy(lambda learner, *given: learner._learn_from_batch(*given), X, y)
 
-    def _learn_from_batch(self, X):
+    def _learn_from_batch(self, X, y):
         self._validate_params()
         check_combinations(self)
         device = float64_device(resolve_device(self.device))
@@ -350,7 +351,8 @@ class DenseAutoencoder(BaseAutoencoder):
                 f"latent_dim={self.latent_dim} must be an integer for partial_fit: from a first "
                 f"batch it is unknown how many dimensions explain that share of later rows."
             )
-        X = self._validate_rows(X, reset=state is None)
+        X_given, X = X, self._validate_rows(X, reset=state is None)
+        warn_of_targets(X_given, y, X.shape)
         # A copy, so that a failure changes nothing.
         stream = deepcopy(vars(self).get("_stream")) or self._new_stream(X, state, device)
         if X.shape[0] == 1 and stream.networks is not None:

@@ -3,6 +3,7 @@
 from collections import deque
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.utils.data import (
@@ -14,7 +15,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from skae import ConvAutoencoder, DenseAutoencoder
+from skae import AnomalyDetector, ConvAutoencoder, DenseAutoencoder
 from skae._data import items
 
 PICTURES = np.random.default_rng(0).random((40, 6, 5)).astype(np.float32)
@@ -138,3 +139,61 @@ def test_stored_pictures_are_flat_rows_with_a_warning(tmp_path):
         with pytest.warns(UserWarning, match=r"read as 40 flat rows of 30 columns; ConvAuto"):
             model = DenseAutoencoder(2, hidden_layer_sizes=()).fit(stored)
     assert model.n_features_in_ == 30
+
+
+CLEAN = PICTURES.reshape(40, 30)
+NOISY = CLEAN + np.random.default_rng(1).normal(0, 0.1, CLEAN.shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda model: model.fit(NOISY, CLEAN),
+        lambda model: model.fit(NOISY.tolist(), CLEAN.tolist()),
+        lambda model: model.fit(TensorDataset(torch.from_numpy(NOISY), torch.from_numpy(CLEAN))),
+        lambda model: model.fit(CLEAN).score(NOISY, CLEAN),
+        lambda model: model.partial_fit(NOISY, CLEAN),
+        lambda model: AnomalyDetector(model).fit(NOISY, CLEAN),
+    ],
+)
+def test_clean_rows_as_targets_of_noisy_ones_are_warned_of(use):
+    with pytest.warns(UserWarning, match="as many values as X.* is ignored.* noise"):
+        use(DenseAutoencoder(2, hidden_layer_sizes=()))
+
+
+def test_rows_as_their_own_targets_and_labels_are_not_warned_of():
+    model = DenseAutoencoder(2, hidden_layer_sizes=())
+    model.fit(CLEAN, CLEAN).fit(CLEAN, CLEAN.copy()).score(CLEAN, CLEAN)
+    model.fit(TensorDataset(TENSORS.flatten(1), TENSORS.flatten(1)))
+    model.fit(CLEAN, CLEAN[:, :3]).fit(CLEAN, [[1], [2, 3]] * 20).fit(CLEAN, CLEAN[:, 0])
+
+
+HIDDEN = [np.ma.masked_array(row, row > 0.95) for row in CLEAN]
+
+
+@pytest.mark.parametrize("X", [HIDDEN, np.where(CLEAN > 0.95, pd.NA, CLEAN.astype(object))])
+def test_hidden_entries_of_rows_and_missing_values_of_pandas_are_missing(X):
+    model = DenseAutoencoder(2, hidden_layer_sizes=(), missing_values=np.nan)
+    np.testing.assert_allclose(
+        model.fit(X).transform(X),
+        model.fit(np.where(CLEAN > 0.95, np.nan, CLEAN)).transform(X),
+        rtol=1e-4,
+    )
+    with pytest.raises(ValueError, match="X contains NaN"):
+        DenseAutoencoder(2, hidden_layer_sizes=()).fit(X)
+
+
+@pytest.mark.parametrize("name", ["sample_weight", "groups"])
+def test_hidden_entries_of_other_arguments_are_refused(name):
+    hidden = np.ma.masked_array(np.ones(40), np.arange(40) > 30)
+    with pytest.raises(ValueError, match=name if name == "groups" else "contains NaN"):
+        DenseAutoencoder(2, hidden_layer_sizes=()).fit(CLEAN, **{name: hidden})
+
+
+def test_dates_and_nested_tensors_are_refused_in_words_and_views_of_memory_taken():
+    model = DenseAutoencoder(2, hidden_layer_sizes=())
+    with pytest.raises(ValueError, match=r"X must have numbers.*datetime64"):
+        model.fit(np.full((5, 3), "2020-01-01", dtype="datetime64[D]"))
+    with pytest.raises(TypeError, match="nested"):
+        model.fit(torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged))
+    assert model.fit(memoryview(CLEAN)).n_samples_ == 40

@@ -103,3 +103,18 @@ def test_a_fit_anew_follows_its_parameters(first, rows):
     expected = make(DenseAutoencoder, linear_path=not first).fit(rows)
     np.testing.assert_array_equal(estimator.transform(rows), expected.transform(rows))
     assert clone(estimator).get_params() == expected.get_params()
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"noise": 1.0, "latent_dim": 32},
+        {"corruption": 0.5, "latent_dim": 32},
+        {"corruption": 0.5, "hidden_layer_sizes": ()},
+    ],
+)
+def test_what_needs_an_encoder_is_warned_of_where_none_is_trained(digits, quick, parameters):
+    (name,) = set(parameters) - {"latent_dim", "hidden_layer_sizes"}
+    with pytest.warns(UserWarning, match=f"^{name} has no effect: .* no encoder was trained"):
+        quick(**parameters).fit(digits[0][:400])
+    quick(noise=1.0, max_epochs=1).fit(digits[0][:400])

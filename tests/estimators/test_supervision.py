@@ -7,6 +7,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
@@ -271,3 +272,16 @@ def test_many_whole_numbers_are_classes_or_targets_by_what_the_user_says(digits)
     half, other = (DenseAutoencoder(3, **BRIEF).fit(X, y + shift) for shift in (0.5, 0.25))
     np.testing.assert_allclose(half.transform(X), other.transform(X), rtol=1e-3, atol=1e-3)
     DenseAutoencoder(3, **BRIEF).fit(X, (y % 20).astype(float))  # few are classes
+
+
+def test_targets_may_be_tensors_of_bfloat16_and_masked_arrays(digits):
+    X, y = digits[0][:200], digits[2][:200] + 0.5
+    model = DenseAutoencoder(2, supervision=1.0, hidden_layer_sizes=(8,), max_epochs=1)
+    model.set_params(random_state=0)
+    hidden = model.fit(X, np.ma.masked_array(y, y > 5)).history_
+    assert hidden[0]["train_label_loss"] == pytest.approx(
+        model.fit(X, np.where(y > 5, np.nan, y)).history_[0]["train_label_loss"]
+    )
+    assert LABEL_STAGE in stages(model.fit(X, torch.from_numpy(y).bfloat16()))
+    with pytest.raises(ValueError, match="y has NaN among its classes"):
+        model.fit(X, np.ma.masked_array(digits[2][:200], y > 5))
