@@ -67,7 +67,7 @@ def test_every_extent_is_restored(layout, kernel_size, bottleneck):
     assert conv_refiner(layout, 4)(x).shape == x.shape
 
 
-@pytest.mark.parametrize("extents", [(5, 2), (9, 1), (1, 9), (3,), (1,), (8, 8)], ids=str)
+@pytest.mark.parametrize("extents", [(5, 2), (1, 9), (3,)], ids=str)
 def test_gradients_in_bfloat16_are_those_of_float32_but_for_rounding(extents):
     layout = Layout(extents)
     architecture = {"channels": (16, 32, 32), "kernel_size": 3}
@@ -83,7 +83,7 @@ def test_gradients_in_bfloat16_are_those_of_float32_but_for_rounding(extents):
             return torch.cat([weights.grad.flatten() for weights in network.parameters()])
 
         exact = gradients(False)
-        for _ in range(20):
+        for _ in range(8):
             # What memory that is free holds must not matter.
             written = [torch.full((1000 * size,), 1e9) for size in range(1, 9)]
             del written

@@ -172,7 +172,7 @@ def test_settings_around_a_call_change_no_bit(digits, tmp_path, expected, model,
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("model", ["linear path", "plain pictures"])
+@pytest.mark.parametrize("model", ["own", "plain pictures"])
 def test_settings_for_a_gpu_change_no_bit(digits, tmp_path, expected, model):
     wanted = expected(model)  # device="auto" is the GPU
     with torch.autocast("cuda", torch.bfloat16), default_device("cuda"):
