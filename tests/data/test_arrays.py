@@ -218,7 +218,7 @@ def test_codes_and_reconstructions_make_no_trip_to_the_cpu(estimator, digits, di
 
 @gpu
 @pytest.mark.parametrize(
-    ("estimator", "dtype"), zip(ESTIMATORS[-2:], ["float64", "float32"], strict=True)
+    ("estimator", "dtype"), [(ESTIMATORS[-2], "float64"), (ESTIMATORS[-1], "float32")]
 )
 def test_scikit_learn_checks_of_tensors_on_a_device(estimator, dtype, monkeypatch):
     monkeypatch.setenv("SCIPY_ARRAY_API", "1")

@@ -179,21 +179,3 @@ def test_new_values_in_unused_columns_are_errors_of_reconstruction():
     expected = model.score_samples(wide[:5]) - 12
     for given in (new, sp.csr_matrix(new)):
         np.testing.assert_allclose(model.score_samples(given), expected)
-
-
-def test_a_longer_code_than_there_are_columns_in_use():
-    wide, _ = with_unused_columns(load_digits().data[:50, 18:22], 400, sp.csr_matrix)
-    model = linear(10).fit(wide)
-    gram = model.components_ @ model.components_.T
-    np.testing.assert_allclose(gram, np.eye(10), atol=1e-9)
-    np.testing.assert_allclose(
-        model.inverse_transform(model.transform(wide)), wide.toarray(), atol=1e-9
-    )
-
-
-def test_a_stream_continues_from_rows_with_unused_columns():
-    wide, _ = with_unused_columns(load_digits().data[:600, 18:30], 300, sp.csr_matrix)
-    model = linear(4).fit(wide[:400]).partial_fit(wide[400:])
-    exact = linear(4).fit(wide)
-    assert model.score(wide) > exact.score(wide) - 0.01
-    assert model.truncate(2).components_.shape == (2, 300)

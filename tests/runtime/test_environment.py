@@ -337,13 +337,6 @@ def test_precision_is_restored_after_errors_nested_calls_and_in_threads(
     assert precisions() == before
 
 
-def test_what_is_set_during_a_call_stays(digits, restored_precisions):
-    torch.set_float32_matmul_precision("high")
-    watch = Watch(set_products("medium"))
-    DenseAutoencoder(2, linear_path=False, callbacks=[watch], **BRIEF).fit(digits[0][:200])
-    assert torch.get_float32_matmul_precision() == "medium"
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("linear_path", [True, False])
