@@ -13,12 +13,9 @@ import numpy as np
 import pytest
 import sklearn
 import torch
-from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import check_array_api_input
 
 from skae import ConvAutoencoder, DenseAutoencoder
-
-METHODS = ["transform", "inverse_transform", "score", "score_samples"]
 
 
 def gpu(test):
@@ -92,12 +89,6 @@ def test_the_precision_of_codes_is_that_of_tensors(given, expected, digits, disp
     assert model.fit_transform(X).dtype == expected
 
 
-def test_pictures_as_tensors_keep_their_shape(digits, dispatch):
-    X = torch.from_numpy(digits[0][:100]).reshape(-1, 8, 8)
-    model = pictures().fit(X)
-    assert model.inverse_transform(model.transform(X)).shape == (100, 8, 8)
-
-
 @pytest.mark.parametrize("device", ["CPU_DEVICE", "device1"])
 def test_arrays_of_another_library_come_back_on_their_device(device, digits, dispatch):
     xp = pytest.importorskip("array_api_strict")
@@ -125,17 +116,6 @@ def test_batches_and_labels_are_tensors_too(digits, dispatch):
         for rows, labels, groups in ((X, y, y // 2), (digits[0][:200], y.numpy(), y.numpy() // 2))
     ]
     np.testing.assert_array_equal(codes[0].numpy(), codes[1])
-
-
-def test_errors_by_column_are_tensors_too(digits, dispatch):
-    X, rows = digits[0][:100], torch.from_numpy(digits[0][:100])
-    model = dense(device="cpu").fit(X)
-    errors, columns = model.reconstruction_errors(rows, top=3)
-    expected = model.reconstruction_errors(X, top=3)
-    np.testing.assert_array_equal(errors.numpy(), expected[0])
-    np.testing.assert_array_equal(columns.numpy(), expected[1])
-    mean = model.reconstruction_errors(rows, mean=True)
-    np.testing.assert_array_equal(mean.numpy(), model.reconstruction_errors(X, mean=True))
 
 
 def test_a_model_of_arrays_takes_tensors_and_one_of_tensors_the_same_library(digits, dispatch):
@@ -168,16 +148,11 @@ def test_tensors_on_the_cpu_need_no_dispatch(digits):
     assert isinstance(model.inverse_transform(torch.from_numpy(Z)), np.ndarray)
 
 
-def test_array_api_support_is_declared():
-    for estimator in ESTIMATORS:
-        assert get_tags(estimator).array_api_support
-
-
 # On a CUDA device
 
 
 @gpu
-@pytest.mark.parametrize("method", ["fit", "partial_fit", *METHODS])
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "transform", "inverse_transform"])
 def test_a_tensor_on_a_device_needs_dispatch(method, digits):
     model, X = dense(hidden_layer_sizes=()), torch.from_numpy(digits[0][:100]).cuda()
     rows = X[:, :6] if method == "inverse_transform" else X
@@ -242,8 +217,9 @@ def test_codes_and_reconstructions_make_no_trip_to_the_cpu(estimator, digits, di
 
 
 @gpu
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("estimator", ESTIMATORS[-2:])
+@pytest.mark.parametrize(
+    ("estimator", "dtype"), [(ESTIMATORS[-2], "float64"), (ESTIMATORS[-1], "float32")]
+)
 def test_scikit_learn_checks_of_tensors_on_a_device(estimator, dtype, monkeypatch):
     monkeypatch.setenv("SCIPY_ARRAY_API", "1")
     monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
@@ -270,7 +246,7 @@ from sklearn.preprocessing import MinMaxScaler
 from skae import DenseAutoencoder
 
 X, y = load_digits(return_X_y=True)
-X, y = torch.from_numpy(X).to("{device}"), torch.from_numpy(y.astype(float)).to("{device}")
+X, y = torch.from_numpy(X), torch.from_numpy(y.astype(float))
 sklearn.set_config(array_api_dispatch=True)
 autoencoder = DenseAutoencoder(8, hidden_layer_sizes=(16,), max_epochs=2, random_state=0)
 pipeline = make_pipeline(MinMaxScaler(), autoencoder, Ridge(solver="svd")).fit(X, y)
@@ -282,13 +258,10 @@ print(pipeline.score(X, y), pca.score(X, y))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def test_a_pipeline_of_tensors_predicts_on_their_device(device):
-    if device == "cuda" and not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
+def test_a_pipeline_of_tensors_predicts_tensors():
     pytest.importorskip("scipy", "1.14")
     found = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PIPELINE.format(device=device)],
+        [sys.executable, "-W", "ignore", "-c", PIPELINE],
         env={**os.environ, "SCIPY_ARRAY_API": "1"},
         capture_output=True,
         text=True,

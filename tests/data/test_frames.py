@@ -10,7 +10,7 @@ from sklearn.datasets import load_wine
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from skae import ConvAutoencoder, DenseAutoencoder, LatentDisplay
+from skae import ConvAutoencoder, DenseAutoencoder
 
 LINEAR = {"latent_dim": 3, "hidden_layer_sizes": ()}
 
@@ -71,15 +71,6 @@ def test_columns_of_polars_frames_in_another_order_are_refused(polars, wine):
         autoencoder.transform(frame.select(wine.columns[::-1].tolist()))
 
 
-@pytest.mark.parametrize(
-    ("dtype", "expected"),
-    [("Float32", np.float32), ("Float64", np.float64), ("Int16", np.float32), ("UInt8", "f4")],
-)
-def test_codes_of_polars_frames_have_the_dtype_of_those_of_arrays(polars, wine, dtype, expected):
-    frame = polars.DataFrame(dict(wine.round() % 200)).cast(getattr(polars, dtype))
-    assert DenseAutoencoder(**LINEAR).fit_transform(frame).dtype == expected
-
-
 def test_columns_of_polars_frames_that_are_no_numbers_are_refused(polars, wine):
     frame = polars.DataFrame(dict(wine))
     frame = frame.with_columns(
@@ -94,28 +85,15 @@ def test_columns_of_polars_frames_that_are_no_numbers_are_refused(polars, wine):
     DenseAutoencoder(**LINEAR).fit(frame.drop("colour", "region", "bottled"))
 
 
-def test_missing_values_of_polars_frames_are_refused(polars, wine):
-    frame = polars.DataFrame({**dict(wine), "alcohol": [None, *wine["alcohol"][1:]]})
-    with pytest.raises(ValueError, match="X contains NaN"):
-        DenseAutoencoder(**LINEAR).fit(frame)
-
-
 def test_a_lazy_frame_is_refused_with_what_to_pass(polars, wine):
     with pytest.raises(ValueError, match=r"X is a LazyFrame, .* pass X.collect\(\)"):
         DenseAutoencoder(**LINEAR).fit(polars.LazyFrame(dict(wine)))
 
 
-def test_displays_take_polars_frames(polars, wine):
-    frame = polars.DataFrame(dict(wine))
-    autoencoder = DenseAutoencoder(**LINEAR).set_output(transform="polars").fit(frame)
-    display = LatentDisplay.from_estimator(autoencoder, frame)
-    np.testing.assert_array_equal(display.Z, autoencoder.transform(frame).to_numpy())
-
-
 # -- pandas ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", ["Int64", "Int8", "UInt8", "Float32", "Float64", "boolean"])
+@pytest.mark.parametrize("dtype", ["Int8", "Float64", "boolean"])
 def test_nullable_types_give_the_codes_of_their_numbers(wine, dtype):
     values = (wine > wine.mean()).astype(int)
     frame = values.astype(dtype)
@@ -129,7 +107,7 @@ def test_nullable_types_give_the_codes_of_their_numbers(wine, dtype):
     assert np.isfinite(DenseAutoencoder(**LINEAR).fit_transform(mixed)).all()
 
 
-@pytest.mark.parametrize("dtype", ["Int64", "Float32", "Float64", "boolean"])
+@pytest.mark.parametrize("dtype", ["Int64", "Float32"])
 def test_missing_values_of_nullable_types_are_refused(wine, dtype):
     frame = wine.assign(strong=(wine["alcohol"] > 13).astype(int).astype(dtype))
     autoencoder = DenseAutoencoder(**LINEAR).fit(frame)
@@ -148,29 +126,15 @@ def test_missing_values_of_nullable_types_are_refused(wine, dtype):
         ([np.str_("red"), 2], object),
         (["1", "2"], "string"),
         ([pd.Timestamp("2020-01-01")] * 2, "datetime64[ns]"),
-        ([pd.Timedelta(3, "D")] * 2, "timedelta64[ns]"),
-        ([[1], [2]], object),
     ],
-    ids=["labels", "codes", "objects", "mixed", "strings", "dates", "durations", "lists"],
+    ids=["labels", "codes", "objects", "mixed", "strings", "dates"],
 )
-@pytest.mark.parametrize("kind", [DenseAutoencoder, ConvAutoencoder])
-def test_columns_that_are_no_numbers_are_refused_by_name(wine, values, dtype, kind):
+def test_columns_that_are_no_numbers_are_refused_by_name(wine, values, dtype):
     frame = wine.assign(**{"the kind": pd.Series(values * 89).astype(dtype)})
     sentence = r"X must have numbers in all columns, got 'the kind' \(.*\)\. .*ColumnTransformer"
-    with pytest.raises(ValueError, match=sentence):
-        kind(2).fit(frame)
-    fitted = kind(2, max_epochs=1, random_state=0)
-    if kind is ConvAutoencoder:
-        fitted.set_params(input_shape=(13,), channels=(4,))
-    fitted.fit(wine)
-    with pytest.raises(ValueError, match=sentence):
-        fitted.transform(frame)
-
-
-def test_of_many_columns_some_are_named():
-    frame = pd.DataFrame([["a"] * 8] * 3, columns=[f"c{j}" for j in range(8)])
-    with pytest.raises(ValueError, match=r"'c0' .* 'c4' \(\w+\) and 3 more\. Encode"):
-        DenseAutoencoder(2).fit(frame)
+    for method in ("fit", "transform"):
+        with pytest.raises(ValueError, match=sentence):
+            getattr(DenseAutoencoder(**LINEAR).fit(wine), method)(frame)
 
 
 @pytest.mark.parametrize("values", [[1, 2.5], [np.bool_(True), False], [Decimal("1.5"), 2]])

@@ -48,7 +48,8 @@ def fit(kind):
         codes = model.fit(X).transform(X)
     print(growth.gigabytes * 1e9, model.score(X[:1000]), *codes.shape, flush=True)
 
-# In processes of their own, which share the imports.
+# In processes of their own, which share the imports, also those of a first fit.
+DenseAutoencoder(2, linear_path=False, hidden_layer_sizes=(4,), max_epochs=1).fit(np.eye(40))
 for kind in ("dense", "csr", "convolutions"):
     process = os.fork()
     if not process:

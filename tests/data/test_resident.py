@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from skorch.callbacks import Callback
 
 from skae import ConvAutoencoder, DenseAutoencoder
-from skae._data import resident as resident_module
 from skae._data.rows import rows_of
 from skae._runtime import tensors as tensors_module
-from skae._training.net import AutoencoderNet
 
 pytestmark = [
     pytest.mark.gpu,
@@ -68,12 +67,33 @@ NETWORKS = {
     "pictures": (ConvAutoencoder, {"channels": (4,)}),
     "plain pictures": (ConvAutoencoder, {"channels": (4,), "linear_path": False}),
 }
+
+
 KINDS = [(how, "float32") for how in NETWORKS]
-KINDS += [(how, kind) for how in ("plain", "pictures") for kind in ("float64", "uint8", "csr")]
+KINDS += [("plain", "csr"), ("pictures", "uint8"), ("pictures", "csr")]
+
+
+class Counts(Callback):
+    """Notes the operations of each pass over the training rows, but those of its last batch."""
+
+    def __init__(self, counts):
+        self.counts, self.found = counts, []
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.counts.reset()
+        self.n_batches = 0
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        if training:
+            self.n_batches += 1
+            self.stats = self.counts.stats()
+
+    def on_epoch_end(self, net, **kwargs):
+        self.found.append((self.n_batches, self.stats))
 
 
 @pytest.mark.parametrize(("how", "storage"), KINDS)
-def test_no_batch_is_copied_or_waited_for(how, storage, digits, counts, monkeypatch):
+def test_no_batch_is_copied_or_waited_for(how, storage, digits, counts):
     X, y = digits[0][:600], digits[2][:600]
     X = sp.csr_matrix(X.astype(np.float32)) if storage == "csr" else X.astype(storage)
     kind, parameters = NETWORKS[how]
@@ -81,26 +101,18 @@ def test_no_batch_is_copied_or_waited_for(how, storage, digits, counts, monkeypa
         parameters = {**parameters, "input_shape": (8, 8)}
     else:
         parameters = {**parameters, "hidden_layer_sizes": (16,)}
-    epochs, run = [], AutoencoderNet.run_single_epoch
-
-    def counted(net, iterator, training, *args, **kwargs):
-        counts.reset()
-        run(net, iterator, training, *args, **kwargs)
-        if training:
-            epochs.append((len(iterator), counts.stats()))
-
-    monkeypatch.setattr(AutoencoderNet, "run_single_epoch", counted)
-    settings = {"device": "cuda", "precision": "float32", "random_state": 0}
+    epochs = Counts(counts)
+    settings = {"device": "cuda", "precision": "float32", "random_state": 0, "callbacks": [epochs]}
     model = kind(4, batch_size=20, max_epochs=2, **settings, **parameters)
     model.fit(X, y, sample_weight=np.linspace(1, 2, len(y)))
-    assert len(epochs) > 1
-    for n_batches, found in epochs[1:]:  # X may be uploaded in the first
+    assert len(epochs.found) > 1
+    for n_batches, found in epochs.found[1:]:  # X may be uploaded in the first
         assert n_batches > 20
         assert found["copies_to_device"] == 1  # the order of the rows
         assert found["copies_to_host"] + found["waits"] <= 4  # the losses of the epoch
 
 
-@pytest.mark.parametrize("kind", ["float32", "uint8", "int64", "bool", "csr"])
+@pytest.mark.parametrize("kind", ["float32", "uint8", "csr"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_rows_are_the_same_on_both_devices(kind, dtype):
     rng = np.random.default_rng(0)
@@ -121,22 +133,7 @@ def test_rows_are_the_same_on_both_devices(kind, dtype):
             torch.testing.assert_close(found.cpu(), expected, rtol=1e-4, atol=0.05)
 
 
-@pytest.mark.parametrize("storage", [np.asarray, sp.csr_matrix])
-def test_without_room_for_x_a_fit_gives_the_same(storage, digits, monkeypatch):
-    X = storage(digits[0].astype(np.float32))
-
-    def fitted():
-        parameters = {"hidden_layer_sizes": (16,), "max_epochs": 2, "precision": "float32"}
-        return DenseAutoencoder(6, device="cuda", random_state=0, **parameters).fit(X)
-
-    expected = fitted().transform(X)
-    monkeypatch.setattr(tensors_module, "_LARGE", 2**8)
-    monkeypatch.setattr(resident_module, "_SHARE_OF_DEVICE", 0.0)
-    assert not rows_of(X, device="cuda")._resident
-    np.testing.assert_allclose(fitted().transform(X), expected, atol=0.05)
-
-
-@pytest.mark.parametrize("n", range(0, 30, 6))
+@pytest.mark.parametrize("n", [0, 12, 24])
 def test_a_product_for_which_memory_ends_is_computed_in_pieces(n, counts):
     X = sp.random(400, 900, 0.1, "csr", np.float32, random_state=0)
     W, Q = torch.randn(900, 30, device="cuda"), torch.randn(400, 30, device="cuda")

@@ -26,8 +26,7 @@ def sizes_of_groups(rng, n_groups=120, largest=30):
     return np.repeat(np.arange(n_groups), rng.integers(1, largest, size=n_groups))
 
 
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("fraction", [0.1, 0.3, 0.7])
+@pytest.mark.parametrize(("seed", "fraction"), [(0, 0.1), (1, 0.3), (2, 0.7)])
 def test_groups_are_held_out_whole(seed, fraction):
     rng = np.random.default_rng(seed)
     groups = rng.permutation(sizes_of_groups(rng))
@@ -38,15 +37,6 @@ def test_groups_are_held_out_whole(seed, fraction):
     assert len(validation) == pytest.approx(fraction * n, abs=15)
     again = held_out_rows(n, fraction, np.random.RandomState(seed), groups)[1]
     np.testing.assert_array_equal(again, validation)
-
-
-def test_without_groups_the_split_is_that_of_runs():
-    for expected, found in zip(
-        held_out_runs(500, 0.2, np.random.RandomState(3)),
-        held_out_rows(500, 0.2, np.random.RandomState(3)),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +60,7 @@ def test_large_groups(sizes, expected):
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.5, 0.999])
-@pytest.mark.parametrize("n_rows", range(2, 30))
+@pytest.mark.parametrize("n_rows", [2, 3, 5, 29])
 def test_two_rows_and_a_group_remain_for_training(n_rows, fraction):
     for seed in range(20):
         groups = np.random.default_rng(seed).integers(0, 1 + seed % 5, size=n_rows)
@@ -86,14 +76,3 @@ def test_a_single_group_gives_runs_and_a_warning():
         _, validation = held_out_rows(500, 0.1, np.random.RandomState(0), np.zeros(500, int))
     expected = held_out_runs(500, 0.1, np.random.RandomState(0))[1]
     np.testing.assert_array_equal(validation, expected)
-
-
-def test_the_numbers_of_groups_do_not_matter():
-    rng = np.random.default_rng(0)
-    groups = rng.permutation(sizes_of_groups(rng))
-    others = 5 * (groups.max() - groups) + 3
-    expected, found = (
-        held_out_rows(len(groups), 0.2, np.random.RandomState(0), numbers)[1]
-        for numbers in (groups, others)
-    )
-    np.testing.assert_array_equal(found, expected)

@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
-from sklearn.exceptions import NotFittedError
 
 from skae import DenseAutoencoder
 
@@ -54,10 +53,10 @@ KINDS = {
 @pytest.mark.parametrize("linear_path", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_storage_gives_the_same_codes(counts, quick, kind, linear_path):
-    reference = quick(linear_path=linear_path, precision="float32").fit(counts)
+    reference = quick(linear_path=linear_path, precision="float32", max_epochs=4).fit(counts)
     codes = reference.transform(counts)
     same = KINDS[kind](counts)
-    found = quick(linear_path=linear_path, precision="float32").fit(same)
+    found = quick(linear_path=linear_path, precision="float32", max_epochs=4).fit(same)
     # float32 rounding, grown by training: a thousandth of the spread of the codes.
     np.testing.assert_allclose(found.transform(same), codes, atol=2e-3 * codes.std())
     np.testing.assert_allclose(reference.transform(same), codes, atol=1e-4 * codes.std())
@@ -75,30 +74,12 @@ def test_a_read_only_memmap_is_read(counts, quick, tmp_path):
 def test_input_is_never_modified(counts, quick, kind, linear_path):
     X = KINDS[kind](counts)
     before = X.copy()
-    quick(linear_path=linear_path, whiten=True).fit(X).score(X)
+    quick(linear_path=linear_path, whiten=True, max_epochs=2).fit(X).score(X)
     if sp.issparse(X):
         for part in ("data", "indices", "indptr"):
             np.testing.assert_array_equal(getattr(X, part), getattr(before, part))
     else:
         np.testing.assert_array_equal(X, before)
-
-
-@pytest.mark.parametrize(
-    ("dtype", "expected"),
-    [("float32", "float32"), ("float64", "float64"), ("uint8", "float32"), ("int64", "float64")],
-)
-def test_the_dtype_of_the_codes(counts, quick, dtype, expected):
-    X = counts.astype(dtype)
-    autoencoder = quick().fit(X)
-    codes = autoencoder.transform(X)
-    assert codes.dtype == expected
-    assert autoencoder.inverse_transform(codes).dtype == expected
-    assert autoencoder.transform(sp.csr_matrix(X)).dtype == expected
-
-
-def test_wide_sparse_rows_keep_float64_codes(bigrams, quick):
-    X = bigrams[0].astype(np.float64)
-    assert quick(3, hidden_layer_sizes=()).fit_transform(X).dtype == np.float64
 
 
 # -- Data that is odd but allowed -----------------------------------------------------------------
@@ -121,7 +102,7 @@ def test_wide_sparse_rows_keep_float64_codes(bigrams, quick):
 )
 def test_degenerate_data_gives_finite_results(counts, quick, change, convert, linear_path):
     X = convert(change(counts))
-    autoencoder = quick(linear_path=linear_path, whiten=True).fit(X)
+    autoencoder = quick(linear_path=linear_path, whiten=True, max_epochs=2).fit(X)
     codes = autoencoder.transform(X)
     assert np.isfinite(codes).all()
     assert np.isfinite(autoencoder.inverse_transform(codes)).all()
@@ -164,10 +145,9 @@ def with_entry(value):
         (np.ones((5, 2, 2)), ValueError, r"has 3 axes, .* pass X\.reshape\(len\(X\), -1\)"),
     ],
 )
-@pytest.mark.parametrize("linear_path", [True, False])
-def test_invalid_data_raises(quick, X, error, sentence, linear_path):
+def test_invalid_data_raises(quick, X, error, sentence):
     with pytest.raises(error, match=sentence):
-        quick(2, linear_path=linear_path).fit(X)
+        quick(2).fit(X)
 
 
 @pytest.mark.parametrize(
@@ -177,16 +157,13 @@ def test_invalid_data_raises(quick, X, error, sentence, linear_path):
             {"latent_dim": 0},
             r"'latent_dim' parameter .* int in the range \[1, 2147483647\].* Got 0",
         ),
-        ({"latent_dim": -3}, r"'latent_dim' parameter .* int .* Got -3"),
         ({"latent_dim": 2.5}, r"'latent_dim' parameter .* int .* Got 2.5"),
-        ({"latent_dim": "many"}, r"'latent_dim' parameter .* Got 'many'"),
         (
             {"latent_dim": 30},
             r"latent_dim=30 must be at most min\(n_samples=25, n_features=40\) = 25, as in PCA"
             r".*linear_path=False it may have any length",
         ),
         ({"activation": "relux"}, r"'activation' parameter .*'gelu'.* Got 'relux'"),
-        ({"loss": "mse2"}, r"'loss' parameter .*'mse'.* Got 'mse2'"),
         ({"hidden_layer_sizes": (5, 0)}, r"hidden_layer_sizes=\(5, 0\) must be .* positive int"),
         ({"hidden_layer_sizes": (2.5,)}, r"hidden_layer_sizes=\(2.5,\) must be .* positive int"),
         ({"hidden_layer_sizes": "big"}, r"'hidden_layer_sizes' parameter .* Got 'big'"),
@@ -196,12 +173,7 @@ def test_invalid_data_raises(quick, X, error, sentence, linear_path):
         ),
         ({"device": "gpu"}, r"device='gpu' must be 'auto' or a device that PyTorch supports"),
         ({"device": "meta"}, r"device='meta' needs a META device, .*only 'cpu'.*device='cpu'"),
-        ({"max_epochs": 0}, r"'max_epochs' parameter .* Got 0"),
-        ({"batch_size": -1}, r"'batch_size' parameter .* Got -1"),
         ({"validation_fraction": 1.0}, r"'validation_fraction' parameter .* Got 1.0"),
-        ({"learning_rate": 0}, r"'learning_rate' parameter .* Got 0"),
-        ({"random_state": "x"}, r"'random_state' parameter .* Got 'x'"),
-        ({"precision": "half"}, r"'precision' parameter .* Got 'half'"),
     ],
 )
 def test_invalid_parameters_raise(counts, quick, parameters, sentence):
@@ -213,26 +185,6 @@ def test_invalid_parameters_raise(counts, quick, parameters, sentence):
 def test_cuda_without_cuda_raises(counts, quick):
     with pytest.raises(ValueError, match=r"device='cuda' needs a CUDA device.*finds none"):
         quick(device="cuda").fit(counts)
-
-
-def test_transform_before_fit_raises(counts):
-    for method in ("transform", "inverse_transform", "score", "score_samples"):
-        with pytest.raises(NotFittedError, match="not fitted yet"):
-            getattr(DenseAutoencoder(), method)(counts)
-
-
-def test_another_number_of_columns_raises(counts, quick):
-    autoencoder = quick().fit(counts)
-    for method in ("transform", "score", "score_samples"):
-        with pytest.raises(ValueError, match=r"X has 39 features.*expecting 40 features"):
-            getattr(autoencoder, method)(counts[:, 1:])
-
-
-def test_other_column_names_raise(counts, quick):
-    frame = pd.DataFrame(counts).add_prefix("c")
-    autoencoder = quick().fit(frame)
-    with pytest.raises(ValueError, match="feature names"):
-        autoencoder.transform(frame.add_prefix("x"))
 
 
 def test_codes_of_the_wrong_length_raise(counts, quick):

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import sklearn
-from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
 
 from skae import ByteBigrams, DenseAutoencoder
 
@@ -66,19 +64,6 @@ def test_names_say_which_bytes():
     names = ByteBigrams().get_feature_names_out()
     assert len(names) == len(set(names)) == 65536
     assert names[0xFFD8] == "bigram_ffd8"
-
-
-def test_a_square_root_follows_in_a_pipeline():
-    pipeline = make_pipeline(ByteBigrams(), FunctionTransformer(np.sqrt))
-    X = pipeline.fit_transform([b"aab", b"xyz"])
-    np.testing.assert_allclose(np.square(X.toarray()).sum(axis=1), 1, rtol=1e-6)
-
-
-def test_parameters_survive_a_clone():
-    assert clone(ByteBigrams(input="filename", norm=None)).get_params() == {
-        "input": "filename",
-        "norm": None,
-    }
 
 
 @pytest.mark.parametrize(

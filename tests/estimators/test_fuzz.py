@@ -1,22 +1,14 @@
 """Random data and parameters: a sentence or finite results, whatever the form and the history.
 
 Each property is tested on a few fixed examples. With ``SKAE_FUZZ=10000`` it is tested on so many
-random ones, and the numbers of examples of each property, of fits, and of those that ended with a
-sentence are printed. 10,500 examples, each of random data and parameters, take about a quarter of
-an hour in one thread::
-
-    SKAE_FUZZ=1500 OMP_NUM_THREADS=1 python -m pytest tests/estimators/test_fuzz.py
+random ones.
 """
 
 import os
 import re
-import sys
-import tempfile
 import traceback
 import warnings
-from collections import Counter
-from functools import partial, wraps
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -32,59 +24,31 @@ from skae import ConvAutoencoder, DenseAutoencoder
 
 N_EXAMPLES = int(os.environ.get("SKAE_FUZZ", "0"))
 BUDGET = settings(
-    max_examples=N_EXAMPLES or 10,
+    max_examples=N_EXAMPLES or 8,
     derandomize=not N_EXAMPLES,
     deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-COUNTS = Counter()
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _told(request):
-    """Tell how many examples and fits there were, where many were asked for."""
+def _imported():
     # What the first fit imports adds warning filters of its own.
     DenseAutoencoder(1, linear_path=False, hidden_layer_sizes=(2,), max_epochs=1).fit(np.eye(9))
-    yield
-    if N_EXAMPLES:
-        capture = request.config.pluginmanager.getplugin("capturemanager")
-        with capture.global_and_fixture_disabled():
-            print(f"\n{dict(sorted(COUNTS.items()))}", file=sys.stderr)
 
 
 def holds_for(*strategies):
-    """Test a property on examples of strategies, and count those on which it held."""
-
-    def of(test):
-        @wraps(test)
-        def counted(*args, **kwargs):
-            test(*args, **kwargs)
-            COUNTS[test.__name__] += 1
-
-        return BUDGET(given(*strategies)(counted))
-
-    return of
+    """Test a property on examples of strategies."""
+    return lambda test: BUDGET(given(*strategies)(test))
 
 
 # -- Data -----------------------------------------------------------------------------------------
 
 
-def normal(rng, n, p):
-    return rng.normal(size=(n, p))
-
-
 def low_rank(rng, n, p):
     rank = rng.integers(1, 4)
     return rng.normal(size=(n, rank)) @ rng.normal(size=(rank, p))
-
-
-def zeros(rng, n, p):
-    return np.zeros((n, p))
-
-
-def constant_rows(rng, n, p):
-    return np.repeat(rng.normal(size=(1, p)), n, axis=0)
 
 
 def constant_columns(rng, n, p):
@@ -95,10 +59,6 @@ def constant_columns(rng, n, p):
 
 def duplicate_rows(rng, n, p):
     return rng.normal(size=(n, p))[rng.integers(0, min(2, n), n)]
-
-
-def duplicate_columns(rng, n, p):
-    return rng.normal(size=(n, p))[:, rng.integers(0, min(2, p), p)]
 
 
 def heavy_tails(rng, n, p):
@@ -115,29 +75,21 @@ def counts(rng, n, p):
     return rng.poisson(1.0, size=(n, p)).astype(float)
 
 
-def empty_rows(rng, n, p):
-    X = rng.poisson(0.5, size=(n, p)).astype(float)
-    X[rng.random(n) < 0.5] = 0.0
-    return X
-
-
 def curved(rng, n, p):
     t = rng.uniform(-1, 1, size=(n, 1))
     return np.cos(3 * t + np.arange(p)) + 0.01 * rng.normal(size=(n, p))
 
 
 STRUCTURES = [
-    normal,
+    lambda rng, n, p: rng.normal(size=(n, p)),
+    lambda rng, n, p: np.zeros((n, p)),
+    lambda rng, n, p: np.repeat(rng.normal(size=(1, p)), n, axis=0),
     low_rank,
-    zeros,
-    constant_rows,
     constant_columns,
     duplicate_rows,
-    duplicate_columns,
     heavy_tails,
     outlier,
     counts,
-    empty_rows,
     curved,
 ]
 
@@ -171,38 +123,19 @@ def in_dtype(X, dtype):
         return np.ascontiguousarray(X.astype(dtype))
 
 
-def fortran(X):
-    return np.asfortranarray(X)
-
-
 def strided(X):
     wide = np.zeros((2 * len(X), 3 * X.shape[1]), X.dtype)
     wide[::2, 1::3] = X
     return wide[::2, 1::3]
 
 
-def reversed_view(X):
-    return np.ascontiguousarray(X[::-1, ::-1])[::-1, ::-1]
-
-
 def read_only(X):
-    X = X.copy()
+    X = np.ascontiguousarray(X[::-1, ::-1])
     X.flags.writeable = False
-    return X
+    return X[::-1, ::-1]
 
 
-def memory_mapped(X):
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "X.npy")
-        np.save(path, X)
-        return np.load(path, mmap_mode="r")
-
-
-def frame(X):
-    return pd.DataFrame(X)
-
-
-DENSE_FORMS = [fortran, strided, reversed_view, read_only, memory_mapped, frame]
+DENSE_FORMS = [np.asfortranarray, strided, read_only, pd.DataFrame]
 
 
 def sparse(kind, X, *, wide_indices=False, shuffled=False):
@@ -344,7 +277,6 @@ def check_sentence(error, estimator):
 
 def carried_out(estimator, *steps):
     """What methods return, or the sentence that one of them ended with."""
-    COUNTS["fits"] += 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", category=ConvergenceWarning)
@@ -355,7 +287,6 @@ def carried_out(estimator, *steps):
             results = [step(estimator) for step in steps]
         except Exception as error:
             check_sentence(error, estimator)
-            COUNTS[f"sentences: {type(error).__name__}"] += 1
             return str(error)
         finally:
             changed = [name for name, value in surroundings().items() if value != before[name]]
@@ -428,13 +359,6 @@ def test_memory_order_does_not_matter(case, form):
     assert_same(codes_of(clone(estimator), form(X)), codes_of(estimator, X))
 
 
-@pytest.mark.slow
-@holds_for(cases(), sparse_forms())
-def test_formats_of_sparse_rows_do_not_matter(case, form):
-    X, estimator = case
-    assert_same(codes_of(clone(estimator), form(X)), codes_of(estimator, sparse(sp.csr_array, X)))
-
-
 @holds_for(cases())
 def test_sparse_rows_are_reconstructed_like_dense_ones(case):
     X, estimator = case
@@ -457,18 +381,6 @@ def test_sparse_rows_are_reconstructed_like_dense_ones(case):
         assert isinstance(found[1], str)
     else:
         assert found[0][1] == pytest.approx(found[1][1], abs=1e-2)
-
-
-@pytest.mark.slow
-@holds_for(cases(), arrays())
-def test_earlier_fits_do_not_matter(case, other):
-    X, estimator = case
-    expected = codes_of(clone(estimator), X)
-    assert_same(codes_of(clone(estimator), X), expected)
-    codes_of(estimator, other)
-    if isinstance(estimator, DenseAutoencoder) and hasattr(estimator, "partial_fit"):
-        carried_out(estimator, lambda e: e.partial_fit(other))
-    assert_same(codes_of(estimator, X), expected)
 
 
 @holds_for(cases(), st.integers(0, 59))

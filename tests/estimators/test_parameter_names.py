@@ -5,12 +5,7 @@ import pickle
 
 import pytest
 from sklearn.base import clone
-from sklearn.datasets import load_digits
-from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-import skae
 from skae import AnomalyDetector, ConvAutoencoder, DenseAutoencoder
 
 KINDS = [DenseAutoencoder, ConvAutoencoder]
@@ -55,13 +50,6 @@ def test_a_detector_names_its_own_parameters_and_those_of_its_autoencoder():
             AnomalyDetector().set_params(**{name: 3})
 
 
-def test_a_search_over_another_name_says_which_is_meant():
-    pipeline = make_pipeline(StandardScaler(), DenseAutoencoder(hidden_layer_sizes=()))
-    search = GridSearchCV(pipeline, {"denseautoencoder__n_components": [2, 3]}, cv=2)
-    with pytest.raises(ValueError, match="n_components: it is called latent_dim here"):
-        search.fit(load_digits().data[:100])
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_signature_is_explicit_and_nothing_else_changes(kind):
     parameters = inspect.signature(kind).parameters
@@ -87,13 +75,3 @@ def test_a_subclass_may_have_parameters_of_its_own():
     assert clone(Scaled(3, scale=2.0)).set_params(scale=4.0).scale == 4.0
     with pytest.raises(ValueError, match="Scaled has no parameter n_components"):
         Scaled().set_params(n_components=2)
-
-
-def test_the_names_of_others_are_none_of_ours():
-    from skae._estimators.parameters import _NAME_HERE, _NOT_NEEDED
-
-    ours = set().union(*(kind().get_params(deep=False) for kind in (*KINDS, AnomalyDetector)))
-    # The detector has neighbours; the autoencoders have none.
-    assert ours & {*_NAME_HERE, *_NOT_NEEDED} == {"n_neighbors"}
-    assert set(_NAME_HERE.values()) <= ours
-    assert skae.DenseAutoencoder is DenseAutoencoder

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 
-from skae import ConvAutoencoder, DenseAutoencoder, load, save
+from skae import DenseAutoencoder, load, save
 
 
 def in_batches(model, X, n_passes=1, size=130):
@@ -98,11 +98,6 @@ def test_a_failed_batch_leaves_no_trace(digits, quick):
     np.testing.assert_array_equal(stream.transform(X), codes)
 
 
-def test_the_first_batch_must_span_the_code(digits):
-    with pytest.raises(ValueError, match=r"latent_dim=20 must be at most min\(n_samples=10"):
-        DenseAutoencoder(20).partial_fit(digits[0][:10])
-
-
 def test_a_truncated_stream_goes_on(digits):
     X = digits[0]
     short = in_batches(linear(6), X[:700]).truncate(3)
@@ -142,9 +137,3 @@ def test_a_loaded_stream_is_told_apart_from_a_truncated_one(digits, tmp_path):
     # The file of a truncated stream holds all that going on needs.
     save(stream.truncate(3), tmp_path / "short.skae")
     load(tmp_path / "short.skae").partial_fit(X)
-
-
-def test_only_where_there_is_a_basis_to_follow():
-    assert not hasattr(DenseAutoencoder(linear_path=False), "partial_fit")
-    assert not hasattr(DenseAutoencoder(whiten=True), "partial_fit")
-    assert not hasattr(ConvAutoencoder(), "partial_fit")

@@ -81,18 +81,3 @@ def test_those_of_batches_are_those_of_all_rows_so_far(digits, hidden, tmp_path)
     assert autoencoder.noise_variance_ == pytest.approx(exact.noise_variance_, rel=0.02)
     skae.save(autoencoder, tmp_path / "model.skae")
     assert skae.load(tmp_path / "model.skae").n_samples_ == len(X)
-
-
-def test_rows_of_weight_zero_are_not_counted(digits):
-    weights = np.r_[np.zeros(300), np.ones(1000)]
-    linear = DenseAutoencoder(4, hidden_layer_sizes=()).fit(digits[0], sample_weight=weights)
-    assert_those_of(PCA(4, svd_solver="full").fit(digits[0][300:]), linear)
-
-
-def test_plain_networks_have_no_directions(digits):
-    plain = DenseAutoencoder(
-        3, linear_path=False, hidden_layer_sizes=(8,), max_epochs=1, random_state=0
-    ).fit(digits[0])
-    assert plain.n_samples_ == len(digits[0])
-    assert not hasattr(plain, "singular_values_")
-    assert not hasattr(plain, "noise_variance_")

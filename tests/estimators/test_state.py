@@ -8,7 +8,6 @@ import pytest
 from sklearn.base import clone
 
 from skae import ConvAutoencoder, DenseAutoencoder
-from skae._estimators import AUTOENCODERS
 
 BRIEF = {"max_epochs": 2, "batch_size": 64, "random_state": 0}
 MODELS = {
@@ -67,26 +66,3 @@ def test_a_pickle_names_nothing_private(name, fitted):
     names = [argument for code, argument, _ in pickletools.genops(text) if code.name == "GLOBAL"]
     ours = [name for name in names if name.startswith("skae")]
     assert ours == [f"skae {type(fitted[name]).__name__}"]
-
-
-def test_batches_follow_a_truncated_fit_and_a_truncated_stream(digits):
-    X, further = digits[0][:600], digits[0][600:]
-    linear = DenseAutoencoder(4, hidden_layer_sizes=())
-    for first in (clone(linear).fit(X), clone(linear).partial_fit(X)):
-        short = first.truncate(2)
-        codes = short.transform(X)
-        short.partial_fit(further)
-        expected = clone(linear).set_params(latent_dim=2).fit(digits[0])
-        assert short.score(digits[1]) == pytest.approx(expected.score(digits[1]), abs=0.02)
-        assert first.transform(X).shape == (600, 4)
-        np.testing.assert_array_equal(first.truncate(2).transform(X), codes)
-
-
-def test_every_autoencoder_of_the_package_is_in_the_list():
-    import skae
-
-    public = [getattr(skae, name) for name in skae.__all__]
-    found = {
-        kind for kind in public if isinstance(kind, type) and hasattr(kind, "inverse_transform")
-    }
-    assert found == set(AUTOENCODERS)

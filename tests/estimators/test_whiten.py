@@ -105,16 +105,3 @@ def test_only_plain_codes_are_learnt_from_batches(power, digits):
     with pytest.raises(AttributeError) as refused:
         _ = with_power("linear", 0.5).partial_fit
     assert "whiten=0" in str(refused.value.__cause__)
-
-
-def test_dimensions_without_variance_are_not_scaled():
-    rng = np.random.default_rng(0)
-    rows = rng.normal(size=(50, 2)) @ rng.normal(size=(2, 10))
-    plain, scaled = (
-        DenseAutoencoder(4, hidden_layer_sizes=(), whiten=power).fit(rows) for power in (0, 0.25)
-    )
-    plain, scaled = plain.transform(rows), scaled.transform(rows)
-    np.testing.assert_allclose(scaled[:, 2:], plain[:, 2:], atol=1e-12)
-    np.testing.assert_allclose(
-        scaled[:, :2].std(axis=0, ddof=1), plain[:, :2].std(axis=0, ddof=1) ** 0.75
-    )

@@ -5,7 +5,6 @@ import os
 import pickle
 import random
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,7 +15,6 @@ import pytest
 import scipy.sparse as sp
 import sklearn
 import skops.io
-import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
 from sklearn.base import clone
@@ -29,11 +27,10 @@ from skorch.callbacks import EpochTimer
 from torch import nn
 
 import skae
-from skae import ByteBigrams, ConvAutoencoder, DenseAutoencoder
+from skae import ConvAutoencoder, DenseAutoencoder
 from skae._export.saving import _digest
-from skae._nn.layers import ACTIVATIONS
 
-X, y = load_digits(return_X_y=True)
+X, y = (part[:600] for part in load_digits(return_X_y=True))
 X = X.astype(np.float32)
 STORED = sorted((Path(__file__).parents[1] / "saved").glob("*.skae"))
 BRIEF = {"max_epochs": 2, "random_state": 0}
@@ -94,7 +91,7 @@ def test_an_estimator_comes_back_to_the_bit(fitted, way, tmp_path):
     assert repr(loaded.module_) == repr(fitted.module_)
 
 
-@pytest.mark.parametrize("kind", ["residual", "variational", "convolutional"])
+@pytest.mark.parametrize("kind", ["residual", "convolutional"])
 def test_skops_keeps_a_pipeline_and_need_only_trust_skae(kind, tmp_path):
     pipeline = make_pipeline(FunctionTransformer(), KINDS[kind]).fit(X)
     skops.io.dump(pipeline, tmp_path / "model.skops")
@@ -118,23 +115,13 @@ def test_sparse_rows_pandas_output_and_names_survive(tmp_path):
     )
 
 
-def test_a_loaded_one_can_be_fitted_cut_and_cloned(tmp_path):
-    loaded = by_skae(small(truncations=(1, 2)).fit(X), tmp_path)
-    assert loaded.truncate(2).transform(X).shape == (len(X), 2)
-    assert loaded.fit(X[:500]).transform(X).shape == (len(X), 3)
-
-
 def test_batches_go_on_after_a_fit_and_not_from_the_middle(tmp_path):
-    loaded = by_skae(small().fit(X[:1000]), tmp_path)
-    loaded.partial_fit(X[1000:])
+    loaded = by_skae(small().fit(X[:400]), tmp_path)
+    loaded.partial_fit(X[400:])
     streamed = by_skae(loaded, tmp_path)
     np.testing.assert_array_equal(streamed.transform(X), loaded.transform(X))
     with pytest.raises(ValueError, match="between its batches"):
         streamed.partial_fit(X)
-
-
-def test_byte_bigrams_are_saved(tmp_path):
-    assert by_skae(ByteBigrams(norm=None), tmp_path).norm is None
 
 
 def test_a_model_of_a_gpu_is_loaded_without_one(path, tmp_path):
@@ -176,7 +163,7 @@ def refused(path):
         skae.load(path)
 
 
-@pytest.mark.parametrize("share", [0, 0.001, 0.01, 0.1, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.999])
 def test_a_truncated_file_gives_a_sentence(share, path, tmp_path):
     whole = path.read_bytes()
     part = tmp_path / "part.skae"
@@ -184,7 +171,7 @@ def test_a_truncated_file_gives_a_sentence(share, path, tmp_path):
     refused(part)
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(8))
 def test_an_altered_byte_gives_a_sentence(seed, path, tmp_path):
     rng = random.Random(seed)
     content = bytearray(path.read_bytes())
@@ -221,23 +208,15 @@ def deep(levels):
 
 HOSTILE = {
     "another class": lambda c, a: c.update({"class": "subprocess.Popen"}),
-    "no class": lambda c, a: c.pop("class"),
     "an unknown parameter": lambda c, a: c["parameters"].update(command="ls"),
     "a parameter out of range": lambda c, a: c["parameters"].update(alpha=-1),
-    "a method": lambda c, a: c["state"].update(transform="ls"),
     "a special method": lambda c, a: c["state"].update(__class__="ls"),
     "no module": lambda c, a: c["state"].update(module=None),
-    "no mean": lambda c, a: c["state"].pop("mean"),
-    "a list for a mean": lambda c, a: c["state"].update(mean=[1, 2]),
     "another width": lambda c, a: c["sklearn"].update(n_features_in_=65),
-    "a huge width": lambda c, a: c["sklearn"].update(n_features_in_=10**15),
     "another length": lambda c, a: c["state"].update(code_scale={"array": ["mean", [0]]}),
     "a kind of value": lambda c, a: c["state"].update(n_iter={"pickle": "gASV"}),
-    "two kinds of value": lambda c, a: c["state"].update(n_iter={"tuple": [], "dict": []}),
     "an array that is not there": lambda c, a: c["state"].update(mean={"array": ["x", [0]]}),
-    "an array lost": lambda c, a: a.pop("mean"),
     "an array cut": lambda c, a: a.update(mean=a["mean"][:-1].copy()),
-    "weights of another shape": lambda c, a: a.update({"module.scale": np.ones(3, np.float32)}),
     "a layer of another shape": lambda c, a: a.update(
         {"module.decoder.0.weight": np.ones((2, 2), np.float32)}
     ),
@@ -248,17 +227,9 @@ HOSTILE = {
         ["forward", "ls"]
     ),
     "lists without end": lambda c, a: c["state"].update(history=deep(900)),
-    "no directions": lambda c, a: c["state"].pop("components"),
-    "no further directions": lambda c, a: c["state"].pop("further_components"),
-    "no variances": lambda c, a: c["state"].pop("explained_variance"),
-    "no history": lambda c, a: c["state"].pop("history"),
     "a text for a history": lambda c, a: c["state"].update(history="ls"),
-    "no scale of codes": lambda c, a: c["state"].pop("code_scale"),
-    "no number of columns": lambda c, a: c["sklearn"].pop("n_features_in_"),
-    "text for directions": lambda c, a: c["state"].update(components="ls"),
     "a stream": lambda c, a: c["state"].update(_stream={"dict": []}),
     "callbacks of scikit-learn": lambda c, a: c["state"].update(_skl_callbacks=["ls"]),
-    "a whole number for text": lambda c, a: c.update(state=3),
 }
 
 
@@ -321,11 +292,10 @@ def test_folders_and_callbacks_are_left_out(tmp_path):
 @pytest.mark.parametrize(
     "whole",
     [
-        make_pipeline(FunctionTransformer(np.sqrt), StandardScaler(), small()),
         make_pipeline(small(), LogisticRegression(max_iter=5000)),
         GridSearchCV(small(), {"latent_dim": [2, 3]}, cv=2),
     ],
-    ids=["transformers", "classifier", "search"],
+    ids=["classifier", "search"],
 )
 def test_the_lines_that_save_names_for_a_pipeline_work(whole, tmp_path):
     whole.fit(X, y)
@@ -340,30 +310,20 @@ def test_the_lines_that_save_names_for_a_pipeline_work(whole, tmp_path):
     np.testing.assert_array_equal(getattr(names["estimator"], method)(X), getattr(whole, method)(X))
 
 
-# No file may grow beyond a limit.
-LIMITED = """
-import resource, sys
-import skae
-
-loaded, target = skae.load(sys.argv[1]), sys.argv[2]
-resource.setrlimit(resource.RLIMIT_FSIZE, (5000, resource.RLIM_INFINITY))
-try:
-    skae.save(loaded, target)
-except OSError as error:
-    print(error)
-"""
-
-
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such limits")
 def test_a_full_disk_leaves_the_old_file_and_no_other(path, tmp_path):
+    import resource
+
     target = tmp_path / "model.skae"
     target.write_bytes(path.read_bytes())
-    command = [sys.executable, "-c", LIMITED, str(path), str(target)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert f"{str(target)!r} cannot be written (" in done.stdout
-    assert "File too large" in done.stdout
+    loaded = skae.load(path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))  # no file may be larger
+    try:
+        with pytest.raises(OSError, match=r"model\.skae' cannot be written .*File too large"):
+            skae.save(loaded, target)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert target.read_bytes() == path.read_bytes()
     assert list(tmp_path.iterdir()) == [target]
 
@@ -404,11 +364,6 @@ def test_loading_never_unpickles(path, monkeypatch):
     assert skae.load(path).transform(X).shape == (len(X), 3)
 
 
-def test_a_pickle_is_refused_and_not_run(path, tmp_path):
-    (tmp_path / "model.skae").write_bytes(pickle.dumps(skae.load(path)))
-    refused(tmp_path / "model.skae")
-
-
 def test_a_file_of_a_format_to_come_says_so(path, tmp_path):
     def change(content, arrays):
         content["format"] = 9
@@ -417,17 +372,6 @@ def test_a_file_of_a_format_to_come_says_so(path, tmp_path):
     later = rewritten(path, tmp_path / "later.skae", change)
     with pytest.raises(ValueError, match=r"written by skae 7\.0 in format 9, but this version"):
         skae.load(later)
-
-
-def test_others_may_read_a_file_as_any_that_is_written(tmp_path):
-    (tmp_path / "any").touch()
-    skae.save(ByteBigrams(), tmp_path / "bigrams.skae")
-    assert (tmp_path / "bigrams.skae").stat().st_mode == (tmp_path / "any").stat().st_mode
-
-
-def test_no_file_is_an_error_of_the_file_system(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        skae.load(tmp_path / "nothing.skae")
 
 
 def test_a_file_of_ours_that_fails_leaves_the_old_one(path, tmp_path):
@@ -442,43 +386,6 @@ def test_a_file_of_ours_that_fails_leaves_the_old_one(path, tmp_path):
 def test_files_of_earlier_versions_stay_readable(path):
     expected = np.load(path.with_suffix(".npy"))
     np.testing.assert_allclose(skae.load(path).transform(X[:20]), expected, rtol=1e-4, atol=1e-4)
-
-
-def test_stages_of_two_convolutions_are_read_and_do_not_come_back(tmp_path):
-    stored = next(path for path in STORED if path.stem.endswith("conv"))
-    path = rewritten(
-        stored, tmp_path / "two.skae", lambda c, a: c["parameters"].update(n_convs_per_stage=2)
-    )
-    with pytest.warns(UserWarning, match="n_convs_per_stage=2 of the file no longer exists"):
-        loaded = skae.load(path)
-    np.testing.assert_array_equal(loaded.transform(X[:20]), skae.load(stored).transform(X[:20]))
-
-
-def test_every_kind_of_estimator_of_this_version_is_stored():
-    kinds = {path.stem for path in STORED if path.stem.startswith(f"{skae.__version__}-")}
-    assert {f"{skae.__version__}-{kind}" for kind in ("dense", "plain", "conv")} <= kinds
-
-
-@pytest.mark.parametrize(
-    "autoencoder",
-    [
-        small(linear_path=False, activation="mish", output_activation="mish"),
-        ConvAutoencoder(3, linear_path=False, activation="mish", input_shape=(8, 8), **BRIEF),
-    ],
-)
-def test_an_activation_is_named_in_one_place(autoencoder, monkeypatch, tmp_path):
-    onnxruntime = pytest.importorskip("onnxruntime")
-    monkeypatch.setitem(ACTIVATIONS, "mish", nn.Mish)
-    autoencoder = clone(autoencoder).fit(X[:200])
-    assert any(isinstance(layer, nn.Mish) for layer in autoencoder.module_.modules())
-    codes = autoencoder.transform(X)
-    skae.save(autoencoder, tmp_path / "mish.skae")
-    np.testing.assert_array_equal(skae.load(tmp_path / "mish.skae").transform(X), codes)
-    np.testing.assert_array_equal(pickle.loads(pickle.dumps(autoencoder)).transform(X), codes)
-    np.testing.assert_allclose(skae.to_torch(autoencoder)(torch.from_numpy(X)), codes, atol=1e-5)
-    session = onnxruntime.InferenceSession(skae.to_onnx(autoencoder, X).SerializeToString())
-    exported = session.run(None, {session.get_inputs()[0].name: X})[0]
-    np.testing.assert_allclose(exported, codes, atol=1e-4)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs links and pipes of POSIX")

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 import torch
 from onnxruntime import InferenceSession
+from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
-from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from torch import nn
 
@@ -20,13 +20,13 @@ from skae import (
     ByteBigrams,
     ConvAutoencoder,
     DenseAutoencoder,
-    register_onnx,
     to_onnx,
     to_torch,
 )
 
-PLAIN = {"linear_path": False, "hidden_layer_sizes": (32,), "max_epochs": 2, "random_state": 0}
-CONVOLUTIONS = {"input_shape": (8, 8), "max_epochs": 3, "random_state": 0}
+PLAIN = {"linear_path": False, "hidden_layer_sizes": (16,), "max_epochs": 2, "random_state": 0}
+PICTURES = {"input_shape": (8, 8), "channels": (4,), "max_epochs": 2, "random_state": 0}
+CONVOLUTIONS = {"hidden_layer_sizes": (16,), **PICTURES}
 
 
 class Clipped(nn.Module):
@@ -48,26 +48,24 @@ class Branching(nn.Module):
 
 
 ESTIMATORS = {
-    "linear": DenseAutoencoder(4, hidden_layer_sizes=()),
     "residual": DenseAutoencoder(
-        4, hidden_layer_sizes=(64, 64), max_epochs=12, whiten=True, random_state=0
+        4, hidden_layer_sizes=(32,), max_epochs=12, whiten=True, random_state=0
     ),
-    "plain": DenseAutoencoder(4, corruption=0.1, truncations=(1, 2), **PLAIN),
-    "poisson": DenseAutoencoder(4, loss="poisson", **PLAIN),
     "multinomial": DenseAutoencoder(4, loss="multinomial", activation="silu", **PLAIN),
-    "cosine": DenseAutoencoder(4, loss="cosine", output_activation="softplus", **PLAIN),
-    "variational": DenseAutoencoder(4, penalty="variational", **PLAIN),
+    "variational": DenseAutoencoder(
+        4, penalty="variational", output_activation="softplus", truncations=(1, 2), **PLAIN
+    ),
     "custom": DenseAutoencoder(4, **PLAIN | {"encoder": Clipped, "decoder": Clipped}),
     "convolutions": ConvAutoencoder(4, **CONVOLUTIONS),
     "plain convolutions": ConvAutoencoder(
-        4, linear_path=False, bottleneck="channels", activation="elu", **CONVOLUTIONS
+        4, linear_path=False, bottleneck="channels", activation="elu", **PICTURES
     ),
 }
 
 
 @pytest.fixture(scope="module")
 def rows(digits):
-    return digits[0].astype(np.float32)
+    return digits[0][:700].astype(np.float32)
 
 
 @pytest.fixture(scope="module", params=ESTIMATORS)
@@ -102,31 +100,15 @@ def test_torch_modules_equal_estimators(fitted, rows):
 @pytest.mark.slow
 def test_onnx_models_equal_estimators(fitted, rows):
     codes = fitted.transform(rows)
-    assert_agree(run(to_onnx(fitted, rows), rows), codes)
+    model = to_onnx(fitted, rows)
+    assert b".py" not in model.SerializeToString()  # no path of this machine
+    assert_agree(run(model, rows), codes)
     decoded = run(to_onnx(fitted, codes, inverse=True), codes)
     assert_agree(decoded, fitted.inverse_transform(codes))
-
-
-@pytest.mark.slow
-def test_float64_input_gives_float64_output(digits):
-    X = digits[0]
-    autoencoder = ConvAutoencoder(4, **CONVOLUTIONS).fit(X)
-    codes = autoencoder.transform(X)
-    assert_agree(to_torch(autoencoder)(torch.from_numpy(X)).numpy(), codes, 1e-12)
-    # Networks of ONNX models are float32.
-    assert_agree(run(to_onnx(autoencoder, X), X), codes)
-
-
-@pytest.mark.slow
-def test_pictures_are_input_and_output(digits):
-    images = digits[0].astype(np.float32).reshape(-1, 4, 8, 2)
-    autoencoder = ConvAutoencoder(4, max_epochs=1, random_state=0).fit(images)
-    codes = autoencoder.transform(images)
-    assert_agree(run(to_onnx(autoencoder, images), images), codes)
-    flat = images.reshape(len(images), -1)
-    assert_agree(run(to_onnx(autoencoder, flat), flat), codes)
-    decoded = run(to_onnx(autoencoder, codes, inverse=True), codes)
-    assert_agree(decoded, autoencoder.inverse_transform(codes))
+    if isinstance(fitted, ConvAutoencoder):
+        pictures = rows.reshape(-1, 8, 8)
+        whole = clone(fitted).fit(pictures)
+        assert_agree(run(to_onnx(whole, pictures), pictures), whole.transform(pictures))
 
 
 @pytest.mark.slow
@@ -150,7 +132,7 @@ def test_modules_are_copies_of_the_encoder_or_the_decoder(rows):
     before = autoencoder.transform(rows)
     halves = [to_torch(autoencoder, inverse=inverse) for inverse in (False, True)]
     n_weights = [sum(w.numel() for w in half.parameters()) for half in halves]
-    assert n_weights == [64 * 32 + 32 + 32 * 4 + 4, 4 * 32 + 32 + 32 * 64 + 64]
+    assert n_weights == [64 * 16 + 16 + 16 * 4 + 4, 4 * 16 + 16 + 16 * 64 + 64]
     for half in halves:
         half.half()
     np.testing.assert_array_equal(autoencoder.transform(rows), before)
@@ -160,51 +142,17 @@ def test_modules_are_copies_of_the_encoder_or_the_decoder(rows):
 @pytest.mark.parametrize(
     ("first", "classifier", "dtype"),
     [
-        (StandardScaler(), MLPClassifier((32,), tol=1e-2, random_state=0), np.float32),
-        (StandardScaler(), MLPClassifier((32,), tol=1e-2, random_state=0), np.float64),
+        (StandardScaler(), LogisticRegression(max_iter=1000, tol=1e-2), np.float64),
         (FunctionTransformer(np.sqrt), LogisticRegression(max_iter=1000, tol=1e-2), np.float32),
-        (FunctionTransformer(np.log1p), LogisticRegression(max_iter=1000, tol=1e-2), np.float64),
-        (FunctionTransformer(), LogisticRegression(max_iter=1000, tol=1e-2), np.float32),
     ],
 )
 def test_pipelines_give_the_same_labels(digits, first, classifier, dtype, quick):
     X_train, X_test, y_train, _ = digits
     X_train, X_test = X_train.astype(dtype), X_test.astype(dtype)
-    pipeline = make_pipeline(first, quick(8), classifier).fit(X_train, y_train)
+    pipeline = make_pipeline(first, quick(8, max_epochs=3), classifier).fit(X_train, y_train)
     model_proto = to_onnx(pipeline, X_train[:2])
     np.testing.assert_array_equal(run(model_proto, X_test), pipeline.predict(X_test))
     assert_agree(run(model_proto, X_test, 1), pipeline.predict_proba(X_test))
-
-
-@pytest.mark.slow
-def test_a_union_of_autoencoders_is_exported(rows, linear):
-    parts = [("dense", linear), ("conv", ConvAutoencoder(3, **CONVOLUTIONS))]
-    union = make_pipeline(FeatureUnion(parts), StandardScaler()).fit(rows)
-    assert_agree(run(to_onnx(union, rows), rows), union.transform(rows))
-
-
-def test_skl2onnx_can_be_called_directly(rows, linear):
-    import skl2onnx
-
-    register_onnx()
-    register_onnx()
-    model_proto = skl2onnx.to_onnx(make_pipeline(linear), rows, target_opset=20)
-    assert_agree(run(model_proto, rows), linear.transform(rows))
-
-
-def test_models_contain_no_paths_of_the_machine(rows):
-    autoencoder = DenseAutoencoder(4, **PLAIN).fit(rows)
-    assert b".py" not in to_onnx(autoencoder, rows).SerializeToString()
-
-
-def test_models_above_two_gigabytes_raise_an_error(monkeypatch, rows, linear):
-    monkeypatch.setattr("skae._export.onnx._MOST_BYTES", 1000)
-    with pytest.raises(
-        ValueError, match=r"1\.\d+e-06 GB .* at most 1e-06 GB: .*torch\.export\.save"
-    ):
-        to_onnx(linear, rows)
-    with pytest.raises(ValueError, match="at most 1e-06 GB"):
-        to_onnx(make_pipeline(StandardScaler(), linear).fit(rows), rows)
 
 
 @pytest.mark.slow
@@ -236,18 +184,6 @@ def test_a_missing_package_is_named(monkeypatch, rows, linear):
     monkeypatch.setitem(sys.modules, "skl2onnx", None)
     with pytest.raises(ImportError, match=r'needs skl2onnx: pip install "skae\[onnx\]"'):
         to_onnx(linear, rows)
-
-
-def test_the_inverse_of_truncated_codes_takes_any_number_of_rows(rows):
-    X = rows[:100]
-    parameters = {"hidden_layer_sizes": (8,), "max_epochs": 2, "random_state": 0}
-    model = DenseAutoencoder(4, truncations=(1, 2), linear_path=False, **parameters).fit(X)
-    short = model.truncate(2)
-    codes = short.transform(X)
-    session = InferenceSession(to_onnx(short, codes, inverse=True).SerializeToString())
-    for n in (1, 3, len(codes)):
-        (found,) = session.run(None, {"codes": codes[:n]})
-        np.testing.assert_allclose(found, short.inverse_transform(codes[:n]), rtol=1e-4, atol=1e-4)
 
 
 def test_a_pipeline_that_starts_from_words_takes_a_frame():

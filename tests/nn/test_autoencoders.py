@@ -43,10 +43,3 @@ def test_the_plain_autoencoder_stays_in_the_range_of_its_activation():
     x_hat = module(100 * torch.randn(50, 6))
     assert (x_hat >= 0).all()
     assert (x_hat <= 1).all()
-
-
-def test_hidden_layers_have_the_given_sizes():
-    network = perceptron([10, 7, 5, 2], "tanh")
-    widths = [layer.out_features for layer in network if isinstance(layer, torch.nn.Linear)]
-    assert widths == [7, 5, 2]
-    assert sum(isinstance(layer, torch.nn.Tanh) for layer in network) == 2

@@ -42,12 +42,6 @@ def test_folding_undoes_unfolding(layout):
     assert torch.equal(Fold(layout)(pictures), x)
 
 
-def test_colours_are_the_channels():
-    x = torch.rand(2, 12)
-    pictures = Unfold(Layout((2, 2, 3), 2))(x)
-    assert torch.equal(pictures[:, 1].flatten(1), x[:, 1::3])
-
-
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 @pytest.mark.parametrize("kernel_size", [1, 3, 5])
 @pytest.mark.parametrize("bottleneck", ["dense", "channels", "map"])
@@ -67,7 +61,7 @@ def test_every_extent_is_restored(layout, kernel_size, bottleneck):
     assert conv_refiner(layout, 4)(x).shape == x.shape
 
 
-@pytest.mark.parametrize("extents", [(5, 2), (9, 1), (1, 9), (3,), (1,), (8, 8)], ids=str)
+@pytest.mark.parametrize("extents", [(5, 2), (1, 9), (3,)], ids=str)
 def test_gradients_in_bfloat16_are_those_of_float32_but_for_rounding(extents):
     layout = Layout(extents)
     architecture = {"channels": (16, 32, 32), "kernel_size": 3}
@@ -83,7 +77,7 @@ def test_gradients_in_bfloat16_are_those_of_float32_but_for_rounding(extents):
             return torch.cat([weights.grad.flatten() for weights in network.parameters()])
 
         exact = gradients(False)
-        for _ in range(20):
+        for _ in range(8):
             # What memory that is free holds must not matter.
             written = [torch.full((1000 * size,), 1e9) for size in range(1, 9)]
             del written
@@ -115,16 +109,3 @@ def test_in_bfloat16_the_linear_path_stays_exact():
     codes = (x - module.mean) @ module.directions
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(module.encode(x), codes)
-
-
-def test_scaling_data_and_buffers_scales_codes_and_reconstructions():
-    module, x = autoencoder(), torch.randn(5, 30)
-    for network in (module.encoder, module.decoder, module.refiner):
-        last = [layer for layer in network if hasattr(layer, "weight")][-1]
-        torch.nn.init.normal_(last.weight, std=0.1)
-    z, x_hat = module.encode(x), module(x)
-    assert not torch.equal(z, (x - module.mean) @ module.directions)
-    for buffer in (module.mean, module.scale, module.unit):
-        buffer *= 1000
-    torch.testing.assert_close(module.encode(1000 * x), 1000 * z, rtol=1e-4, atol=1e-1)
-    torch.testing.assert_close(module(1000 * x), 1000 * x_hat, rtol=1e-4, atol=1e-1)

@@ -5,7 +5,6 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from sklearn.model_selection import GridSearchCV
 from torch import nn
 
 from skae import ConvAutoencoder, DenseAutoencoder
@@ -16,7 +15,7 @@ BRIEF = {"max_epochs": 12, "random_state": 0}
 class Wide(nn.Module):
     """A network that is not an `nn.Sequential`, with dropout and normalisation."""
 
-    def __init__(self, n_inputs, n_outputs, width=128):
+    def __init__(self, n_inputs, n_outputs, width=64):
         super().__init__()
         self.first = nn.Linear(n_inputs, width)
         self.normalise = nn.LayerNorm(width)
@@ -74,19 +73,6 @@ def test_a_custom_module_is_copied_and_not_changed(digits):
     assert isinstance(custom.dropout, nn.Dropout)
 
 
-def test_weights_of_a_callable_follow_the_random_state(digits):
-    state = torch.get_rng_state()
-    codes = [
-        DenseAutoencoder(
-            4, encoder=Wide, decoder=Wide, linear_path=False, **BRIEF | {"random_state": seed}
-        ).fit_transform(digits[0])
-        for seed in (0, 0, 1)
-    ]
-    assert torch.equal(torch.get_rng_state(), state)
-    assert codes[0].tobytes() == codes[1].tobytes()
-    assert not np.allclose(codes[0], codes[2])
-
-
 @pytest.mark.parametrize("linear_path", [True, False])
 def test_custom_networks_take_pictures(digits, linear_path):
     images = digits[0].reshape(-1, 8, 8)
@@ -95,15 +81,6 @@ def test_custom_networks_take_pictures(digits, linear_path):
     ).fit(images)
     assert autoencoder.inverse_transform(autoencoder.transform(images)).shape == images.shape
     assert autoencoder.score(images) > 0.2
-
-
-@pytest.mark.slow
-def test_a_search_over_custom_networks(digits):
-    search = GridSearchCV(
-        DenseAutoencoder(4, linear_path=False, **BRIEF), {"encoder": [None, Wide]}, cv=2
-    ).fit(digits[0][:600])
-    assert len(search.cv_results_["mean_test_score"]) == 2
-    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
 @pytest.mark.parametrize(
@@ -159,16 +136,20 @@ def test_one_row_at_a_time_is_too_few_for_layers_that_need_two(name, linear_path
 @pytest.mark.parametrize("name", ["encoder", "decoder"])
 def test_one_row_of_a_stream_is_too_few_for_layers_that_need_two(name):
     X = np.random.default_rng(0).normal(size=(101, 6))
-    autoencoder = DenseAutoencoder(2, random_state=0, **{name: normalised}).partial_fit(X[:100])
+    autoencoder = DenseAutoencoder(
+        2, hidden_layer_sizes=(8,), random_state=0, **{name: normalised}
+    ).partial_fit(X[:100])
     codes = autoencoder.transform(X)
     with pytest.raises(ValueError, match=f"X with 1 row is too small for {name}, which cannot"):
         autoencoder.partial_fit(X[100:])
     np.testing.assert_array_equal(autoencoder.transform(X), codes)
-    one_row = DenseAutoencoder(2, encoder=Wide, random_state=0).fit(X).partial_fit(X[:1])
+    one_row = (
+        DenseAutoencoder(2, encoder=Wide, max_epochs=2, random_state=0).fit(X).partial_fit(X[:1])
+    )
     assert np.isfinite(one_row.transform(X)).all()
 
 
-@pytest.mark.parametrize("batch_size", [2, 20, 90, 1000])
+@pytest.mark.parametrize("batch_size", [2, 20, 1000])
 @pytest.mark.parametrize("linear_path", [True, False])
 def test_no_batch_of_one_row_is_left_over(linear_path, batch_size):
     X = np.random.default_rng(0).normal(size=(101, 6))
@@ -184,12 +165,3 @@ def test_no_batch_of_one_row_is_left_over(linear_path, batch_size):
     assert np.isfinite(autoencoder.transform(X)).all()
     if linear_path:
         assert np.isfinite(autoencoder.partial_fit(X[:21]).transform(X)).all()
-
-
-@pytest.mark.parametrize("n_rows", [2, 3, 30])
-def test_two_rows_at_least_are_left_to_train_on(n_rows):
-    X = np.random.default_rng(0).normal(size=(n_rows, 6))
-    autoencoder = DenseAutoencoder(
-        2, encoder=normalised, linear_path=False, validation_fraction=0.99, max_epochs=2
-    )
-    assert np.isfinite(autoencoder.fit_transform(X)).all()

@@ -79,7 +79,7 @@ def test_the_loss_of_a_perfect_reconstruction_is_zero(rows, name):
 @pytest.fixture
 def plain():
     def make(loss, **parameters):
-        parameters = {"hidden_layer_sizes": (64,), "max_epochs": 30, "random_state": 0} | parameters
+        parameters = {"hidden_layer_sizes": (32,), "max_epochs": 20, "random_state": 0} | parameters
         return DenseAutoencoder(8, linear_path=False, loss=loss, **parameters)
 
     return make
@@ -88,7 +88,7 @@ def plain():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(LOSSES) - {"mse"}))
 def test_a_network_learns_by_its_loss_on_every_form_of_x(digits, plain, name):
-    X_train, X_test = (X / 16 if name == "bce" else X for X in digits[:2])
+    X_train, X_test = (X[:900] / 16 if name == "bce" else X[:900] for X in digits[:2])
     autoencoder = plain(name).fit(X_train)
     assert autoencoder.score(X_test) > 0.3
     last = autoencoder.history_[-1]
@@ -126,32 +126,15 @@ def test_huber_and_absolute_error_do_not_depend_on_the_unit(digits, plain):
 
 
 @pytest.mark.slow
-def test_bigram_counts_train_by_multinomial_deviance(bigrams):
-    X = sp.csr_array(bigrams[0][::3])  # large enough for all kinds of storage
-    X.data = np.round(4096 * X.data**2)
-    autoencoder = DenseAutoencoder(
-        8,
-        hidden_layer_sizes=(32,),
-        linear_path=False,
-        loss="multinomial",
-        max_epochs=15,
-        random_state=0,
-    ).fit(X)
-    first, *_, last = (epoch["train_loss"] for epoch in autoencoder.history_)
-    assert last < first
-    assert autoencoder.score(X) > 0
-
-
-@pytest.mark.slow
 def test_pictures_train_by_cross_entropy(digits):
     images = (digits[0] / 16).reshape(-1, 8, 8)
     autoencoder = ConvAutoencoder(
         8,
         linear_path=False,
         loss="bce",
-        channels=(16,),
+        channels=(8,),
         hidden_layer_sizes=(32,),
-        max_epochs=20,
+        max_epochs=12,
         random_state=0,
     ).fit(images)
     X_hat = autoencoder.inverse_transform(autoencoder.transform(images))

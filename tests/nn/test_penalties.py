@@ -18,7 +18,7 @@ def plain():
     """A function that makes a plain `DenseAutoencoder`."""
 
     def make(latent_dim=6, **parameters):
-        parameters = {"hidden_layer_sizes": (64,), "random_state": 0, **parameters}
+        parameters = {"hidden_layer_sizes": (32,), "random_state": 0, **parameters}
         return DenseAutoencoder(latent_dim, linear_path=False, **parameters)
 
     return make
@@ -27,8 +27,8 @@ def plain():
 @pytest.mark.slow
 def test_sparse_linear_codes_are_independent_components(plain):
     rng = np.random.RandomState(0)
-    sources = rng.laplace(size=(2000, 4))
-    X = sources @ rng.normal(size=(4, 12)) + 0.5 * rng.normal(size=(2000, 12))
+    sources = rng.laplace(size=(1200, 4))
+    X = sources @ rng.normal(size=(4, 12)) + 0.5 * rng.normal(size=(1200, 12))
 
     def found(penalty):
         codes = plain(
@@ -72,7 +72,7 @@ def test_contractive_codes_change_less_with_noise(plain, digits):
     noise = np.random.RandomState(0).normal(size=X_test.shape)
 
     def moved(penalty):
-        autoencoder = plain(penalty=penalty, max_epochs=40).fit(X_train)
+        autoencoder = plain(penalty=penalty, max_epochs=25).fit(X_train)
         codes = autoencoder.transform(X_test)
         squares = np.square(autoencoder.transform(X_test + noise) - codes)
         return (squares.mean(axis=0) / codes.var(axis=0)).mean()
@@ -90,7 +90,7 @@ def probabilistic_pca(digits):
         hidden_layer_sizes=(),
         learning_rate=0.005,
         weight_decay=0.0,
-        max_epochs=200,
+        max_epochs=150,
         random_state=0,
     )
     return autoencoder.fit(digits[0]), PCA(3).fit(digits[0])
@@ -129,7 +129,9 @@ def test_alpha_is_the_weight_of_the_penalty(plain, digits):
     X_train, X_test, _, _ = digits
 
     def model(alpha):
-        return plain(2, penalty="variational", loss="bce", alpha=alpha).fit(X_train / 16)
+        return plain(2, penalty="variational", loss="bce", alpha=alpha, max_epochs=25).fit(
+            X_train / 16
+        )
 
     loose, tight = model(0.1), model(10.0)
     assert loose.score(X_test / 16) > tight.score(X_test / 16)
@@ -137,18 +139,17 @@ def test_alpha_is_the_weight_of_the_penalty(plain, digits):
     assert np.square(loose.transform(X_test / 16)).mean() > 1
 
 
-@pytest.mark.parametrize(
-    "penalty", ["l1", pytest.param("contractive", marks=pytest.mark.slow), "variational"]
-)
+@pytest.mark.parametrize("penalty", ["contractive", "variational"])
 def test_convolutional_autoencoders_support_penalties(penalty, digits):
     X_train, X_test, _, _ = digits
     autoencoder = ConvAutoencoder(
         4,
         linear_path=False,
         input_shape=(8, 8),
-        channels=(16,),
+        channels=(4,),
+        hidden_layer_sizes=(32,),
         penalty=penalty,
-        max_epochs=10,
+        max_epochs=12,
         random_state=0,
     ).fit(X_train)
     assert 0.2 < autoencoder.score(X_test) < 1
@@ -170,10 +171,17 @@ def test_incompatible_parameters_raise_an_error(plain, digits):
         plain(6, penalty="variational", encoder=torch.nn.Linear(64, 6)).fit(digits[0])
 
 
-@pytest.mark.parametrize("channel_axis", [None, 0, -1])
-@pytest.mark.parametrize("signal", [False, True])
-@pytest.mark.parametrize("bottleneck", ["dense", "channels", "map"])
-@pytest.mark.parametrize("truncations", [None, (1,)])
+@pytest.mark.parametrize(
+    ("signal", "channel_axis", "bottleneck", "truncations"),
+    [
+        (False, None, "dense", (1,)),
+        (False, 0, "channels", None),
+        (False, -1, "map", (1,)),
+        (True, None, "map", None),
+        (True, 0, "dense", None),
+        (True, -1, "channels", (1,)),
+    ],
+)
 def test_variational_codes_of_every_layout(signal, channel_axis, bottleneck, truncations):
     extents = (18,) if signal else (8, 6)
     shape = {None: extents, 0: (2, *extents), -1: (*extents, 2)}[channel_axis]

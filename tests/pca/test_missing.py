@@ -42,20 +42,6 @@ def test_a_fill_is_ridge_regression_on_the_loadings(low_rank):
     np.testing.assert_allclose(fill(row, X.mean, L)[0], expected)
 
 
-def test_entries_without_relation_to_others_are_filled_near_the_mean():
-    X = np.random.RandomState(0).standard_normal((200, 6))
-    hidden = with_hidden(X, 0.3)
-    filled = completed(hidden, None).filled
-    assert np.square(filled[np.isnan(hidden)]).mean() < 0.25
-
-
-def test_a_row_without_observed_entries_is_the_mean(low_rank):
-    hidden = with_hidden(low_rank, 0.2)
-    hidden[7] = np.nan
-    X = completed(hidden, None)
-    np.testing.assert_allclose(X.filled[7], X.mean)
-
-
 def test_filling_does_not_depend_on_other_rows_or_on_the_scale(low_rank):
     hidden = with_hidden(low_rank, 0.3)
     X = completed(hidden, None)
@@ -73,19 +59,6 @@ def test_weights_count_in_the_mean_and_in_the_model(low_rank):
     np.testing.assert_allclose(of_weights.mean, of_part.mean, atol=0.1)
     mean = np.ma.average(np.ma.masked_invalid(hidden), axis=0, weights=weights)
     np.testing.assert_allclose(observed_mean(hidden, weights), mean)
-
-
-@pytest.mark.parametrize("X", [np.full((5, 3), 4.0), np.arange(6.0)[:, None]])
-def test_constant_rows_and_single_columns_are_filled(X):
-    X[1, 0] = np.nan
-    filled = completed(X, None).filled
-    np.testing.assert_allclose(filled[1, 0], np.nanmean(X[:, 0]), rtol=1e-6)
-
-
-def test_columns_without_observed_entries_are_named(low_rank):
-    low_rank[:, [3, 8]] = np.nan
-    with pytest.raises(ValueError, match=r"2 column\(s\) are NaN \(by index: 3, 8\)"):
-        completed(low_rank, None)
 
 
 def test_completed_rows_are_filled_ones_with_norms_of_the_observed_entries(low_rank):

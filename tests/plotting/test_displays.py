@@ -1,7 +1,5 @@
 import builtins
-import re
 from itertools import combinations
-from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -91,7 +89,7 @@ def assert_legible(display, texts, inside=None):
 # -- Reconstructions ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n_samples", [1, 10, 50])
+@pytest.mark.parametrize("n_samples", [1, 30])
 def test_rows_of_digits_are_drawn_as_pictures(digits, linear, pca, n_samples):
     X = digits[1][:n_samples]
     display = ReconstructionDisplay.from_estimator(
@@ -114,7 +112,7 @@ def test_rows_of_digits_are_drawn_as_pictures(digits, linear, pca, n_samples):
     assert_legible(display, display.names_)
 
 
-@pytest.mark.parametrize("n_samples", [1, 10, 50])
+@pytest.mark.parametrize("n_samples", [1, 30])
 def test_names_fit_into_given_axes(digits, linear, n_samples):
     figure, axes = plt.subplots(1, 2)
     size = figure.get_size_inches().tolist()
@@ -126,31 +124,6 @@ def test_names_fit_into_given_axes(digits, linear, n_samples):
         assert display.figure_ is figure
         assert_legible(display, display.names_, inside=ax)
     assert figure.get_size_inches().tolist() == size
-
-
-def test_pictures_do_not_overlap(digits, linear):
-    display = ReconstructionDisplay.from_estimator(linear, digits[1][:12], shape=(8, 8))
-    images = [image for row in display.artists_ for image in row]
-    found = boxes([*images, *display.names_])
-    assert not any(overlap(*pair) for pair in combinations(found, 2))
-
-
-def test_columns_without_a_shape_are_lines_over_the_original(digits, linear):
-    X = digits[1][:3]
-    display = ReconstructionDisplay.from_estimator(linear, X, line_kw={"c": "red"})
-    assert display.kind == "signal"
-    originals, reconstructions = display.artists_
-    assert [len(lines) for lines in originals] == [1, 1, 1]
-    beneath, above = reconstructions[0]
-    assert above.get_color() == "red"
-    # Both lines have one scale: their distance is the error.
-    heights = beneath.get_ydata() - above.get_ydata()
-    error = (X - linear.inverse_transform(linear.transform(X)))[0]
-    assert np.allclose(heights / np.abs(heights).max(), error / np.abs(error).max())
-    assert np.allclose(
-        originals[0][0].get_ydata() - originals[0][0].get_ydata()[0],
-        beneath.get_ydata() - beneath.get_ydata()[0],
-    )
 
 
 def test_sparse_bigrams_are_maps_and_only_drawn_rows_become_dense(monkeypatch):
@@ -173,13 +146,6 @@ def test_sparse_bigrams_are_maps_and_only_drawn_rows_become_dense(monkeypatch):
     assert originals[0].norm(least) > 0.05
     low, high = differences[0].get_clim()
     assert high == -low == pytest.approx(display.difference_limit_)
-
-
-def test_sparse_and_dense_rows_are_drawn_alike(digits, linear):
-    X = digits[1][:2]
-    for form in (sp.csr_matrix, sp.coo_array):
-        display = ReconstructionDisplay.from_estimator(linear, form(X), shape=(8, 8))
-        assert np.array_equal(display.X.reshape(2, -1), X)
 
 
 @pytest.mark.parametrize("flat", [True, False])
@@ -219,24 +185,6 @@ def test_pictures_are_drawn_with_channels_last():
     assert display.kind == "signal"
     assert display.X.shape == (2, 20, 3)
     assert len(display.artists_[0][0]) == 3
-
-
-def test_differences_of_colours_are_grey_at_zero():
-    X = np.full((1, 2, 2, 3), 0.5)
-    X_hat = X.copy()
-    X_hat[0, 0, 0] = 0.75, 0.5, 0.25
-    display = ReconstructionDisplay.from_predictions(X, X_hat, difference=True)
-    shown = display.artists_[2][0].get_array()
-    assert np.allclose(shown[0, 0], [1, 0.5, 0])
-    assert np.allclose(shown[1, 1], 0.5)
-    assert display.difference_limit_ == 0.25
-
-
-def test_perfect_reconstructions_of_constant_rows_can_be_drawn():
-    for shape in ((4, 4), (2, 2, 4), (16,)):
-        X = np.zeros((2, 16))
-        ReconstructionDisplay.from_predictions(X, X, shape=shape, difference=True)
-    ReconstructionDisplay.from_predictions(X, X, kind="map", difference=True)
 
 
 @pytest.mark.parametrize(
@@ -301,23 +249,6 @@ def test_the_title_names_pca_without_networks(linear):
     assert display.note == "PCA was kept: no network was clearly better."
 
 
-def test_batches_have_no_level_of_pca(digits):
-    stream = DenseAutoencoder(2, hidden_layer_sizes=(8,), random_state=0)
-    for batch in np.array_split(digits[0], 3):
-        stream.partial_fit(batch)
-    display = LossCurveDisplay.from_estimator(stream)
-    assert not display.pca_levels
-    assert len(display.train_lines_[0].get_xdata()) == 3
-
-
-def test_histories_are_drawn_without_an_estimator():
-    history = [{"stage": "training", "epoch": i, "train_loss": 1 / i} for i in (1, 2)]
-    display = LossCurveDisplay.from_history(history)
-    assert not display.pca_lines_
-    assert not display.valid_lines_
-    assert LossCurveDisplay.from_history([]).legend_ is None
-
-
 def test_a_pipeline_shows_the_losses_of_its_autoencoder(digits):
     X, _, y, _ = digits
     brief = DenseAutoencoder(2, hidden_layer_sizes=(8,), max_epochs=8, random_state=0)
@@ -328,14 +259,6 @@ def test_a_pipeline_shows_the_losses_of_its_autoencoder(digits):
     assert display.history == fitted.history_
     assert display.note == LossCurveDisplay.from_estimator(fitted).note
     assert len(display.train_lines_) >= 1
-
-
-def test_estimators_without_an_autoencoder_raise_an_error(digits):
-    pca = PCA(2).fit(digits[0])
-    for without in (pca, make_pipeline("passthrough", PCA(2)).fit(digits[0])):
-        name = type(without).__name__
-        with pytest.raises(TypeError, match=f"a Pipeline with one among its steps, got {name}"):
-            LossCurveDisplay.from_estimator(without)
 
 
 # -- Codes ----------------------------------------------------------------------------------------
@@ -369,15 +292,6 @@ def test_a_legend_of_many_labels_is_beside_given_axes(layout):
         for points in display.scatters_
     }
     assert len(looks) == 25
-
-
-@pytest.mark.parametrize("y", [np.linspace(0, 1, 90), np.arange(90)])
-def test_quantities_have_a_colour_bar(y):
-    Z = np.random.default_rng(0).normal(size=(90, 2))
-    display = LatentDisplay.from_predictions(Z, y)
-    assert np.array_equal(display.scatters_[0].get_array(), y)
-    assert display.colorbar_.ax.get_ylabel() == "y"
-    assert display.legend_ is None
 
 
 def test_a_code_of_one_dimension_is_drawn(digits):
@@ -434,22 +348,6 @@ def test_validation_rows_are_split_off_without_x_test(digits):
     assert np.all(display.scores >= display.pca_scores - 0.05)
 
 
-def test_codes_longer_than_x_is_wide_are_compared_with_all_of_pca(digits):
-    plain = DenseAutoencoder(
-        linear_path=False, hidden_layer_sizes=(8,), max_epochs=1, random_state=0
-    )
-    X = digits[0][:200]
-    display = VarianceDisplay.from_estimator(plain, X, latent_dims=(64, 128), X_test=digits[1])
-    assert np.allclose(display.pca_scores, display.pca_scores[0])
-
-
-def test_tick_labels_of_neighbouring_lengths_do_not_overlap():
-    lengths = np.arange(1, 65)
-    display = VarianceDisplay.from_predictions(lengths, lengths / 64)
-    assert display.pca_line_ is None
-    assert_legible(display, display.ax_.get_xticklabels())
-
-
 @pytest.mark.parametrize(
     ("call", "error", "sentence"),
     [
@@ -465,13 +363,6 @@ def test_tick_labels_of_neighbouring_lengths_do_not_overlap():
 def test_estimators_without_a_share_of_variance_raise_an_error(digits, call, error, sentence):
     with pytest.raises(error, match=sentence):
         VarianceDisplay.from_estimator(*call(digits[0]))
-
-
-def test_scores_need_one_length_each():
-    with pytest.raises(ValueError, match=r"scores has shape \(1,\), but there are 2 latent_dims"):
-        VarianceDisplay.from_predictions([2, 4], [0.5])
-    with pytest.raises(ValueError, match=r"latent_dims=\[0.5\] must be one positive integer"):
-        VarianceDisplay.from_predictions([0.5], [0.5])
 
 
 # -- Errors of columns ----------------------------------------------------------------------------
@@ -529,14 +420,6 @@ def test_columns_have_the_names_of_a_frame_or_of_the_step_before(digits):
     assert label == pipeline[:-1].get_feature_names_out()[display.columns_[0]]
 
 
-def test_columns_of_pictures_are_numbered(digits):
-    images = digits[0][:200].reshape(-1, 8, 8)
-    conv = ConvAutoencoder(3, channels=(4,), max_epochs=1, random_state=0).fit(images)
-    display = ColumnErrorsDisplay.from_estimator(conv, images[:2], top=100, name="two digits")
-    assert len(display.bars_) == 64
-    assert display.bars_.get_label() == "two digits"
-
-
 @pytest.mark.parametrize(
     ("parameters", "sentence"),
     [
@@ -551,23 +434,7 @@ def test_errors_that_cannot_be_drawn_raise_an_error(parameters, sentence):
         ColumnErrorsDisplay.from_predictions(**{"errors": np.ones((5, 4)), **parameters})
 
 
-def test_models_without_errors_of_columns_are_refused(digits, pca):
-    with pytest.raises(TypeError, match=r"must be an autoencoder of skae.* got PCA"):
-        ColumnErrorsDisplay.from_estimator(pca, digits[1])
-    pipeline = make_pipeline(StandardScaler(), PCA(2)).fit(digits[1])
-    with pytest.raises(TypeError, match=r"must be an autoencoder of skae.* got Pipeline"):
-        ColumnErrorsDisplay.from_estimator(pipeline, digits[1])
-
-
 # -- All of them ----------------------------------------------------------------------------------
-
-
-def test_every_display_is_public():
-    sources = (Path(skae.__file__).parent / "_plotting").glob("*.py")
-    written = {
-        name for path in sources for name in re.findall(r"class (\w+Display)\b", path.read_text())
-    }
-    assert written == {display.__name__ for display in DISPLAYS}
 
 
 @pytest.mark.parametrize("display", DISPLAYS)
@@ -582,13 +449,6 @@ def test_missing_matplotlib_raises_an_error_before_any_work(display, monkeypatch
     arguments = [None] if display is LossCurveDisplay else [None, None]
     with pytest.raises(ImportError, match=rf'{display.__name__}.*pip install "skae\[plot\]"'):
         display.from_estimator(*arguments)
-
-
-@pytest.mark.parametrize("display", DISPLAYS)
-def test_unknown_keywords_raise_an_error_before_any_work(display):
-    arguments = [None] if display is LossCurveDisplay else [None, None]
-    with pytest.raises(TypeError, match="from_estimator has no keyword axes: for drawing there "):
-        display.from_estimator(*arguments, axes=None)
 
 
 def test_a_second_plot_has_new_axes(trained, digits, linear):

@@ -1,8 +1,5 @@
 """The benchmark of many fields reads, prepares and judges as it says."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -113,29 +110,3 @@ def test_convolutions_fail_behind_the_dense_form_or_where_they_are_slow():
         *(False, True),
         *(True, False),
     ]
-
-
-def test_results_are_compared_with_earlier_ones_cell_by_cell():
-    from benchmarks.lib.fields_summary import compared
-
-    lines = compared([cell(), cell(data="new")], [cell(ours=0.7)]).splitlines()
-    assert lines[1].split() == ["letter", "at", "8", "0.500", "0.700", "0.800", "+0.100"]
-    assert not any("new" in line for line in lines)
-
-
-@pytest.mark.slow  # processes of their own, with fits
-def test_fields_run_on_a_set_of_scikit_learn_beside_another_checkout(tmp_path):
-    from benchmarks.lib.records import read
-
-    path = tmp_path / "fields.jsonl"
-    command = [sys.executable, "-m", "benchmarks.fields", "--quick", "--output", str(path)]
-    command += ["--sets", "wine", "--dimensions", "2,8", "--no-far", "--against", str(ROOT)]
-    run = subprocess.run(
-        command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True
-    )
-    assert "wine at 2" in run.stdout, run.stderr
-    [row] = read(path)  # 8 is more than half of the columns
-    assert row["ours"] == pytest.approx(row["earlier"], abs=1e-4)
-    assert row["pca"] > 0.5
-    assert 0.5 < np.mean(row["accuracy"]) <= 1
-    assert path.with_suffix(".png").exists()

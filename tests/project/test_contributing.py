@@ -3,33 +3,18 @@
 import ast
 import re
 import runpy
-import tomllib
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
 
-import skae
 from skae._version import DOCUMENTATION
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text()
 NOXFILE = ast.parse((ROOT / "noxfile.py").read_text())
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = PROJECT["optional-dependencies"]
 
 # Written by the commands that the guide names; git ignores them.
 WRITTEN = {".venv/bin/activate", "build/benchmarks"}
-
-
-def sessions():
-    """Names of the functions of noxfile.py that are decorated with `nox.session`."""
-    return {
-        statement.name
-        for statement in NOXFILE.body
-        if isinstance(statement, ast.FunctionDef)
-        and "nox.session" in map(ast.unparse, statement.decorator_list)
-    }
 
 
 def constant(name):
@@ -42,27 +27,12 @@ def constant(name):
     return ast.literal_eval(value)
 
 
-def called(text):
-    """Names of the sessions in the commands of a text, as often as they occur."""
-    return " ".join(re.findall(r"\bnox(?: --[\w-]+)* -s((?: [a-z_]+)+)", text)).split()
-
-
 def changes():
     """The table under "Where things go": each change, and the cell beside it."""
     section = GUIDE.split("## Where things go")[1].split("\n## ")[0]
     header, _, *rows = re.findall(r"^\| (.*?) \|(.*)\|$", section, re.MULTILINE)
     assert header[0] == "change"
     return dict(rows)
-
-
-def test_the_guide_names_every_session_and_no_other():
-    assert set(called(GUIDE)) == sessions()
-
-
-def test_the_oldest_versions_are_those_of_pyproject():
-    known = {Requirement(r).name: r for r in PROJECT["dependencies"] + EXTRAS["test"]}
-    for name in constant("OLDEST"):
-        assert re.search(r">=[\d.]+$", known[name])
 
 
 @pytest.mark.parametrize("path", constant("TESTS_OF_OLDEST"))
@@ -94,8 +64,3 @@ def test_links_of_the_package_lead_to_pages():
         if link.startswith(DOCUMENTATION) and page != "auto_examples/index.html":
             source = ROOT / "docs" / page
             assert source.exists() or source.with_suffix(".md").exists(), link
-
-
-def test_the_citation_is_of_this_version():
-    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
-    assert re.search(r"(?m)^version: (\S+)$", text)[1].strip("\"'") == skae.__version__

@@ -64,17 +64,6 @@ def test_the_migration_table_names_all_that_pca_has():
     assert names_of(PCA) - set(migration_table()) == set()
 
 
-def test_the_migration_table_names_what_there_is():
-    ours = {name for name in migration_table().values() if name}
-    assert ours - names_of(skae.DenseAutoencoder) == set()
-
-
-def test_the_migration_table_says_none_only_where_there_is_none():
-    # `tol` is ours as well, but means something else.
-    missing = {name for name, ours in migration_table().items() if not ours} - {"tol"}
-    assert missing & names_of(skae.DenseAutoencoder) == set()
-
-
 def test_the_api_reference_lists_every_public_name_once():
     entries = re.findall(r"^   (\w+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
     assert sorted(entries) == sorted(set(skae.__all__) - {"__version__"})
@@ -87,12 +76,7 @@ PAGE = '<h1 id="top"></h1><a href="{}">a link</a><img src="picture.png">'
     ("link", "problem"),
     [
         ("api/other.html#there", None),
-        ("api", None),
-        ("#top", None),
-        ("https://example.org/missing", None),
-        ("missing.html", "index.html: missing.html has no file"),
         ("api/other.html#gone", "index.html: api/other.html#gone has no section"),
-        ("#gone", "index.html: #gone has no section"),
     ],
 )
 def test_broken_links_of_the_site_are_found(tmp_path, link, problem):
@@ -105,15 +89,6 @@ def test_broken_links_of_the_site_are_found(tmp_path, link, problem):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stderr.split("\n")[0] == (problem or "")
     assert done.returncode == (1 if problem else 0)
-
-
-def test_every_page_is_in_the_menu_or_the_guide():
-    pages = {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"}
-    listed = set()
-    for name in ("index", "guide"):
-        tree = (ROOT / "docs" / f"{name}.md").read_text().split("```{toctree}")[1]
-        listed |= set(re.findall(r"^(?:.* <)?(\w+)>?$", tree, re.MULTILINE))
-    assert pages <= listed
 
 
 def test_the_types_of_every_public_name_are_checked():

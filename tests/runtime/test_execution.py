@@ -6,7 +6,6 @@ import torch
 from skae._runtime.execution import (
     in_threads,
     multithreaded_operations,
-    n_threads,
     single_threaded_operations,
 )
 
@@ -17,15 +16,6 @@ def two_threads():
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
-
-
-def test_operations_run_in_one_thread_and_the_setting_is_restored(two_threads):
-    with single_threaded_operations():
-        assert (torch.get_num_threads(), n_threads()) == (1, 2)
-        with multithreaded_operations():
-            assert torch.get_num_threads() == 2
-        assert torch.get_num_threads() == 1
-    assert (torch.get_num_threads(), n_threads()) == (2, 2)
 
 
 def test_matrix_products_run_in_one_thread_too(two_threads):
@@ -40,15 +30,6 @@ def test_matrix_products_run_in_one_thread_too(two_threads):
         with multithreaded_operations():
             assert n_threads_of_each_pool() == {"2"}
     assert n_threads_of_each_pool() == before
-
-
-def test_other_threads_keep_their_setting(two_threads):
-    seen = []
-    with single_threaded_operations():
-        other = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
-        other.start()
-        other.join()
-    assert seen == [2]
 
 
 def test_parts_are_shared_and_results_keep_their_order(two_threads):

