@@ -95,7 +95,7 @@ def warn_of_targets(X, y, shape):
     if y is None or y is X or shape[1] < 2:
         return
     try:
-        shape_of_y = tuple(getattr(y, "shape", None) or np.shape(y))
+        shape_of_y = tuple(getattr(y, "shape", None) or np.asarray(y).shape)
     except ValueError:  # a list of different lengths
         return
     if len(shape_of_y) < 2 or (shape_of_y[0], prod(shape_of_y[1:])) != tuple(shape):
