@@ -20,8 +20,8 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # which share the cores among the
 # The longest tests, of one process each: begun last they would keep the others waiting.
 LONGEST = (
     "test_the_tests_of_a_gpu_pass_on_a_simulated_one",
-    "test_rows_larger_than_a_worker_fit_though_one_is_killed",
-    "test_a_fit_killed_repeatedly_ends_with_the_same_codes",
+    "test_rows_on_disk_train_in_less_memory_than_they_have",
+    "test_a_script_fits_on_workers_though_one_is_killed",
 )
 
 

@@ -104,20 +104,6 @@ def test_arrays_of_another_library_come_back_on_their_device(device, digits, dis
         assert result.dtype == xp.float64
 
 
-def test_batches_and_labels_are_tensors_too(digits, dispatch):
-    X, y = torch.from_numpy(digits[0][:200]), torch.from_numpy(digits[2][:200])
-    model, expected = dense(), dense(device="cpu")
-    for start in (0, 100):
-        model.partial_fit(X[start : start + 100])
-        expected.partial_fit(digits[0][start : start + 100])
-    np.testing.assert_array_equal(model.transform(X).numpy(), expected.transform(digits[0][:200]))
-    codes = [
-        dense(supervision=1.0, device="cpu").fit(rows, labels, groups=groups).transform(rows)
-        for rows, labels, groups in ((X, y, y // 2), (digits[0][:200], y.numpy(), y.numpy() // 2))
-    ]
-    np.testing.assert_array_equal(codes[0].numpy(), codes[1])
-
-
 def test_a_model_of_arrays_takes_tensors_and_one_of_tensors_the_same_library(digits, dispatch):
     X, rows = digits[0][:100], torch.from_numpy(digits[0][:100])
     model = dense(hidden_layer_sizes=())

@@ -282,9 +282,3 @@ def test_a_reading_that_was_given_or_is_plain_is_not_in_doubt(digits, small, sha
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         small(2, hidden_layer_sizes=(4,), max_epochs=1, **given).fit(X)
-
-
-def test_partial_fit_names_what_takes_its_place():
-    assert not hasattr(ConvAutoencoder(2), "partial_fit")
-    with pytest.raises(AttributeError, match="no partial_fit: pass pictures on disk"):
-        ConvAutoencoder(2).partial_fit(np.ones((20, 8, 8)))

@@ -124,40 +124,6 @@ def test_memory_order_does_not_change_a_bit(autoencoder, weights):
         np.testing.assert_array_equal(found.score_samples(form), found.score_samples(rows))
 
 
-def test_scores_of_rows_far_from_zero_are_those_of_their_reconstructions():
-    rows = (1e6 + X).astype(np.float32)
-    autoencoder = plain().fit(rows)
-    errors = rows.astype(float) - autoencoder.inverse_transform(autoencoder.transform(rows))
-    np.testing.assert_allclose(
-        autoencoder.score_samples(rows), -np.square(errors).sum(axis=1), rtol=1e-6
-    )
-
-
-@pytest.mark.parametrize("penalty", ["l1", "contractive", "variational"])
-@pytest.mark.filterwarnings("error:The loss exploded")
-def test_penalties_of_rows_that_are_all_the_same_are_finite(penalty):
-    rows = np.repeat(X[:1], 40, axis=0)
-    autoencoder = plain(penalty=penalty).fit(rows)
-    assert np.isfinite(autoencoder.inverse_transform(autoencoder.transform(rows))).all()
-
-
-@pytest.mark.filterwarnings("ignore:The loss exploded")
-def test_a_last_step_that_ends_in_nan_is_not_kept():
-    rows = 1000 + np.random.default_rng(0).normal(size=(8, 3))
-    for seed in range(8):  # a step comes after its loss, which may be finite
-        autoencoder = DenseAutoencoder(
-            hidden_layer_sizes=(),
-            linear_path=False,
-            loss="poisson",
-            penalty="variational",
-            noise=10.0,
-            max_epochs=1,
-            random_state=seed,
-        ).fit(rows)
-        codes = autoencoder.transform(rows)
-        assert np.isfinite(autoencoder.inverse_transform(codes)).all()
-
-
 @pytest.mark.parametrize("storage", [np.asarray, sp.csr_array])
 @pytest.mark.parametrize(
     "batch",

@@ -353,12 +353,6 @@ def test_a_sentence_or_finite_results(case, form):
         assert loss_may_explode(estimator, array)
 
 
-@holds_for(cases(), st.sampled_from(DENSE_FORMS))
-def test_memory_order_does_not_matter(case, form):
-    X, estimator = case
-    assert_same(codes_of(clone(estimator), form(X)), codes_of(estimator, X))
-
-
 @holds_for(cases())
 def test_sparse_rows_are_reconstructed_like_dense_ones(case):
     X, estimator = case

@@ -157,11 +157,6 @@ def test_convolutional_autoencoders_support_penalties(penalty, digits):
         assert autoencoder.sample(3).shape == (3, 64)
 
 
-def test_only_variational_codes_can_be_sampled(plain):
-    assert hasattr(plain(penalty="variational"), "sample")
-    assert not hasattr(plain(penalty="l1"), "sample")
-
-
 def test_incompatible_parameters_raise_an_error(plain, digits):
     with pytest.raises(ValueError, match="penalty='l1' needs linear_path=False"):
         DenseAutoencoder(penalty="l1", linear_path=True).fit(digits[0])

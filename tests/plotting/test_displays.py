@@ -112,20 +112,6 @@ def test_rows_of_digits_are_drawn_as_pictures(digits, linear, pca, n_samples):
     assert_legible(display, display.names_)
 
 
-@pytest.mark.parametrize("n_samples", [1, 30])
-def test_names_fit_into_given_axes(digits, linear, n_samples):
-    figure, axes = plt.subplots(1, 2)
-    size = figure.get_size_inches().tolist()
-    for ax, shape in zip(axes, [(8, 8), None], strict=True):
-        display = ReconstructionDisplay.from_estimator(
-            linear, digits[1][:n_samples], shape=shape, difference=True, ax=ax
-        )
-        assert display.ax_ is ax
-        assert display.figure_ is figure
-        assert_legible(display, display.names_, inside=ax)
-    assert figure.get_size_inches().tolist() == size
-
-
 def test_sparse_bigrams_are_maps_and_only_drawn_rows_become_dense(monkeypatch):
     chunks = [bytes([i, 255 - i, 65]) * 50 + bytes(range(i, 200)) for i in range(60)]
     X = ByteBigrams().fit_transform(chunks)
@@ -160,31 +146,6 @@ def test_the_shape_of_pictures_is_read_from_a_convolutional_autoencoder(digits, 
     )
     assert display.kind == "image"
     assert display.X_hat.shape == display.references["PCA"].shape == (3, 8, 8)
-
-
-class Echo:
-    """A model of pictures, or of signals with channels, with perfect reconstructions."""
-
-    def __init__(self, input_shape, channel_axis):
-        self.input_shape_, self.channel_axis = input_shape, channel_axis
-
-    def transform(self, X):
-        return X
-
-    inverse_transform = transform
-
-
-def test_pictures_are_drawn_with_channels_last():
-    rng = np.random.default_rng(0)
-    X = rng.integers(0, 256, size=(2, 5, 4, 3), dtype=np.uint8)
-    flat = np.moveaxis(X, 3, 1).reshape(2, -1)
-    display = ReconstructionDisplay.from_estimator(Echo((3, 5, 4), 0), flat)
-    assert np.array_equal(display.X, X)
-    assert np.allclose(display.artists_[1][1].get_array(), X[1] / 255)
-    display = ReconstructionDisplay.from_estimator(Echo((3, 20), 0), flat)
-    assert display.kind == "signal"
-    assert display.X.shape == (2, 20, 3)
-    assert len(display.artists_[0][0]) == 3
 
 
 @pytest.mark.parametrize(
@@ -338,14 +299,6 @@ def test_scores_are_those_of_separate_fits(digits, form):
     assert display.ax_.get_xscale() == "log"
     labels = [label.get_text() for label in display.ax_.get_xticklabels()]
     assert labels == ["2", "8"]
-
-
-def test_validation_rows_are_split_off_without_x_test(digits):
-    images = digits[0][:300].reshape(-1, 8, 8)
-    conv = ConvAutoencoder(channels=(4,), max_epochs=1, random_state=0)
-    display = VarianceDisplay.from_estimator(conv, images, latent_dims=(2, 4))
-    assert np.all(display.pca_scores > 0.1)
-    assert np.all(display.scores >= display.pca_scores - 0.05)
 
 
 @pytest.mark.parametrize(

@@ -133,24 +133,6 @@ def test_a_wanting_model_is_found_wanting(capsys):
     assert "FALSE" in capsys.readouterr().out
 
 
-def test_the_default_is_found_wanting_where_another_setting_gains_more_in_its_time():
-    from benchmarks.curve import claims_of
-
-    def holds(**measured):
-        measured = {"default": (10, 5.0), "epochs x 4": (40, 5.5), **measured}
-        rows = [
-            {**cell, "setting": name, "fit_seconds": seconds, "points": points}
-            for name, (seconds, points) in measured.items()
-        ]
-        return [claim for claim, _ in claims_of(tuple(cell.values()), rows)]
-
-    cell = {"data": "digits", "form": "dense", "latent_dim": 8}
-    assert all(holds(peer=(9, 5.4)))
-    assert all(holds(peer=(20, 9.0)))
-    assert not all(holds(peer=(9, 5.6)))
-    assert not all(holds(**{"epochs x 4": (40, 6.3)}))
-
-
 @pytest.mark.parametrize("name", ["bare PyTorch loop", "skorch by hand", "MLPRegressor(X, X)"])
 def test_the_peers_learn(name):
     from benchmarks.lib import peers
@@ -183,16 +165,6 @@ def test_the_networks_of_the_literature_learn(name, monkeypatch):
     assert X_hat.shape == X.shape
     assert np.square(X - X_hat).mean() < np.square(X - 0.5).mean()
     assert losses[-1] < 0.5 * losses[0]
-
-
-def test_the_error_of_pca_tells_how_many_numbers_it_needs(digits):
-    from benchmarks.pictures import pca_needs
-
-    X_train, X_test = digits[:2]
-    pca = PCA(7).fit(X_train)
-    error = np.square(X_test - pca.inverse_transform(pca.transform(X_test))).mean()
-    assert pca_needs(X_train, X_test, error) == 7
-    assert pca_needs(X_train, X_test, 0.99 * error) == 8
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="measures memory as Linux tells it")

@@ -380,37 +380,3 @@ def test_transform_while_another_thread_refits_gives_old_codes_or_new_ones(digit
         watcher.join()
     assert not wrong
     np.testing.assert_array_equal(model.transform(new), known[6])
-
-
-class Decoder(nn.Module):
-    """A custom decoder, during which another thread may leave autocast."""
-
-    def __init__(self, interrupted):
-        super().__init__()
-        self.interrupted = interrupted
-        self.layer = nn.Linear(4, 64)
-
-    def forward(self, z):
-        if self.interrupted:
-            torch.clear_autocast_cache()  # as a thread does that leaves autocast
-        return self.layer(z)
-
-
-def test_autocast_in_another_thread_changes_no_bit(digits):
-    codes = []
-    for interrupted in (False, True):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            decoder = Decoder(interrupted)
-        # Codes that may be cut decode with the same weights several times in one step.
-        model = DenseAutoencoder(
-            4,
-            decoder=decoder,
-            hidden_layer_sizes=(16,),
-            linear_path=False,
-            truncations=(1, 2),
-            precision="bfloat16",
-            **BRIEF,
-        )
-        codes.append(model.fit(digits[0][:600]).transform(digits[1]))
-    np.testing.assert_array_equal(*codes)

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import threading
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 
 import dask
 import dask.array as da
@@ -203,11 +202,6 @@ def test_the_handler_of_the_user_is_called_and_restored(digits, quick):
     mine = signal.signal(signal.SIGINT, handler)
     mine(signal.SIGINT, None)
     assert len(pressed) == 2
-
-
-def test_fits_in_threads_need_no_signals(digits, quick):
-    with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(quick(4, max_epochs=2).fit, digits[0]).result().interrupted_ is False
 
 
 SCRIPT = """

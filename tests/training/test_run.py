@@ -5,9 +5,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
-from skorch.callbacks import Callback
 from torch import nn
-from torch.utils.data import DataLoader
 
 from skae._nn.layers import initialised, perceptron
 from skae._nn.losses import SquaredError
@@ -107,26 +105,6 @@ def test_a_loss_that_is_no_number_costs_an_epoch_and_rate(rows):
         history = train(module, poisoned(fitted, [2 * 35 + 1]), OPTIONS, validation=validation)
     assert [epoch["epoch"] for epoch in history] == list(range(1, 21))
     assert loss_on(module, validation) < 0.7 * loss_on(network(), validation)
-
-
-class Reading(Callback):
-    """Reads the data sets that skorch passes to callbacks, as a data loader does."""
-
-    def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
-        self.read_ = [list(DataLoader(rows, 100)) for rows in (dataset_train, dataset_valid)]
-
-
-def test_callbacks_can_read_the_rows(digits, quick):
-    reading = Reading()
-    quick(4, linear_path=False, max_epochs=1, callbacks=[reading]).fit(digits[0])
-    inputs = [torch.cat([x for x, _ in batches]) for batches in reading.read_]
-    targets = [torch.cat([target for _, target in batches]) for batches in reading.read_]
-    assert sum(map(len, inputs)) == len(digits[0])
-    for x, target in zip(inputs, targets, strict=True):
-        assert x.equal(target)
-    X = torch.cat(inputs)
-    unit = digits[0].max() / X.max()
-    np.testing.assert_allclose(np.sort(unit * X.sum(1)), np.sort(digits[0].sum(1)), rtol=1e-5)
 
 
 class Cramped(nn.Module):
