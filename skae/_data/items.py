@@ -15,6 +15,9 @@ from .arrays import filled, is_tensor
 
 _CPU = torch.device("cpu")
 
+# What an object with a shape has, one of these, if it is an array, stored, sparse or a frame.
+_ARRAYS = ("__array__", "__array_interface__", "__dlpack__", "chunks", "tocsr", "columns", "iloc")
+
 
 def as_rows(X):
     """Return X as one array if it is a collection of items; other X is returned unchanged.
@@ -40,16 +43,23 @@ def as_rows(X):
         return _of_loader(X)
     if isinstance(X, Dataset):
         return _of_dataset(X)
+    if isinstance(X, memoryview):
+        return np.asarray(X)
     if isinstance(X, np.ndarray):
         is_of_items = X.dtype == object and X.ndim == 1 and len(X) and _is_item(X[0])
         return _stacked(list(X), "an array of objects") if is_of_items else _of_numbers(X)
-    if isinstance(X, Sequence) and not isinstance(X, (str, bytes, bytearray, memoryview)):
+    if isinstance(X, Sequence) and not isinstance(X, (str, bytes, bytearray)):
         return _of_sequence(X)
     if isinstance(X, Iterator) or not _has_length(X):
         raise TypeError(
             f"X is a {type(X).__name__}, whose rows can be read only once, or have no known "
             f"number: pass an array, np.stack(list(X)) of rows or np.concatenate(list(X)) of "
             f"batches."
+        )
+    if hasattr(X, "shape") and not any(hasattr(X, name) for name in _ARRAYS):
+        raise TypeError(
+            f"X is a {type(X).__name__}, which is no array that is known here: pass X[:] if it "
+            f"fits into memory, else its HDF5 datasets, zarr arrays or dask arrays."
         )
     return X
 
@@ -141,6 +151,11 @@ def _of_sequence(X):
     try:
         return _of_numbers(np.asarray(items))
     except ValueError:
+        if isinstance(items[0], tuple) and np.ndim(next(iter(items[0]), 0)):
+            raise ValueError(
+                "X is a list of tuples of values of different shapes: pass the rows alone, "
+                "[item[0] for item in X] of pairs of a row and its label."
+            ) from None
         _check_shapes([np.shape(item) for item in items if _is_regular(item)], "a list")
         raise
 

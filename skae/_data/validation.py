@@ -3,6 +3,7 @@
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from numbers import Number
 
 import numpy as np
@@ -335,7 +336,7 @@ def flat_rows(X):
     X = X if hasattr(X, "shape") else np.asarray(X)
     if len(X.shape) <= 2:
         return X
-    return X.flatten(1) if is_tensor(X) else np.reshape(X, (X.shape[0], -1))
+    return X.flatten(1) if is_tensor(X) else np.reshape(X, (X.shape[0], prod(X.shape[1:])))
 
 
 def dense_array(X):

@@ -51,8 +51,14 @@ class Codec(ABC):
         tensor = array if isinstance(array, torch.Tensor) else tensor_of(array)
         return tensor.to(self.dtype).to(self.device)
 
-    def rows(self, X):
-        """Rows of X as `Rows` on the device, filled where entries are missing."""
+    def rows(self, X, *, compared=False):
+        """Rows of X as `Rows` on the device, filled where entries are missing.
+
+        Raises ValueError if the loss is not defined for X and errors, or logarithms, are computed.
+        """
+        loss = getattr(self.module, "loss", None)
+        if loss is not None and (compared or loss.of_counts):
+            loss.check(X)
         if self._loadings is not None and has_missing(X):
             X = CompletedArray(self._filled(X), X, self._mean_of_rows, self._loadings)
         return rows_of(X, mean=self._mean_of_rows, dtype=self.dtype, device=self.device)

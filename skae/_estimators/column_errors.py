@@ -136,6 +136,6 @@ def _for_batches(X, state, device, use):
     row_bytes = codec.bytes_of_row(X) + _BYTES_PER_ENTRY * X.shape[1]
 
     def compare(rows):
-        use(rows, codec.errors_by_column(codec.rows(X[rows])))
+        use(rows, codec.errors_by_column(codec.rows(X[rows], compared=True)))
 
     in_chunks(codec, X.shape[0], row_bytes, compare)

@@ -56,22 +56,24 @@ def available_if(check: Callable[[Any], bool]) -> Callable[[M], M]:
 # Names of parameters here, and of the same parameters in Keras, PyOD, skorch, UMAP and others.
 _OTHER_NAMES = {
     "latent_dim": "bottleneck_dim bottleneck_size code_dim code_size embedding_dim embedding_size "
-    "encoding_dim encoding_size latent_features latent_size n_components n_latent nz z_dim z_size",
+    "encoding_dim encoding_size latent latent_features latent_size latents n_components n_factors "
+    "n_latent n_latents nz z_dim z_dims z_size",
     "hidden_layer_sizes": "decoder_neuron_list decoder_neurons encoder_neuron_list encoder_neurons "
     "hidden_dim hidden_dims hidden_layers hidden_neuron_list hidden_neurons hidden_size "
     "hidden_sizes hidden_units layer_sizes layers n_hidden n_layers units",
     "max_epochs": "epoch_num epochs max_iter n_epochs n_training_epochs nb_epoch num_epochs",
-    "batch_size": "batch minibatch_size train_batch_size",
+    "batch_size": "batch bs minibatch_size train_batch_size",
     "learning_rate": "eta0 learning_rate_init lr",
     "weight_decay": "l2 l2_reg l2_regularizer",
-    "alpha": "alpha_l1 beta kl_weight l1_weight",
+    "alpha": "alpha_l1 beta beta_kl kl_beta kl_weight l1_weight lambda_",
     "penalty": "activity_regularizer l1 regularizer sparsity",
-    "validation_fraction": "val_split validation_size validation_split",
+    "validation_fraction": "test_size val_fraction val_size val_split validation_size "
+    "validation_split",
     "loss": "criterion loss_fn loss_func loss_function objective reconstruction_loss",
     "activation": "act activation_fn activation_function hidden_activation hidden_activation_name",
     "output_activation": "final_activation last_activation output_activation_name",
     "corruption": "corruption_level mask_ratio masking masking_fraction",
-    "noise": "gaussian_noise noise_factor noise_level noise_std",
+    "noise": "gaussian_noise noise_factor noise_level noise_scale noise_sd noise_std",
     "random_state": "manual_seed random_seed seed",
     "device": "accelerator cuda gpu use_cuda use_gpu",
     "channels": "conv_filters filters hidden_channels n_channels n_filters num_filters",
@@ -79,6 +81,8 @@ _OTHER_NAMES = {
     "kernel_size": "filter_size kernel",
     "encoder": "encoder_net encoder_network module__encoder",
     "decoder": "decoder_net decoder_network module__decoder",
+    "precision": "amp dtype fp16 mixed_precision",
+    "tol": "tolerance",
     "verbose": "progress_bar verbosity",
     "contamination": "nu outlier_fraction outliers_fraction",
     "estimator": "autoencoder base_estimator detector",
@@ -102,24 +106,34 @@ _NOT_NEEDED = {
     **dict.fromkeys(
         ("input_dim", "input_size", "n_features", "n_inputs"), "it is read from X in fit"
     ),
-    **dict.fromkeys(("optimizer", "solver"), "networks are trained by AdamW"),
     **dict.fromkeys(
-        ("dropout", "dropout_rate"),
+        ("optimizer", "solver", "momentum", "betas", "eps", "scheduler", "lr_scheduler"),
+        "networks are trained by AdamW at a constant rate",
+    ),
+    **dict.fromkeys(
+        ("dropout", "dropout_rate", "dropout_p"),
         "training ends before networks overfit; what masks inputs is called corruption here",
     ),
     **dict.fromkeys(
         ("metric", "min_dist", "n_neighbors", "perplexity"),
         "nothing is computed from the neighbours of rows",
     ),
-    "threshold": "fit finds it, offset_, from the contamination",
-    "preprocessing": "a StandardScaler comes before the autoencoder in a pipeline",
-    "batch_norm": "the networks have no such layers",
+    "threshold": "AnomalyDetector finds it, offset_, from the contamination",
+    "contamination": "AnomalyDetector has it",
+    **dict.fromkeys(
+        ("preprocessing", "center", "normalize", "scale", "standardize"),
+        "a StandardScaler comes before the autoencoder in a pipeline",
+    ),
+    **dict.fromkeys(("batch_norm", "batchnorm", "bn"), "the networks have no such layers"),
     "shuffle": "every epoch takes the rows in another random order",
     **dict.fromkeys(
         ("patience", "n_iter_no_change", "min_delta"),
         "validation rows decide when training ends: see tol",
     ),
-    "n_jobs": "the number of threads is set by torch.set_num_threads",
+    **dict.fromkeys(
+        ("n_jobs", "num_workers", "n_threads"),
+        "the number of threads is set by torch.set_num_threads",
+    ),
 }
 
 _NAME_HERE = {other: here for here, others in _OTHER_NAMES.items() for other in others.split()}

@@ -286,7 +286,7 @@ class FittedState:
         errors = _empty((len(methods), X.shape[0]), np.dtype(np.float64), like=X)
 
         def compare(chunk):
-            rows = codec.rows(X[chunk])
+            rows = codec.rows(X[chunk], compared=True)
             for results, method in zip(errors, methods, strict=True):
                 results[chunk] = getattr(codec, method)(rows)
 

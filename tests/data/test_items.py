@@ -184,3 +184,25 @@ def test_dates_and_nested_tensors_are_refused_in_words_and_views_of_memory_taken
     with pytest.raises(TypeError, match="nested"):
         model.fit(torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged))
     assert model.fit(memoryview(CLEAN)).n_samples_ == 40
+
+
+class Stored:
+    """Rows in a storage that skae does not know."""
+
+    shape, dtype = CLEAN.shape, CLEAN.dtype
+
+    def __getitem__(self, index):
+        return CLEAN[index]
+
+
+@pytest.mark.parametrize(
+    ("X", "sentence"),
+    [
+        (Stored(), r"X is a Stored, .* pass X\[:\]"),
+        ([(picture, 1) for picture in PICTURES], "a list of tuples .* pass the rows alone"),
+        (PICTURES[:0], r"0 sample\(s\)"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_in_words(X, sentence):
+    with pytest.raises((TypeError, ValueError), match=sentence):
+        ConvAutoencoder(2).fit(X)

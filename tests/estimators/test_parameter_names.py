@@ -42,7 +42,7 @@ def test_what_is_a_name_of_pictures_alone_is_no_name_of_the_other():
 def test_a_detector_names_its_own_parameters_and_those_of_its_autoencoder():
     with pytest.raises(TypeError, match="outlier_fraction: it is called contamination here"):
         AnomalyDetector(outlier_fraction=0.1)
-    with pytest.raises(TypeError, match="threshold and needs none: fit finds it, offset_"):
+    with pytest.raises(TypeError, match="threshold and needs none: AnomalyDetector finds it"):
         AnomalyDetector(threshold=3.0)
     for name in ("epoch_num", "max_epochs"):
         sentence = r"max_epochs is one of the autoencoder, estimator=DenseAutoencoder\(max_epochs="

@@ -5,7 +5,7 @@ import torch
 from sklearn.metrics import log_loss, mean_poisson_deviance
 from sklearn.metrics.pairwise import cosine_distances
 
-from skae import ConvAutoencoder, DenseAutoencoder
+from skae import AnomalyDetector, ConvAutoencoder, DenseAutoencoder
 from skae._nn.losses import LOSSES
 
 
@@ -162,3 +162,24 @@ def test_x_outside_the_domain_of_a_loss_raises_an_error(digits, parameters, sent
     for convert in (np.array, sp.csr_matrix):
         with pytest.raises(ValueError, match=sentence):
             DenseAutoencoder(4, **parameters).fit(convert(X))
+
+
+@pytest.mark.parametrize("loss", ["bce", "poisson", "multinomial"])
+def test_errors_of_rows_outside_the_domain_of_a_loss_are_not_numbers_but_refused(digits, loss):
+    X = digits[0][:100] / 16
+    model = DenseAutoencoder(2, loss=loss, hidden_layer_sizes=(4,), max_epochs=1, random_state=0)
+    detector = AnomalyDetector(model).fit(X)
+    model.fit(X)
+    for method in (
+        model.score,
+        model.score_samples,
+        model.reconstruction_errors,
+        detector.predict,
+    ):
+        with pytest.raises(ValueError, match=f"loss='{loss}' needs"):
+            method(X - 1)
+    if loss == "bce":  # such as rows of a test set after MinMaxScaler
+        assert np.isfinite(model.transform(X - 1)).all()
+    else:
+        with pytest.raises(ValueError, match=f"loss='{loss}' needs"):
+            model.transform(X - 1)
