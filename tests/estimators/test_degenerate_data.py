@@ -301,7 +301,7 @@ def test_whitened_codes_of_pictures_with_few_training_rows(n_rows, linear_path, 
         max_epochs=2,
         random_state=0,
     )
-    with warnings.catch_warnings(category=ConvergenceWarning, action="ignore"):
+    with warnings.catch_warnings(category=UserWarning, action="ignore"):
         autoencoder.fit(pictures)
     codes = autoencoder.transform(pictures)
     assert np.isfinite(autoencoder.inverse_transform(codes)).all()

@@ -337,9 +337,7 @@ def test_codes_longer_than_any_nonlinear_encoder_ignore_labels(digits, monkeypat
     monkeypatch.setattr(gate, "LONGEST_NONLINEAR_CODE", 16)
     X, y = digits[0][:400], digits[2][:400]
     parameters = {"hidden_layer_sizes": (32,), "max_epochs": 2, "random_state": 0}
-    supervised = DenseAutoencoder(20, supervision=1.0, **parameters)
-    with pytest.warns(UserWarning, match="^supervision has no effect"):
-        supervised.fit(X, y)
+    supervised = DenseAutoencoder(20, supervision=1.0, **parameters).fit(X, y)
     assert LABEL_STAGE not in stages(supervised)
     np.testing.assert_array_equal(
         supervised.transform(X), DenseAutoencoder(20, **parameters).fit(X).transform(X)
