@@ -15,9 +15,6 @@ from .arrays import filled, is_tensor
 
 _CPU = torch.device("cpu")
 
-# What an object with a shape has, one of these, if it is an array, stored, sparse or a frame.
-_ARRAYS = ("__array__", "__array_interface__", "__dlpack__", "chunks", "tocsr", "columns", "iloc")
-
 
 def as_rows(X):
     """Return X as one array if it is a collection of items; other X is returned unchanged.
@@ -55,11 +52,6 @@ def as_rows(X):
             f"X is a {type(X).__name__}, whose rows can be read only once, or have no known "
             f"number: pass an array, np.stack(list(X)) of rows or np.concatenate(list(X)) of "
             f"batches."
-        )
-    if hasattr(X, "shape") and not any(hasattr(X, name) for name in _ARRAYS):
-        raise TypeError(
-            f"X is a {type(X).__name__}, which is no array that is known here: pass X[:] if it "
-            f"fits into memory, else its HDF5 datasets, zarr arrays or dask arrays."
         )
     return X
 
@@ -105,7 +97,7 @@ def warn_of_targets(X, y, shape):
     if y is None or y is X or shape[1] < 2:
         return
     try:
-        shape_of_y = tuple(getattr(y, "shape", None) or np.asarray(y).shape)
+        shape_of_y = tuple(np.shape(y) if isinstance(y, (list, tuple)) else getattr(y, "shape", ()))
     except ValueError:  # a list of different lengths
         return
     if len(shape_of_y) < 2 or (shape_of_y[0], prod(shape_of_y[1:])) != tuple(shape):

@@ -29,6 +29,9 @@ BLOCK_KINDS = [
     (is_chunked, StoredRows),
 ]
 
+# An object with a shape has one of these if it is an array, a frame or sparse.
+_OF_ARRAYS = ("__array__", "__array_interface__", "__dlpack__", "tocsr", "columns", "iloc")
+
 # The most different whole numbers of type float that are classes without a question.
 _MANY_CLASSES = 20
 
@@ -37,10 +40,16 @@ _ROUNDING = 100
 
 
 def as_blocks(X):
-    """Return X as `Blocks` if it is of one of `BLOCK_KINDS`, else unchanged."""
+    """Return X as `Blocks` if it is of one of `BLOCK_KINDS`, else unchanged if it is an array."""
     for is_kind, convert in BLOCK_KINDS:
         if is_kind(X):
             return convert(X)
+    known = isinstance(X, Blocks) or any(hasattr(X, name) for name in _OF_ARRAYS)
+    if hasattr(X, "shape") and not known:
+        raise TypeError(
+            f"X is a {type(X).__name__}, which is no array that is known here: pass X[:] if it "
+            f"fits into memory, else its HDF5 datasets, zarr arrays or dask arrays."
+        )
     return X
 
 

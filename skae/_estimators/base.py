@@ -236,7 +236,7 @@ class BaseAutoencoder(
             plan = self._plan(given, options, rng, previous)
             report.plan(plan)
             state = fit_state(plan, given, options, rng)
-            self._warn_of_unused(state)
+            self._warn_of_unused_noise(state)
             if self.whiten:
                 state = whitened(state, given, self.whiten, self.device)
         self._state = replace(state, interrupted=options.interrupts.n > 0)
@@ -244,21 +244,19 @@ class BaseAutoencoder(
             # All attributes are set, so callbacks need none to reconstruct the fitted estimator.
             context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})
 
-    def _warn_of_unused(self, state):
-        """Warn of parameters for the training of an encoder where none was trained."""
+    def _warn_of_unused_noise(self, state):
+        """Warn of noise for the training of an encoder where none was trained."""
         if not resolve_linear_path(self) or {LABELS, BOTH} & {e["stage"] for e in state.history}:
             return
-        for name in ("encoder", "noise", "corruption", "supervision"):
-            given = getattr(self, name)
-            if given is None or given == 0 or given == "auto":
-                continue
-            warnings.warn(
-                f"{name} has no effect: for a code of {state.latent_dim} dimensions of these "
-                f"{state.n_rows} rows no encoder was trained, and it is PCA's. linear_path=False "
-                f"with hidden layers trains one in any case.",
-                UserWarning,
-                stacklevel=2,
-            )
+        for name in ("noise", "corruption"):
+            if getattr(self, name) not in (0, "auto"):
+                warnings.warn(
+                    f"{name} has no effect: for a code of {state.latent_dim} dimensions of these "
+                    f"{state.n_rows} rows no encoder was trained, and it is PCA's. "
+                    f"linear_path=False with hidden layers trains one in any case.",
+                    UserWarning,
+                    stacklevel=2,
+                )
 
     def _checkpoint_for(self, given, device):
         """The `Checkpoint` of this call of `fit`, by all that its result depends on."""

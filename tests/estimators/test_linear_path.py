@@ -103,7 +103,7 @@ def test_truncate_cuts_what_was_fitted(kind, rows):
         {"corruption": 0.5, "hidden_layer_sizes": ()},
     ],
 )
-def test_what_needs_an_encoder_is_warned_of_where_none_is_trained(digits, quick, parameters):
+def test_noise_for_an_encoder_is_warned_of_where_none_is_trained(digits, quick, parameters):
     (name,) = set(parameters) - {"latent_dim", "hidden_layer_sizes"}
     with pytest.warns(UserWarning, match=f"^{name} has no effect: .* no encoder was trained"):
         quick(**parameters).fit(digits[0][:400])
