@@ -60,12 +60,6 @@ def test_files_are_read_whole(tmp_path):
     np.testing.assert_array_equal(X.toarray(), expected[[0, 0]].toarray())
 
 
-def test_names_say_which_bytes():
-    names = ByteBigrams().get_feature_names_out()
-    assert len(names) == len(set(names)) == 65536
-    assert names[0xFFD8] == "bigram_ffd8"
-
-
 @pytest.mark.parametrize(
     ("parameters", "X", "error", "sentence"),
     [
