@@ -126,3 +126,9 @@ def test_public_docstrings_follow_numpydoc(name):
         allowed.add("EX01")  # so does the example
     problems = [problem for problem in validate(name)["errors"] if problem[0] not in allowed]
     assert not problems
+
+
+def test_the_tables_of_pages_are_those_of_the_results():
+    command = [sys.executable, "-m", "benchmarks.tables", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
