@@ -249,7 +249,9 @@ def share_beside_pca(results):
     axes.legend(title="dimensions", loc="lower right", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     n_sets = len({row["data"] for row in rows})
-    axes.set_title(f"{len(rows)} codes of {n_sets} data sets; hollow: the code is PCA's", fontsize=10)
+    axes.set_title(
+        f"{len(rows)} codes of {n_sets} data sets; hollow: the code is PCA's", fontsize=10
+    )
     return _saved(figure, results.with_suffix(".png"))
 
 

@@ -44,8 +44,9 @@ def as_blocks(X):
     for is_kind, convert in BLOCK_KINDS:
         if is_kind(X):
             return convert(X)
-    known = isinstance(X, Blocks) or any(hasattr(X, name) for name in _OF_ARRAYS)
-    if hasattr(X, "shape") and not known:
+    if isinstance(X, Blocks) or not hasattr(X, "shape"):
+        return X
+    if not any(hasattr(X, name) for name in _OF_ARRAYS):
         raise TypeError(
             f"X is a {type(X).__name__}, which is no array that is known here: pass X[:] if it "
             f"fits into memory, else its HDF5 datasets, zarr arrays or dask arrays."

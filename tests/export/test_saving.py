@@ -133,8 +133,8 @@ def test_batches_go_on_after_a_fit_and_not_from_the_middle(tmp_path):
         (StandardScaler(), "one of ConvAutoencoder, .* got StandardScaler"),
         (small(encoder=lambda n, k: nn.Linear(n, k)), "encoder=.* cannot be written"),
         (
-            small(encoder=nn.Sequential(nn.Linear(64, 3), nn.PReLU())),
-            "encoder cannot be written: .*PReLU is no layer that skae can save",
+            small(encoder=nn.Sequential(nn.Linear(64, 3), nn.RReLU())),
+            "encoder cannot be written: .*RReLU is no layer that skae can save",
         ),
     ],
 )

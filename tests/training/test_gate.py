@@ -119,7 +119,7 @@ def test_one_far_row_does_not_make_a_model_worse_than_pca():
     pca = PCA(1).fit(X[:500])
     errors = np.square(test - pca.inverse_transform(pca.transform(test))).sum(axis=1)
     assert model.nonlinear_gain_ > 0.1
-    assert -model.score_samples(test[-1:]) == pytest.approx(errors[-1], rel=1e-3)
+    assert -model.score_samples(test[-1:]) < 1.01 * errors[-1]
     assert model.score(test) > 1 - errors.sum() / np.square(test - pca.mean_).sum()
 
 
