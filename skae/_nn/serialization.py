@@ -139,13 +139,13 @@ def _holders():
 
 def _arguments(layer):
     """What a layer of torch was made with."""
-    kind = type(layer)
-    if kind is nn.GRU or kind is nn.LSTM:  # whose constructors take whatever that of the base takes
-        kind = nn.RNNBase
-    names = set(inspect.signature(kind).parameters) & set(dir(layer)) - {"mode"}
+    is_recurrent = isinstance(layer, nn.RNNBase)
+    # The constructor of a recurrent layer takes what that of its base takes, but for its mode.
+    kind = nn.RNNBase if is_recurrent else type(layer)
+    names = set(inspect.signature(kind).parameters) & set(dir(layer))
+    if is_recurrent:
+        names -= {"mode"} if layer.mode == "LSTM" else {"mode", "proj_size"}
     arguments = {name: getattr(layer, name) for name in sorted(names)}
-    if type(layer) is nn.GRU:
-        del arguments["proj_size"]
     if "bias" in arguments:
         arguments["bias"] = layer.bias is not None and layer.bias is not False
     return arguments

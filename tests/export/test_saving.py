@@ -114,6 +114,22 @@ def test_sparse_rows_pandas_output_and_names_survive(tmp_path):
     )
 
 
+def test_layers_of_torch_keep_all_that_they_were_made_with(tmp_path):
+    encoder = nn.Sequential(
+        nn.Unflatten(1, (1, 8, 8)),
+        nn.Upsample(scale_factor=2, mode="bilinear"),
+        nn.PReLU(),
+        nn.AvgPool2d(2, padding=1),
+        nn.Flatten(),
+        nn.Linear(81, 3),
+    )
+    X = np.random.default_rng(0).random((60, 64)).astype(np.float32)
+    autoencoder = DenseAutoencoder(3, encoder=encoder, linear_path=False, max_epochs=1).fit(X)
+    skae.save(autoencoder, tmp_path / "layers.skae")
+    loaded = skae.load(tmp_path / "layers.skae")
+    np.testing.assert_array_equal(loaded.transform(X), autoencoder.transform(X))
+
+
 def test_batches_go_on_after_a_fit_and_not_from_the_middle(tmp_path):
     loaded = by_skae(small().fit(X[:400]), tmp_path)
     loaded.partial_fit(X[400:])
