@@ -202,10 +202,11 @@ class ConvAutoencoder(BaseAutoencoder):
     interrupted_ : bool
         Whether Ctrl-C came during or after training; the model is then the best validated one.
     history_ : list of dict
-        An entry for each epoch: "stage" (such as "training"), "epoch", "train_loss", "valid_loss"
-        (mean error of a row, as in `score_samples`), "variance_explained" (as in `score`, of the
-        validation rows), "variance_explained_by_pca" (of the same rows, where PCA is compared) and
-        "dur" (seconds); with labels also "train_label_loss" and "valid_label_loss".
+        An entry for each epoch: "stage" (such as "training"), "epoch", "n_steps" (so far),
+        "train_loss", "valid_loss" (mean error of a row, as in `score_samples`),
+        "variance_explained" (as in `score`, of the validation rows), "variance_explained_by_pca"
+        (of the same rows, where PCA is compared) and "dur" (seconds); with labels also
+        "train_label_loss" and "valid_label_loss".
     n_features_in_ : int
         Number of columns of flat X in `fit`: the values in a picture.
     feature_names_in_ : ndarray of shape (n_features,)

@@ -101,7 +101,7 @@ def krylov_vectors(rows, n_vectors, n_accurate, *, block_size, total, tol, gener
 def _first_check(n_vectors, n_accurate, block_size):
     """Number of columns of Q at which convergence is worth checking first."""
     # Checks of small spaces cost little. Long codes have needed three columns for each vector.
-    share = 2 if 2 * n_accurate <= _SMALL_SIDE else 11 / 4
+    share = 2 if 2 * n_accurate <= _SMALL_SIDE else 3
     blocks = ceil(max(n_vectors * 3 / 2, share * n_accurate) / block_size)
     return (blocks + (_FIRST_BLOCKS if share == 2 else 0)) * block_size
 

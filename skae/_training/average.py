@@ -21,6 +21,8 @@ class AveragedModule:
     ----------
     module : Module
         It is trained elsewhere; `update` is called after each step.
+    n_steps : int, default=0
+        Number of earlier steps that its weights are taken to be the average of.
 
     Attributes
     ----------
@@ -29,10 +31,10 @@ class AveragedModule:
     n_steps : int
     """
 
-    def __init__(self, module):
+    def __init__(self, module, n_steps=0):
         self._source = module
         self.module = deepcopy(module).eval()
-        self.n_steps = 0
+        self.n_steps = n_steps
         self._averaged = _averaged_tensors(self.module)
         self._of_source = _averaged_tensors(module)
 

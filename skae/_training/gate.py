@@ -5,7 +5,9 @@ thresholds of the choice between networks and PCA are in this file.
 """
 
 import warnings
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from math import ceil
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -13,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from .._data.splits import MIN_VALIDATION_ROWS, held_out_rows
 from .._nn.autoencoders import Autoencoder, copy_matching_weights
 from .._nn.penalties import with_head
+from .._runtime.reports import NO_REPORT
 from .run import Interrupted, train, warn_if_cut_short
 
 # Minimum gain on validation rows for networks to be kept, as a share of the variance, and in
@@ -38,8 +41,12 @@ LONGEST_NONLINEAR_CODE = 256
 # codes became worse although reconstructions gained (docs/design.md).
 _ROWS_PER_DIMENSION, _ROWS_PER_DIMENSION_OF_WIDE_ROWS, _WIDE = 40, 150, 2
 
-# Names of the runs, as in `history_`.
+# Steps on all rows that follow those to the best comparison, as a share of these.
+_SHARE_ON_ALL_ROWS = 0.15
+
+# Names of the runs, as in `history_`, and of the steps on all rows.
 LABELS, BOTH, DECODER = "training with labels", "training", "training of the decoder"
+_ON_ALL_ROWS = "steps on all rows"
 
 
 @dataclass(frozen=True)
@@ -163,6 +170,8 @@ def select(problem, options, validation_fraction, rng, labels=None, *, runs):
             )
         options.report.conclude(_sentence_of_pca(verdict), interrupted=is_cut_short)
         return SelectionResult(history=history)
+    best_step = 0 if is_cut_short else _best_step(of_run)
+    final = _on_all_rows(module, final_problem, judge, options, name, best_step, seed)
     if is_cut_short:
         _warn(
             f"Interrupted after {len(of_run)} epochs of the {name}: the best networks so far are "
@@ -174,12 +183,8 @@ def select(problem, options, validation_fraction, rng, labels=None, *, runs):
     options.report.conclude(
         f"{codes}; reconstructions: a network, {_percent(verdict.gain)} of the variance beyond "
         f"PCA's {judge.explained_by_pca:.3f} on validation rows",
-        interrupted=is_cut_short,
+        interrupted=options.interrupts.n > 0,
     )
-    # The coordinates are aligned, so the networks keep their gain in the basis of all rows.
-    final = copy_matching_weights(module, final_problem.new_module(module.encoder is not None))
-    final_problem.limit(final, np.arange(len(problem)))
-    final = final_problem.finished(final)
     return SelectionResult(final, verdict.gain, len(of_run), verdict.gains_when_cut, history)
 
 
@@ -201,6 +206,39 @@ def _run(module, judge, options, name, seed):
         history, interrupted = interrupt.history, True
     problem.limit(module, judge.fitted)
     return history, interrupted
+
+
+def _best_step(history):
+    """The step of the epoch with the lowest loss on validation rows."""
+    return min(history, key=lambda epoch: epoch["valid_loss"])["n_steps"]
+
+
+def _on_all_rows(module, problem, judge, options, name, best_step, seed):
+    """The selected networks in the basis of all rows and the unit of X, after steps on all rows.
+
+    The coordinates of the two bases are aligned, so the networks keep most of their gain. What they
+    lose where validation rows count, as in wide or heavy-tailed rows, these steps bring back.
+    """
+    final = copy_matching_weights(module, judge.new_module(name, problem))
+    for weight, trained in zip(final.parameters(), module.parameters(), strict=True):
+        weight.requires_grad_(trained.requires_grad)  # a callback may have frozen some
+    indices, labels = np.arange(len(problem)), judge.labels if name == LABELS else None
+    if best_step:
+        limits = replace(options, max_epochs=None, callbacks=(), report=NO_REPORT)
+        rows = problem.row_set(indices, labels)
+        with suppress(Interrupted):  # the gate has decided already
+            train(
+                final,
+                rows,
+                limits,
+                seed=seed,
+                stage=_ON_ALL_ROWS,
+                n_steps=ceil(_SHARE_ON_ALL_ROWS * best_step),
+                n_averaged=best_step // 2,  # these then count for a tenth
+            )
+    final = copy_matching_weights(final, problem.new_module(final.encoder is not None))
+    problem.limit(final, indices)
+    return problem.finished(final)
 
 
 @dataclass(frozen=True)
@@ -237,12 +275,12 @@ class _Judge:
         self.labels, self.supervision = labels, supervision
         self.explained_by_pca = problem.explained_by_pca(validation)
 
-    def new_module(self, name):
-        """A new module for a run: it equals PCA."""
-        module = self.problem.new_module(name != DECODER)
-        return (
-            module if name != LABELS else with_head(module, self.labels.n_classes, self.supervision)
-        )
+    def new_module(self, name, problem=None):
+        """A new module for a run, in the basis of a problem: it equals PCA."""
+        module = (problem or self.problem).new_module(name != DECODER)
+        if name == LABELS:
+            module = with_head(module, self.labels.n_classes, self.supervision)
+        return module
 
     def verdict(self, module):
         """The `_Verdict` on a trained module."""

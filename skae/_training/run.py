@@ -82,7 +82,18 @@ class Interrupted(KeyboardInterrupt):
         self.history = history
 
 
-def train(module, rows, options, *, validation=None, seed=0, stage="training", of_pca=nan):
+def train(
+    module,
+    rows,
+    options,
+    *,
+    validation=None,
+    seed=0,
+    stage="training",
+    of_pca=nan,
+    n_steps=None,
+    n_averaged=0,
+):
     """Train ``module`` in place to reconstruct ``rows``; it ends with its best average of weights.
 
     AdamW trains at a constant rate after a short warm-up. What is validated, and returned, is the
@@ -105,13 +116,17 @@ def train(module, rows, options, *, validation=None, seed=0, stage="training", o
         Its name in reports, in the history and in the checkpoint.
     of_pca : float
         Share of the variance that PCA explains on the validation rows.
+    n_steps : int, default=None
+        Ends training after so many steps.
+    n_averaged : int, default=0
+        Number of earlier steps whose average the weights are.
 
     Returns
     -------
     history : list of dict
-        One entry for each epoch: "stage", "epoch", "train_loss", "valid_loss" if there are
-        validation rows, both in the unit of X, "variance_explained", on the validation rows if
-        there are any, and "dur" (seconds).
+        One entry for each epoch: "stage", "epoch", "n_steps" so far, "train_loss", "valid_loss" if
+        there are validation rows, both in the unit of X, "variance_explained", on the validation
+        rows if there are any, and "dur" (seconds).
 
     Raises
     ------
@@ -125,7 +140,8 @@ def train(module, rows, options, *, validation=None, seed=0, stage="training", o
         module.load_state_dict(saved["weights"])
         module.eval()
         return history
-    course = _Course(module, rows, validation, options, stage, of_pca, saved)
+    average = AveragedModule(module, n_averaged)
+    course = _Course(average, rows, validation, options, stage, of_pca, n_steps, saved)
     try:
         with options.interrupts.ending_training(), ExitStack() as stack:
             net = AutoencoderNet(
@@ -207,25 +223,26 @@ class _Course(Callback):
 
     Parameters
     ----------
-    module : Module
+    average : AveragedModule
     rows, validation : RowSet
     options : TrainingOptions
     stage : str
     of_pca : float
+    n_steps : int or None
     saved : dict
         The saved state of this run: at least its history, to which epochs are added.
     """
 
-    def __init__(self, module, rows, validation, options, stage, of_pca, saved):
+    def __init__(self, average, rows, validation, options, stage, of_pca, n_steps, saved):
         self.rows, self.validation = rows, validation
-        self.options, self.stage, self.of_pca = options, stage, of_pca
+        self.options, self.stage, self.of_pca, self.n_steps = options, stage, of_pca, n_steps
         self.saved, self.history = saved, saved["history"]
-        self.average = AveragedModule(module)
+        self.average = average
         self.noise = None  # the generator of dropout and noise
         self.step, self.n_attempts, self.rate = 0, 1, options.learning_rate
         # Losses contain no penalties, and so do not show which weights are the best.
-        self.takes_latest = validation is None or getattr(module, "penalised", False)
-        self.best = deepcopy(module.state_dict())
+        self.takes_latest = validation is None or getattr(average.module, "penalised", False)
+        self.best = deepcopy(average.module.state_dict())
         self.knee = None
         # With labels, the knee of the reconstructions alone: the labels are learnt much sooner, and
         # in the criterion what they gain hides what reconstructions and codes have yet to gain.
@@ -280,6 +297,7 @@ class _Course(Callback):
         if is_long and self.validation is not None and self.knee.is_due(self.step):
             self.average.copy_buffers()
             self._compare(net, *net.losses_of(self.validation))
+        net.is_ending |= self.step == self.n_steps
 
     def on_epoch_end(self, net, **kwargs):
         epoch = net.history[-1]
@@ -334,7 +352,7 @@ class _Course(Callback):
 
     def _report(self, epoch):
         """Add an epoch to the history and report it; return whether the report ends training."""
-        entry = {"stage": self.stage, "epoch": len(self.history) + 1}
+        entry = {"stage": self.stage, "epoch": len(self.history) + 1, "n_steps": self.step}
         for key, row_set in (("train_loss", self.rows), ("valid_loss", self.validation)):
             if row_set is not None:
                 entry[key] = row_set.measure.error(epoch[key])

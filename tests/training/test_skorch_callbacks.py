@@ -119,6 +119,17 @@ def test_frozen_weights_do_not_change(fitted):
     assert any((third[name] != second[name]).any() for name in frozen)
 
 
+def test_what_is_frozen_stays_so_in_the_steps_on_all_rows(digits):
+    frozen = DenseAutoencoder(4, hidden_layer_sizes=(32,), random_state=0)
+    frozen.set_params(callbacks=[Freezer("encoder*")]).fit(digits[0][:600])
+    pca = DenseAutoencoder(4, hidden_layer_sizes=()).fit(digits[0][:600])
+    # An encoder starts at zero, so codes are PCA's; the decoder was trained.
+    assert frozen.nonlinear_gain_ > 0.01
+    np.testing.assert_allclose(
+        frozen.transform(digits[1]), pca.transform(digits[1]), rtol=1e-4, atol=1e-4
+    )
+
+
 @pytest.mark.parametrize(
     "callback",
     [
