@@ -18,7 +18,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from benchmarks.lib.memory import GrowthOfMemory
-from skae import ConvAutoencoder, DenseAutoencoder
+from skae import DenseAutoencoder
 from skae._estimators import state as state_module
 from skae._data import rows as rows_module
 from skae._data import sparse as sparse_module
@@ -39,10 +39,7 @@ def fit(kind):
     parts = tuple(map(load, ("data", "indices", "indptr")))
     X = sp.csr_array(parts) if kind == "csr" else load("X")
     brief = {"max_epochs": 1, "batch_size": 1024, "random_state": 0}
-    if kind == "convolutions":
-        model = ConvAutoencoder(4, channels=(2,), hidden_layer_sizes=(8,), **brief)
-    else:
-        model = DenseAutoencoder(4, hidden_layer_sizes=(8,), **brief)
+    model = DenseAutoencoder(4, hidden_layer_sizes=(8,), **brief)
     model.fit(X[:1000]).transform(X[:1000])  # whatever is loaded once
     with GrowthOfMemory() as growth:
         codes = model.fit(X).transform(X)
@@ -50,7 +47,7 @@ def fit(kind):
 
 # In processes of their own, which share the imports, also those of a first fit.
 DenseAutoencoder(2, linear_path=False, hidden_layer_sizes=(4,), max_epochs=1).fit(np.eye(40))
-for kind in ("dense", "csr", "convolutions"):
+for kind in ("dense", "csr"):
     process = os.fork()
     if not process:
         fit(kind)
@@ -88,7 +85,7 @@ def test_rows_on_disk_train_in_less_memory_than_they_have(folder):
     )
     assert done.returncode == 0, done.stderr
     lines = [[float(word) for word in line.split()] for line in done.stdout.splitlines()]
-    assert len(lines) == 3
+    assert len(lines) == 2
     for grown, score, *shape in lines:
         assert grown < N_BYTES
         assert 0 < score < 1

@@ -35,18 +35,14 @@ def images(digits):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("latent_dim", [2, 32])
-def test_never_below_pca_on_test_digits(digits, latent_dim, variance_explained):
+def test_more_is_explained_than_by_pca(digits, variance_explained):
     X_train, X_test, _, _ = digits
-    pca = PCA(latent_dim).fit(X_train)
+    pca = PCA(2).fit(X_train)
     of_pca = variance_explained(X_test, pca.inverse_transform(pca.transform(X_test)), pca.mean_)
     autoencoder = ConvAutoencoder(
-        latent_dim, input_shape=(8, 8), hidden_layer_sizes=(64,), max_epochs=12, random_state=0
+        2, input_shape=(8, 8), hidden_layer_sizes=(64,), max_epochs=12, random_state=0
     )
-    score = autoencoder.fit(X_train).score(X_test)
-    assert score >= of_pca
-    if latent_dim <= 8:
-        assert score >= of_pca + 0.05
+    assert autoencoder.fit(X_train).score(X_test) >= of_pca + 0.05
 
 
 @pytest.mark.slow

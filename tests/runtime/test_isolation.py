@@ -25,12 +25,11 @@ def test_eight_threads_may_transform_at_once(digits, quick):
         np.testing.assert_array_equal(one, expected)
 
 
-@pytest.mark.parametrize("backend", [pytest.param("loky", marks=pytest.mark.slow), "threading"])
-def test_fits_side_by_side_do_not_touch_each_other(digits, quick, backend):
+def test_fits_in_threads_do_not_touch_each_other(digits, quick):
     X = digits[0][:300]
     autoencoders = [quick(k, max_epochs=2) for k in (2, 3, 2, 3)]
     alone = [clone(autoencoder).fit(X).transform(X) for autoencoder in autoencoders]
-    with parallel_config(backend, n_jobs=2):
+    with parallel_config("threading", n_jobs=2):
         together = Parallel()(
             delayed(autoencoder.fit)(X) for autoencoder in map(clone, autoencoders)
         )
