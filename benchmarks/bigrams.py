@@ -59,7 +59,6 @@ LONG_CODE = 1024
 FILES_GAINS = {
     16: {"variance_explained": 0.056, "accuracy": 0.06},
     64: {"variance_explained": 0.03},
-    256: {"variance_explained": 0.003},
 }
 MOST_OF_TRUNCATED_SVD = {
     ("DenseAutoencoder, linear", "fit_seconds"): 0.10,

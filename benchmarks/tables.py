@@ -34,6 +34,9 @@ SHOWN = {
     ("nir_soil", 8): "spectra",
 }
 
+# Shares of the variance of test rows in `directions`.
+NETWORKS = ("networks", "networks_if_accurate")
+
 
 def main():
     parser = argparse.ArgumentParser(
@@ -208,6 +211,48 @@ def fidelity():
     return markdown(table)
 
 
+def directions():
+    """The linear form of wide sparse rows beside the true directions and ARPACK."""
+    table = [
+        [
+            "dimensions",
+            "least cosine, leading half",
+            "share of the variance",
+            "the true one",
+            "s",
+            "ARPACK s",
+            "networks",
+            "with accurate directions",
+        ]
+    ]
+    for row in read(PUBLISHED / "directions-shared.jsonl"):
+        if "cosines" not in row:
+            continue
+        arpack = row.get("arpack_seconds")
+        table.append(
+            [
+                f"{row['latent_dim']:,}",
+                f"{min(row['cosines'][: row['latent_dim'] // 2]):.5f}",
+                f"{row['share']:.5f}",
+                f"{row['true_share']:.5f}",
+                _seconds(row["seconds"]),
+                "" if arpack is None else _seconds(arpack),
+                *(_share(row[key]) if key in row else "" for key in NETWORKS),
+            ]
+        )
+    return markdown(table)
+
+
+def hashed_text():
+    """Seconds and memory where most columns are never used."""
+    table = [["model", "s", "GB"]]
+    for row in read(PUBLISHED / "directions-shared.jsonl"):
+        for name, label in (("TruncatedSVD", "TruncatedSVD"), ("ours", "DenseAutoencoder, linear")):
+            if name in row:
+                table.append([label, f"{row[name]['seconds']:.2f}", f"{row[name]['peak_gb']:.2f}"])
+    return markdown(table)
+
+
 TABLES = {
     "fields": fields,
     "fields_in_short": fields_in_short,
@@ -217,6 +262,8 @@ TABLES = {
     "anomalies": anomalies,
     "labels": labels,
     "fidelity": fidelity,
+    "directions": directions,
+    "hashed_text": hashed_text,
 }
 
 

@@ -18,7 +18,7 @@ BEHIND = 0.002
 TO_GAIN, REACHED, REACHING, LEAST_REACHED = 0.01, 0.9, 0.9, 0.6
 
 # Least shares: the mean over all cells, of the default and of the far end, and of some cells.
-MEAN, FAR_MEAN = 0.655, 0.655
+MEAN, FAR_MEAN = 0.66, 0.66
 LEAST = {"letter": 0.72, "robot_wall": 0.70, "nsl_kdd": 0.75, "spambase": 0.35, "chicago_l": 0.72}
 
 # At `LONG` dimensions, where PCA leaves more than `LEFT`, so many cells have a code of their own.
@@ -30,10 +30,13 @@ ACCURACY_SLACK = 0.005
 # Cells where codes that explain more are worse for a prediction, beyond that. No other may be.
 KNOWN_WORSE = {
     ("chicago_l", 2),
-    ("ctg", 2),
+    ("nsl_kdd", 2),
+    ("puma32h", 2),
+    ("spoken_digits", 2),
     ("turbofan", 2),
+    ("splice_dna", 8),
     ("turbofan", 8),
-    ("sign_digits", 32),
+    ("nsl_kdd", 16),
 }
 
 # Seconds of processor against an earlier version in the same run: the median of all cells, and

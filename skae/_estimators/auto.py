@@ -38,7 +38,7 @@ def hidden_layer_sizes(n, p, k):
     """
     if k >= _LONG_CODE or (k > _SHORT_CODE and n < p):
         return (_WIDEST,) if k <= 256 else (_WIDE,)
-    if n > _MANY_ROWS and n >= p:
+    if n > _MANY_ROWS and n >= p > _FEW_COLUMNS:
         return (_WIDE, _WIDE // 2, _WIDE // 4)
     widest = _NARROW if p <= _FEW_COLUMNS else _WIDE
     width = min(widest, max(_NARROWEST, 2 ** int(log2(n))))
