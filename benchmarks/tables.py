@@ -128,7 +128,7 @@ def bigrams():
     table = [
         ["latent_dim", "model", "variance explained", "accuracy", "fit s", "transform s", "GB"]
     ]
-    for row in read(PUBLISHED / "bigrams-files.jsonl"):
+    for row in sorted(read(PUBLISHED / "bigrams-files.jsonl"), key=lambda row: row["latent_dim"]):
         table.append(
             [
                 f"{row['latent_dim']:,}",
