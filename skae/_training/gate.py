@@ -183,7 +183,7 @@ def select(problem, options, validation_fraction, rng, labels=None, *, runs):
     options.report.conclude(
         f"{codes}; reconstructions: a network, {_percent(verdict.gain)} of the variance beyond "
         f"PCA's {judge.explained_by_pca:.3f} on validation rows",
-        interrupted=options.interrupts.n > 0,
+        interrupted=is_cut_short or options.interrupts.n > 0,
     )
     return SelectionResult(final, verdict.gain, len(of_run), verdict.gains_when_cut, history)
 
