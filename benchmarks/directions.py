@@ -32,12 +32,12 @@ from unittest.mock import patch
 
 import numpy as np
 import scipy.sparse as sp
-from scipy import linalg
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer
 
 from benchmarks.lib.claims import check
 from benchmarks.lib.datasets import load_part
+from benchmarks.lib.exact_pca import ExactPCA
 from benchmarks.lib.measure import circumstances
 from benchmarks.lib.memory import peak_resident_bytes
 from benchmarks.lib.records import RESULTS, write
@@ -79,17 +79,11 @@ def main():
 
 
 def true_directions(X, k):
-    """Variances along the k leading principal directions, and these, of shape (k, p)."""
+    """Shares of the variance along the k leading directions, and these, of shape (k, p)."""
     X = X.astype(np.float64)
-    mean = np.asarray(X.mean(axis=0)).ravel()
-    products = np.asarray(X @ mean)
-    gram = (X @ X.T).toarray() - products[:, None] - products + mean @ mean
-    total = np.trace(gram)
-    side = len(gram)
-    squares, vectors = linalg.eigh(gram, overwrite_a=True, subset_by_index=(side - k, side - 1))
-    squares, vectors = squares[::-1], vectors[:, ::-1]
-    images = (X.T @ vectors).T - np.outer(vectors.sum(axis=0), mean)
-    return squares / total, images / np.sqrt(squares)[:, None]
+    exact = ExactPCA(X, k)
+    squares = np.square(exact.codes(X, k)).sum(axis=0)
+    return squares * exact.variance_explained(X, k) / squares.sum(), exact.components
 
 
 def compared(X, k, values, components):
