@@ -5,10 +5,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from onnxruntime import InferenceSession
 from sklearn.base import clone
 
-from skae import ConvAutoencoder, DenseAutoencoder, load, save, to_onnx, to_torch
+from skae import ConvAutoencoder, DenseAutoencoder, load, save, to_torch
 
 BRIEF = {"max_epochs": 4, "random_state": 0}
 MODELS = {
@@ -63,9 +62,6 @@ def test_other_forms_of_the_model_have_the_same_codes(pair, digits, tmp_path):
     np.testing.assert_array_equal(loaded.transform(X), codes)
     torch_codes = to_torch(scaled)(torch.from_numpy(X)).numpy()
     np.testing.assert_allclose(torch_codes, codes, rtol=1e-4, atol=1e-4)
-    session = InferenceSession(to_onnx(scaled, X[:2]).SerializeToString())
-    (onnx_codes,) = session.run(None, {session.get_inputs()[0].name: X})
-    np.testing.assert_allclose(onnx_codes, codes, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["linear", "ordered"])
