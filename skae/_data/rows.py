@@ -31,6 +31,7 @@ from .sparse import (
     rows_of_csr,
     slices_of_entries,
     some_columns,
+    some_rows,
     transposed_blocks,
     without_unused_rows,
 )
@@ -95,7 +96,7 @@ class SparseRows(Rows):
         # X.sum would add float32 in float32.
         weights = weights_of(self)
         parts = slices_of_entries(self.X.indptr)
-        total = sum(in_threads(lambda rows: self.X[rows].T @ weights[rows], parts))
+        total = sum(in_threads(lambda rows: some_rows(self.X, rows).T @ weights[rows], parts))
         return total / self.shape[0]
 
     def _has_nonzero(self):
@@ -142,7 +143,7 @@ class SparseRows(Rows):
         """Add ``X' Q`` to the product, in parts."""
         if self._is_large:
             for rows in self._slices_of_entries(_PART):
-                blocks = transposed_blocks(self.X[rows], self._numpy_dtype)
+                blocks = transposed_blocks(some_rows(self.X, rows), self._numpy_dtype)
                 add_products(columns_of_csr(blocks), Q[rows], product, self.X.nnz, self.device)
         else:
             add_products(columns_of_csr(self._transposed()), Q, product, self.X.nnz, self.device)
@@ -189,7 +190,7 @@ class SparseRows(Rows):
         squares, sums = np.zeros((self.shape[1], self.shape[1])), np.zeros(self.shape[1])
 
         def products(rows):
-            X = self.X[rows].astype(np.float64) / unit
+            X = some_rows(self.X, rows).astype(np.float64) / unit
             weighted = sp.diags(weights[rows]) @ X
             return X.T @ weighted, weighted.T @ np.ones(weighted.shape[0])
 

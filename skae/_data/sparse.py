@@ -152,7 +152,11 @@ def transposed_blocks(csr, dtype):
     step = max(PANEL_ROWS, -(-MIN_NONZEROS_PER_SUM * n * p // max(1, csr.nnz)))
     blocks = [slice(start, min(start + step, n)) for start in range(0, n, step)]
     return list(
-        zip(blocks, _map(lambda rows: _transposed(csr[rows], dtype), blocks, csr.nnz), strict=True)
+        zip(
+            blocks,
+            _map(lambda rows: _transposed(some_rows(csr, rows), dtype), blocks, csr.nnz),
+            strict=True,
+        )
     )
 
 
@@ -188,6 +192,16 @@ def without_unused_rows(csr, dense):
     indices = indices.reshape(-1).astype(csr.indices.dtype)
     small = sp.csr_matrix((csr.data, indices, csr.indptr), shape=(csr.shape[0], len(used)))
     return small, dense[torch.from_numpy(used).long().to(dense.device)]
+
+
+def some_rows(X, rows):
+    """Return a slice of rows of an array or a CSR matrix without a copy, which SciPy would make."""
+    if not sp.issparse(X):
+        return X[rows]
+    offsets = X.indptr[rows.start : rows.stop + 1]
+    entries = slice(offsets[0], offsets[-1])
+    parts = (X.data[entries], X.indices[entries], offsets - offsets[0])
+    return sp.csr_matrix(parts, shape=(len(offsets) - 1, X.shape[1]))
 
 
 def some_columns(csr, columns):

@@ -10,6 +10,7 @@ from sklearn.utils.validation import _check_n_features, check_is_fitted
 
 from .._data.arrays import with_results_in_kind
 from .._data.blocks import Blocks, is_dask, lazy_result
+from .._data.sparse import some_rows
 from .._runtime.device import resolve_device
 from .._runtime.execution import on_snapshot
 from .state import in_chunks
@@ -136,6 +137,6 @@ def _for_batches(X, state, device, use):
     row_bytes = codec.bytes_of_row(X) + _BYTES_PER_ENTRY * X.shape[1]
 
     def compare(rows):
-        use(rows, codec.errors_by_column(codec.rows(X[rows], compared=True)))
+        use(rows, codec.errors_by_column(codec.rows(some_rows(X, rows), compared=True)))
 
     in_chunks(codec, X.shape[0], row_bytes, compare)

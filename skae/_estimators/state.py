@@ -14,6 +14,7 @@ import torch
 
 from .._data.arrays import device_of, in_precision_for, is_tensor
 from .._data.blocks import Blocks
+from .._data.sparse import some_rows
 from .._nn.autoencoders import (
     Autoencoder,
     PlainAutoencoder,
@@ -253,7 +254,7 @@ class FittedState:
         codes = _empty((X.shape[0], self.latent_dim), self.mean.dtype, like=X)
 
         def encode(rows):
-            codes[rows] = codec.encode(codec.rows(X[rows]))
+            codes[rows] = codec.encode(codec.rows(some_rows(X, rows)))
 
         in_chunks(codec, X.shape[0], codec.bytes_of_row(X), encode)
         if self.code_scale is not None:
@@ -286,7 +287,7 @@ class FittedState:
         errors = _empty((len(methods), X.shape[0]), np.dtype(np.float64), like=X)
 
         def compare(chunk):
-            rows = codec.rows(X[chunk], compared=True)
+            rows = codec.rows(some_rows(X, chunk), compared=True)
             for results, method in zip(errors, methods, strict=True):
                 results[chunk] = getattr(codec, method)(rows)
 
