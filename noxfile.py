@@ -51,7 +51,6 @@ TESTS_OF_OLDEST = [
     "tests/export/test_saving.py",
     "tests/pca/test_solvers.py",
     "tests/plotting/test_displays.py",
-    "tests/runtime/test_reports.py",
 ]
 
 

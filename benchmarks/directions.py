@@ -10,7 +10,8 @@ The claims, for the linear form at each length:
 - no later component is arbitrary: the variance of its codes is at least 0.9 of the true one.
 
 Networks get 256 directions beyond those of the code, which need not be converged. The claim is that
-the network explains at most 0.001 more of the variance of test rows where they are.
+the networks explain at most 0.001 more of the variance of test rows where they are, in the mean of
+four seeds, within two standard errors.
 
 Text that is hashed into 2^20 columns, most of which are never used, costs at most 1.5 times the
 seconds and the memory of TruncatedSVD.
@@ -25,7 +26,6 @@ import argparse
 import os
 import sys
 import time
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from unittest.mock import patch
@@ -46,7 +46,7 @@ from skae import DenseAutoencoder
 LENGTHS, QUICK_LENGTHS, LONGEST_ARPACK = (16, 64, 1024), (16,), 64
 LEAST_COSINE, LEAST_VARIANCE = 0.999, 0.9
 MOST_OF_SHARE = {16: 1e-5, 64: 1e-5, 1024: 5e-4}
-MOST_OF_NETWORKS = 0.001
+MOST_OF_NETWORKS, SEEDS = 0.001, range(4)
 HASHED_COLUMNS, HASHED_DIMENSIONS, TIMES_TRUNCATED_SVD = 2**20, 32, 1.5
 MOST_ROWS, QUICK_ROWS = 10_000, 3_000
 
@@ -109,18 +109,21 @@ def compared(X, k, values, components):
 
 
 def with_all_directions_accurate(split, k):
-    """Share of the variance of test rows, with directions as they are and with accurate ones."""
+    """Shares of the variance of test rows, with directions as they are and with accurate ones."""
     from skae._estimators import fitting
 
     def of_all(*arguments, n_accurate, **settings):
         return fitting_basis(*arguments, tol=1e-8, **settings)
 
     fitting_basis = fitting.principal_basis
-    network = partial(DenseAutoencoder, k, random_state=0)
-    shares = {"networks": network().fit(split.X_train).score(split.X_test)}
+
+    def shares():
+        fits = (DenseAutoencoder(k, random_state=seed).fit(split.X_train) for seed in SEEDS)
+        return [fit.score(split.X_test) for fit in fits]
+
     with patch.object(fitting, "principal_basis", of_all):
-        shares["networks_if_accurate"] = network().fit(split.X_train).score(split.X_test)
-    return shares
+        accurate = shares()
+    return {"networks": shares(), "networks_if_accurate": accurate}
 
 
 def hashed_text():
@@ -181,9 +184,13 @@ def claims_of(rows):
         sentence = f"{cell}: the least variance is {least:.3f} of the true one"
         yield least >= LEAST_VARIANCE, sentence
         if "networks" in row:
-            gain = row["networks_if_accurate"] - row["networks"]
-            sentence = f"{cell}: {gain:+.4f} of the variance if all directions were accurate"
-            yield gain <= MOST_OF_NETWORKS, sentence
+            gains = np.subtract(row["networks_if_accurate"], row["networks"])
+            gain, error = gains.mean(), gains.std(ddof=1) / len(gains) ** 0.5
+            sentence = (
+                f"{cell}: {gain:+.4f} of the variance if all directions were accurate, "
+                f"with a standard error of {error:.4f}"
+            )
+            yield gain <= MOST_OF_NETWORKS + 2 * error, sentence
         if "arpack_seconds" in row and row["data"] == "files":
             times = row["seconds"] / row["arpack_seconds"]
             yield times <= 1, f"{cell}: {times:.2f} of ARPACK's seconds"

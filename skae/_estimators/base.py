@@ -236,7 +236,7 @@ class BaseAutoencoder(
             plan = self._plan(given, options, rng, previous)
             report.plan(plan)
             state = fit_state(plan, given, options, rng)
-            self._warn_of_unused_noise(state)
+            self._warn_of_unused(state)
             if self.whiten:
                 state = whitened(state, given, self.whiten, self.device)
         self._state = replace(state, interrupted=options.interrupts.n > 0)
@@ -244,12 +244,12 @@ class BaseAutoencoder(
             # All attributes are set, so callbacks need none to reconstruct the fitted estimator.
             context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})
 
-    def _warn_of_unused_noise(self, state):
-        """Warn of noise for the training of an encoder where none was trained."""
+    def _warn_of_unused(self, state):
+        """Warn of what is for the training of an encoder where none was trained."""
         if not resolve_linear_path(self) or {LABELS, BOTH} & {e["stage"] for e in state.history}:
             return
-        for name in ("noise", "corruption"):
-            if getattr(self, name) not in (0, "auto"):
+        for name, unused in (("noise", 0), ("corruption", "auto"), ("encoder", None)):
+            if getattr(self, name) not in (0, unused):
                 warnings.warn(
                     f"{name} has no effect: for a code of {state.latent_dim} dimensions of these "
                     f"{state.n_rows} rows no encoder was trained, and it is PCA's. "

@@ -52,6 +52,37 @@ class ConvAutoencoder(BaseAutoencoder):
     input_shape : tuple of int, default=None
         Shape of one picture or signal: ``(28, 28)``, ``(32, 32, 3)``, ``(65536,)``. None takes it
         from X if that has more than two axes; if not, a row is a signal of n_features values.
+    hidden_layer_sizes : "auto", int or tuple of int, default="auto"
+        Widths of the layers between the convolutions and the code, with the dense bottleneck.
+        "auto" is one of 512, followed by one of 256 for codes of up to 16 dimensions.
+    supervision : float, default=0.0
+        Weight of the labels y in training, as in `DenseAutoencoder`. 0 ignores y.
+    missing_values : np.nan or None, default=None
+        With np.nan, NaN in dense X is a missing entry: principal directions and losses are those
+        of the observed entries, `transform` fills the others first, and reconstructions of codes
+        can replace them; see docs/missing.md. None refuses X with NaN.
+    whiten : bool or float in [0, 1], default=False
+        Divide each code by this power of its standard deviation over the training rows; True is 1.
+    tol : float, default=0.1
+        Training ends when the second half of its steps has brought less than this share of all that
+        was gained on validation rows. Smaller values train longer: 0.01 takes several times as long
+        and gains a little more, 0.3 is for a first look.
+    max_epochs : int or "auto", default="auto"
+        Maximum number of passes over the training rows. "auto" leaves the end to `tol`; with
+        ``early_stopping=False`` or a penalty it is about 1,200 steps in 8 to 30 passes.
+    device : str or torch.device, default="auto"
+        Where to compute. "auto" is the device of X if X is a tensor (see `transform`), else the
+        accelerator that PyTorch finds if it supports float64, such as CUDA, else the CPU.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the validation split, the initial weights and the batch order. None takes fresh
+        entropy; global random states are neither used nor changed.
+    verbose : int, default=0
+        1 shows the present epoch in one line (in a file or from a worker of ``n_jobs``: lines after
+        1, 2, 4, 8 ... epochs), 2 prints the plan and a line per epoch. Both end with a sentence
+        about what was kept, and its gain on validation rows.
+
+    Other Parameters
+    ----------------
     channel_axis : int, default=None
         Axis of `input_shape` that counts channels, as in scikit-image: 0 for ``(3, 32, 32)`` and
         for a signal ``(channels, length)``. None means the last of three axes, and one channel
@@ -65,11 +96,8 @@ class ConvAutoencoder(BaseAutoencoder):
     bottleneck : {"dense", "channels", "map"}, default="dense"
         Layers between the last stage and the code: fully connected layers; one convolution over
         all positions, to k channels; or one to a single channel, whose positions are the code.
-    hidden_layer_sizes : "auto", int or tuple of int, default="auto"
-        Widths of the layers between the convolutions and the code, with the dense bottleneck.
-        "auto" is one of 512, followed by one of 256 for codes of up to 16 dimensions.
     activation : {"elu", "gelu", "relu", "sigmoid", "silu", "softplus", "tanh"}, default="gelu"
-        Activation of the hidden layers.
+        Activation of the hidden layers. In the same time "gelu" and "silu" explain most.
     encoder : torch.nn.Module or callable, default=None
         Custom encoder network. A module is copied for each `fit`; a callable returns one from the
         shapes of its input and output: ``encoder(shape, latent_dim)``, where ``shape`` is that of
@@ -101,14 +129,10 @@ class ConvAutoencoder(BaseAutoencoder):
     alpha : float, default=1.0
         Weight of the penalty relative to the logarithm of the loss, so that it has no unit. With
         "variational", 1.0 is the evidence lower bound.
-    supervision : float, default=0.0
-        Weight of the labels y in training, as in `DenseAutoencoder`. 0 ignores y.
     fit_inverse_transform : bool, default=False
         Where the code remains PCA's, train a non-linear decoder for it, and keep it if its
         reconstructions beat PCA's on validation rows. It does not change `transform`. Custom
         decoders and `missing_values` do the same. KernelPCA has a parameter of this name.
-    whiten : bool or float in [0, 1], default=False
-        Divide each code by this power of its standard deviation over the training rows; True is 1.
     corruption : float or "auto", default="auto"
         Share of the encoder's inputs that are set to their mean in training, drawn anew for each
         batch: a denoising autoencoder. The rows to reconstruct are not changed, nor is PCA's part
@@ -116,39 +140,26 @@ class ConvAutoencoder(BaseAutoencoder):
     noise : float, default=0.0
         Standard deviation of normal noise that is added to the encoder's inputs in training, in
         units of their typical standard deviation.
-    missing_values : np.nan or None, default=None
-        With np.nan, NaN in dense X is a missing entry: principal directions and losses are those
-        of the observed entries, `transform` fills the others first, and reconstructions of codes
-        can replace them; see docs/missing.md. None refuses X with NaN.
-    max_epochs : int or "auto", default="auto"
-        Maximum number of passes over the training rows. "auto" leaves the end to `tol`; with
-        ``early_stopping=False`` or a penalty it is about 1,200 steps in 8 to 30 passes.
     batch_size : int or "auto", default="auto"
         Rows in a batch. "auto" is 64, less where there would be fewer than 16 batches, and 192
-        from 40,000 rows on.
+        from 40,000 rows on. Larger batches keep a GPU busier, and need a larger rate.
     learning_rate : float or "auto", default="auto"
         Learning rate of AdamW, constant after 60 steps. "auto" is 0.002, and 0.003 from 40,000 rows
-        on; twice that for plain networks.
+        on; twice that for plain networks. Lower it if a warning says that the loss exploded.
     weight_decay : float, default=0.01
-        Decoupled weight decay of AdamW.
+        Decoupled weight decay of AdamW. Smaller values explain a little more of many rows.
     early_stopping : bool, default=True
         End training by the validation rows, as `tol` says. False trains for ``max_epochs``. In
         both cases the best weights on validation rows are kept.
     validation_fraction : float, default=0.1
-        Share of the validation rows: runs of adjacent rows, or whole groups (see `fit`).
-    tol : float, default=0.1
-        Training ends when the second half of its steps has brought less than this share of all that
-        was gained on validation rows. Smaller values train longer: 0.01 takes several times as long
-        and gains a little more, 0.3 is for a first look.
-    device : str or torch.device, default="auto"
-        Where to compute. "auto" is the device of X if X is a tensor (see `transform`), else the
-        accelerator that PyTorch finds if it supports float64, such as CUDA, else the CPU.
+        Share of the validation rows: runs of adjacent rows, or whole groups (see `fit`). Where rows
+        are few, a larger share makes the decision between networks and PCA a safer one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Precision of matrix products and convolutions in training. "auto" is bfloat16 where the
-        hardware computes faster with it.
+        hardware computes faster with it; "float32" is for results that two kinds of machine share.
     warm_start : bool, default=False
-        Start the networks from those of the previous `fit` where their shapes agree. Principal
-        directions are computed anew, and validation rows decide anew.
+        Start the networks from those of the previous `fit` where their shapes agree, as for rows
+        that grow from day to day. Principal directions and the decision of validation rows are new.
     checkpoint : str or path-like, default=None
         Folder that stores the state of `fit` after every epoch and other long step. If the process
         is killed, the same call resumes from there and returns the same codes bit for bit. Needs
@@ -161,13 +172,6 @@ class ConvAutoencoder(BaseAutoencoder):
         Called in training, such as `skorch.callbacks.EarlyStopping`; the net that they are given
         has batch losses and ``valid_loss`` in its history. Callbacks of scikit-learn 1.9 are set
         with `set_callbacks`.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the validation split, the initial weights and the batch order. None takes fresh
-        entropy; global random states are neither used nor changed.
-    verbose : int, default=0
-        1 shows the present epoch in one line (in a file or from a worker of ``n_jobs``: lines after
-        1, 2, 4, 8 ... epochs), 2 prints the plan and a line per epoch. Both end with a sentence
-        about what was kept, and its gain on validation rows.
 
     Attributes
     ----------
@@ -258,11 +262,19 @@ class ConvAutoencoder(BaseAutoencoder):
         latent_dim: float | None = None,
         *,
         input_shape: Sequence[int] | None = None,
+        hidden_layer_sizes: int | Sequence[int] | str = "auto",
+        supervision: float = 0.0,
+        missing_values: float | None = None,
+        whiten: bool | float = False,
+        tol: float = 0.1,
+        max_epochs: int | str = "auto",
+        device: str | torch.device = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
         channel_axis: int | None = None,
         channels: Sequence[int] | str = "auto",
         kernel_size: int = 5,
         bottleneck: str = "dense",
-        hidden_layer_sizes: int | Sequence[int] | str = "auto",
         activation: str = "gelu",
         encoder: Callable[..., Any] | None = None,
         decoder: Callable[..., Any] | None = None,
@@ -272,35 +284,35 @@ class ConvAutoencoder(BaseAutoencoder):
         truncations: Sequence[int] | str | None = None,
         penalty: str | None = None,
         alpha: float = 1.0,
-        supervision: float = 0.0,
         fit_inverse_transform: bool = False,
-        whiten: bool | float = False,
         corruption: float | str = "auto",
         noise: float = 0.0,
-        missing_values: float | None = None,
-        max_epochs: int | str = "auto",
         batch_size: int | str = "auto",
         learning_rate: float | str = "auto",
         weight_decay: float = 0.01,
         early_stopping: bool = True,
         validation_fraction: float = 0.1,
-        tol: float = 0.1,
-        device: str | torch.device = "auto",
         precision: str = "auto",
         warm_start: bool = False,
         checkpoint: str | PathLike | None = None,
         memory: Any = None,
         callbacks: Sequence[Any] | None = None,
-        random_state: int | np.random.RandomState | None = None,
-        verbose: int = 0,
     ) -> None:
         self.latent_dim = latent_dim
         self.input_shape = input_shape
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.supervision = supervision
+        self.missing_values = missing_values
+        self.whiten = whiten
+        self.tol = tol
+        self.max_epochs = max_epochs
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
         self.channel_axis = channel_axis
         self.channels = channels
         self.kernel_size = kernel_size
         self.bottleneck = bottleneck
-        self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.encoder = encoder
         self.decoder = decoder
@@ -310,27 +322,19 @@ class ConvAutoencoder(BaseAutoencoder):
         self.truncations = truncations
         self.penalty = penalty
         self.alpha = alpha
-        self.supervision = supervision
         self.fit_inverse_transform = fit_inverse_transform
-        self.whiten = whiten
         self.corruption = corruption
         self.noise = noise
-        self.missing_values = missing_values
-        self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
-        self.tol = tol
-        self.device = device
         self.precision = precision
         self.warm_start = warm_start
         self.checkpoint = checkpoint
         self.memory = memory
         self.callbacks = callbacks
-        self.random_state = random_state
-        self.verbose = verbose
 
     input_shape_ = FittedAttribute("shape")
 

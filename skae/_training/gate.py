@@ -5,7 +5,6 @@ thresholds of the choice between networks and PCA are in this file.
 """
 
 import warnings
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import ceil
 
@@ -16,7 +15,7 @@ from .._data.splits import MIN_VALIDATION_ROWS, held_out_rows
 from .._nn.autoencoders import Autoencoder, copy_matching_weights
 from .._nn.penalties import with_head
 from .._runtime.reports import NO_REPORT
-from .run import Interrupted, train, warn_if_cut_short
+from .run import train, warn_if_cut_short
 
 # Minimum gain on validation rows for networks to be kept, as a share of the variance, and in
 # standard errors.
@@ -141,38 +140,44 @@ def select(problem, options, validation_fraction, rng, labels=None, *, runs):
     fitted, validation = held_out_rows(len(problem), validation_fraction, rng, options.groups)
     seed = rng.randint(2**31)
     if not runs or len(validation) < MIN_VALIDATION_ROWS:
-        reason = "networks have too little to gain for codes of this length and these rows"
-        if len(validation) < MIN_VALIDATION_ROWS:
-            reason = (
-                f"there are {len(validation)} validation rows, and networks need "
-                f"{MIN_VALIDATION_ROWS}"
-            )
-        options.report.conclude(f"codes and reconstructions are PCA's: {reason}")
+        options.report.conclude(f"codes and reconstructions are PCA's: {_why_no_run(validation)}")
         return SelectionResult()
     trial_problem, final_problem = problem.in_both_bases(fitted, validation)
     if labels is not None:
         labels = labels.standardised(problem.weights)
     judge = _Judge(trial_problem, fitted, validation, labels, options.supervision)
+
+    # Runs on the rows without the validation rows, until these say that one is better than PCA.
     history = []
     for name in runs:
         module = judge.new_module(name)
-        of_run, interrupted = _run(module, judge, options, name, seed)
+        of_run = train(
+            module,
+            judge.row_set(name, fitted),
+            options,
+            validation=judge.row_set(name, validation),
+            seed=seed,
+            stage=name,
+            of_pca=judge.explained_by_pca,
+        )
+        trial_problem.limit(module, fitted)
         history += of_run
         verdict = judge.verdict(module)
-        is_cut_short = interrupted or options.interrupts.n > 0
-        if verdict.beats_pca or is_cut_short:
+        if verdict.beats_pca or options.interrupts.n:
             break
     if not verdict.beats_pca:
-        if is_cut_short:
+        if options.interrupts.n:
             _warn(
                 f"Interrupted after {len(of_run)} epochs of the {name}, before the networks had "
                 f"proved themselves on validation rows: the model is PCA."
             )
-        options.report.conclude(_sentence_of_pca(verdict), interrupted=is_cut_short)
+        options.report.conclude(_sentence_of_pca(verdict), interrupted=options.interrupts.n > 0)
         return SelectionResult(history=history)
-    best_step = 0 if is_cut_short else _best_step(of_run)
-    final = _on_all_rows(module, final_problem, judge, options, name, best_step, seed)
-    if is_cut_short:
+
+    # The same networks on all rows.
+    best_step = 0 if options.interrupts.n else _best_step(of_run)
+    module = _on_all_rows(module, final_problem, judge, options, name, best_step, seed)
+    if options.interrupts.n:
         _warn(
             f"Interrupted after {len(of_run)} epochs of the {name}: the best networks so far are "
             f"kept, which beat PCA on validation rows."
@@ -183,29 +188,15 @@ def select(problem, options, validation_fraction, rng, labels=None, *, runs):
     options.report.conclude(
         f"{codes}; reconstructions: a network, {_percent(verdict.gain)} of the variance beyond "
         f"PCA's {judge.explained_by_pca:.3f} on validation rows",
-        interrupted=is_cut_short or options.interrupts.n > 0,
+        interrupted=options.interrupts.n > 0,
     )
-    return SelectionResult(final, verdict.gain, len(of_run), verdict.gains_when_cut, history)
+    return SelectionResult(module, verdict.gain, len(of_run), verdict.gains_when_cut, history)
 
 
-def _run(module, judge, options, name, seed):
-    """Train a module in the basis without validation rows; its history, and whether by Ctrl-C."""
-    problem, labels = judge.problem, judge.labels if name == LABELS else None
-    try:
-        history = train(
-            module,
-            problem.row_set(judge.fitted, labels),
-            options,
-            validation=problem.row_set(judge.validation, labels),
-            seed=seed,
-            stage=name,
-            of_pca=judge.explained_by_pca,
-        )
-        interrupted = False
-    except Interrupted as interrupt:
-        history, interrupted = interrupt.history, True
-    problem.limit(module, judge.fitted)
-    return history, interrupted
+def _why_no_run(validation):
+    if len(validation) >= MIN_VALIDATION_ROWS:
+        return "networks have too little to gain for codes of this length and these rows"
+    return f"there are {len(validation)} validation rows, and networks need {MIN_VALIDATION_ROWS}"
 
 
 def _best_step(history):
@@ -222,21 +213,19 @@ def _on_all_rows(module, problem, judge, options, name, best_step, seed):
     final = copy_matching_weights(module, judge.new_module(name, problem))
     for weight, trained in zip(final.parameters(), module.parameters(), strict=True):
         weight.requires_grad_(trained.requires_grad)  # a callback may have frozen some
-    indices, labels = np.arange(len(problem)), judge.labels if name == LABELS else None
+    indices = np.arange(len(problem))
     if best_step:
-        limits = replace(options, max_epochs=None, callbacks=(), report=NO_REPORT)
-        rows = problem.row_set(indices, labels)
-        with suppress(Interrupted):  # the gate has decided already
-            train(
-                final,
-                rows,
-                limits,
-                seed=seed,
-                stage=_ON_ALL_ROWS,
-                n_steps=ceil(_SHARE_ON_ALL_ROWS * best_step),
-                n_averaged=best_step // 2,  # these then count for a tenth
-            )
-    final = copy_matching_weights(final, problem.new_module(final.encoder is not None))
+        train(
+            final,
+            judge.row_set(name, indices, problem),
+            replace(options, max_epochs=None, callbacks=(), report=NO_REPORT),
+            seed=seed,
+            stage=_ON_ALL_ROWS,
+            n_steps=ceil(_SHARE_ON_ALL_ROWS * best_step),
+            n_averaged=best_step // 2,  # these then count for a tenth
+        )
+    if name == LABELS:
+        del final.head
     problem.limit(final, indices)
     return problem.finished(final)
 
@@ -281,6 +270,11 @@ class _Judge:
         if name == LABELS:
             module = with_head(module, self.labels.n_classes, self.supervision)
         return module
+
+    def row_set(self, name, indices, problem=None):
+        """Rows for a run, with their labels if it uses them, in the basis of a problem."""
+        labels = self.labels if name == LABELS else None
+        return (problem or self.problem).row_set(indices, labels)
 
     def verdict(self, module):
         """The `_Verdict` on a trained module."""

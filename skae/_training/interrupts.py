@@ -8,9 +8,9 @@ from contextlib import contextmanager
 class Interrupts:
     """The interrupts of one fit.
 
-    Before the first training, and during each, an interrupt is raised at once. After a training the
-    first is only counted, since the work that is left is short and makes the estimator usable; the
-    next training does not start. A second one is always raised.
+    Before the first training an interrupt is raised at once. One during a training ends it. After a
+    training the first is only counted, since the work that is left is short and makes the estimator
+    usable; the next training does not start. A second one is always raised.
 
     Attributes
     ----------
@@ -52,13 +52,12 @@ class Interrupts:
 
     @contextmanager
     def ending_training(self):
-        """Raise the first interrupt within the block; count the first one after it."""
+        """End the block at the first interrupt within it; count the first one after it."""
         self._raises_first = True
         try:
             yield
         except KeyboardInterrupt:
             self.n = max(1, self.n)  # it may have been raised without a signal
-            raise
         finally:
             self._raises_first = False
 

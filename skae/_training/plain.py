@@ -20,7 +20,7 @@ from .._runtime.device import in_pieces
 from .data import row_set
 from .observed import ObservedEntries, Targets, partly_hidden, with_output_for_missing
 from .residual import scaled_batch, typical_entry
-from .run import Interrupted, TrainingOptions, train, warn_if_cut_short
+from .run import TrainingOptions, train, warn_if_cut_short
 
 # Number of rows whose losses are computed at a time, and from which inputs are standardized.
 _BATCH_SIZE = 128
@@ -114,24 +114,22 @@ def fit_plain(
 
 def _train(module, rows, validation, options, seed):
     """Train a module and report the result: the history."""
-    interrupted = False
-    try:
-        history = train(module, rows, options, validation=validation, seed=seed)
-        warn_if_cut_short(history, options)
-    except Interrupted as interrupt:
-        history, interrupted = interrupt.history, True
-        if not history:
-            raise
+    history = train(module, rows, options, validation=validation, seed=seed)
+    if options.interrupts.n and not history:
+        raise KeyboardInterrupt  # nothing is known of the weights
+    if options.interrupts.n:
         warnings.warn(
             f"Interrupted after {len(history)} epochs: the best networks so far are kept.",
             ConvergenceWarning,
             stacklevel=3,
         )
+    else:
+        warn_if_cut_short(history, options)
     kind = "training" if validation is None else "validation"
     best = max((e["variance_explained"] for e in history), key=lambda e: -inf if isnan(e) else e)
     options.report.conclude(
         f"codes and reconstructions: networks, {best:.3f} of the variance on {kind} rows",
-        interrupted=interrupted,
+        interrupted=options.interrupts.n > 0,
     )
     return history
 

@@ -68,20 +68,6 @@ class TrainingOptions:
     groups: np.ndarray | None = None
 
 
-class Interrupted(KeyboardInterrupt):
-    """The user's Ctrl-C. The module has the best weights so far.
-
-    Attributes
-    ----------
-    history : list of dict
-        As `train` would have returned it; empty if no epoch was completed.
-    """
-
-    def __init__(self, history):
-        super().__init__()
-        self.history = history
-
-
 def train(
     module,
     rows,
@@ -99,7 +85,8 @@ def train(
     AdamW trains at a constant rate after a short warm-up. What is validated, and returned, is the
     average of the weights (`AveragedModule`); training ends at the `Knee` of its validation losses,
     or after ``options.max_epochs``. If the loss explodes, training continues from the best weights
-    so far at a quarter of the rate; if it does so again, it ends with them.
+    so far at a quarter of the rate; if it does so again, it ends with them. It also ends with them
+    at the user's Ctrl-C, which ``options.interrupts`` counts.
 
     Parameters
     ----------
@@ -126,12 +113,7 @@ def train(
     history : list of dict
         One entry for each epoch: "stage", "epoch", "n_steps" so far, "train_loss", "valid_loss" if
         there are validation rows, both in the unit of X, "variance_explained", on the validation
-        rows if there are any, and "dur" (seconds).
-
-    Raises
-    ------
-    Interrupted
-        At the user's Ctrl-C, with the history so far.
+        rows if there are any, and "dur" (seconds). After Ctrl-C it may be empty.
     """
     saved = options.checkpoint.load(stage) or {"history": []}
     history = saved["history"]
@@ -142,47 +124,42 @@ def train(
         return history
     average = AveragedModule(module, n_averaged)
     course = _Course(average, rows, validation, options, stage, of_pca, n_steps, saved)
-    try:
-        with options.interrupts.ending_training(), ExitStack() as stack:
-            net = AutoencoderNet(
-                module,
-                criterion=options.loss if rows.targets is None else rows.targets.criterion,
-                optimizer=torch.optim.AdamW,
-                optimizer__betas=(0.9, 0.95),
-                optimizer__weight_decay=options.weight_decay,
-                optimizer__fused=True,
-                lr=options.learning_rate,
-                batch_size=options.batch_size,
-                train_split=None if validation is None else predefined_split(validation),
-                callbacks=[("course", course), *options.callbacks],
-                device=options.device,
-                verbose=int(bool(options.callbacks)),  # for those that print
-                averaged_module=course.average,
-                generator=torch.Generator().manual_seed(seed),
-                interrupts=options.interrupts,
-                bfloat16=options.bfloat16,
-                has_user_callbacks=bool(options.callbacks),
-            ).initialize()
-            noise = torch.Generator(options.device).manual_seed(seed + rank())
-            course.noise = stack.enter_context(use_generator(noise, module))
-            if records_steps(rows, options):
-                net.record_steps(noise)
-            stack.enter_context(multithreaded_operations(_is_large(module)))
-            net.notify("on_train_begin", X=rows, y=None)
-            try:
-                net.fit_loop(rows, epochs=course.n_epochs_left)
-            except EndOfTraining:
-                pass
-            finally:
-                net.notify("on_train_end", X=rows, y=None)
-    except KeyboardInterrupt:
-        # Not for the first time, perhaps: the interrupt may have come while weights were loaded.
-        course.load_best(module)
-        raise Interrupted(history) from None
-    finally:
-        module.eval()
+    with options.interrupts.ending_training(), ExitStack() as stack:
+        net = AutoencoderNet(
+            module,
+            criterion=options.loss if rows.targets is None else rows.targets.criterion,
+            optimizer=torch.optim.AdamW,
+            optimizer__betas=(0.9, 0.95),
+            optimizer__weight_decay=options.weight_decay,
+            optimizer__fused=True,
+            lr=options.learning_rate,
+            batch_size=options.batch_size,
+            train_split=None if validation is None else predefined_split(validation),
+            callbacks=[("course", course), *options.callbacks],
+            device=options.device,
+            verbose=int(bool(options.callbacks)),  # for those that print
+            averaged_module=course.average,
+            generator=torch.Generator().manual_seed(seed),
+            interrupts=options.interrupts,
+            bfloat16=options.bfloat16,
+            has_user_callbacks=bool(options.callbacks),
+        ).initialize()
+        noise = torch.Generator(options.device).manual_seed(seed + rank())
+        course.noise = stack.enter_context(use_generator(noise, module))
+        if records_steps(rows, options):
+            net.record_steps(noise)
+        stack.enter_context(multithreaded_operations(_is_large(module)))
+        net.notify("on_train_begin", X=rows, y=None)
+        try:
+            net.fit_loop(rows, epochs=course.n_epochs_left)
+        except EndOfTraining:
+            pass
+        finally:
+            net.notify("on_train_end", X=rows, y=None)
+    module.eval()
     course.load_best(module)
-    options.checkpoint.save(stage, {"weights": module.state_dict(), "history": history})
+    if not options.interrupts.n:
+        options.checkpoint.save(stage, {"weights": module.state_dict(), "history": history})
     return history
 
 

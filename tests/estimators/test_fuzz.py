@@ -282,7 +282,7 @@ def carried_out(estimator, *steps):
         warnings.filterwarnings("ignore", category=ConvergenceWarning)
         warnings.filterwarnings("ignore", "latent_dim=.* is out of reach", UserWarning)
         warnings.filterwarnings("ignore", "output_activation=.* reconstructs values", UserWarning)
-        warnings.filterwarnings("ignore", "(noise|corruption) has no effect", UserWarning)
+        warnings.filterwarnings("ignore", "(noise|corruption|encoder) has no effect", UserWarning)
         before = surroundings()
         try:
             results = [step(estimator) for step in steps]

@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 
 import skae
 from skae import ConvAutoencoder, DenseAutoencoder
@@ -101,9 +102,10 @@ def test_truncate_cuts_what_was_fitted(kind, rows):
         {"noise": 1.0, "latent_dim": 32},
         {"corruption": 0.5, "latent_dim": 32},
         {"corruption": 0.5, "hidden_layer_sizes": ()},
+        {"encoder": torch.nn.Linear(64, 63), "latent_dim": 63},  # PCA leaves too little
     ],
 )
-def test_noise_for_an_encoder_is_warned_of_where_none_is_trained(digits, quick, parameters):
+def test_what_is_for_an_encoder_is_warned_of_where_none_is_trained(digits, quick, parameters):
     (name,) = set(parameters) - {"latent_dim", "hidden_layer_sizes"}
     with pytest.warns(UserWarning, match=f"^{name} has no effect: .* no encoder was trained"):
         quick(**parameters).fit(digits[0][:400])
