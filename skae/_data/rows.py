@@ -124,7 +124,7 @@ class SparseRows(Rows):
         """Add ``X W`` to the product, in parts."""
         needs_few = 2 * self.X.nnz < self.shape[1]
         if W.shape[1] >= _MANY_COLUMNS and not needs_few:
-            self.prepare_for_many_products()
+            self._divide_into_blocks()
         if self._column_blocks is not None:
             add_products(self._column_blocks, W, product, self.X.nnz, self.device)
         elif needs_few:
@@ -166,8 +166,14 @@ class SparseRows(Rows):
         return self._transpose
 
     def prepare_for_many_products(self):
+        if not self._is_large and not self._resident:
+            self._transposed()
+            self._divide_into_blocks()
+
+    def _divide_into_blocks(self):
+        """Divide X into blocks of columns, by way of a transpose that is kept only if it was."""
         if self._column_blocks is None and not self._is_large and not self._resident:
-            self._column_blocks = column_blocks(self.X, self._transposed())
+            self._column_blocks = column_blocks(self.X, self._numpy_dtype, self._transpose)
 
     def _mean_times(self, W):
         # Short sums, added in float64: one float32 sum of all terms would lose three digits.

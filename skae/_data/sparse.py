@@ -160,8 +160,8 @@ def transposed_blocks(csr, dtype):
     )
 
 
-def column_blocks(csr, blocks):
-    """Divide a CSR matrix into blocks of columns, from `transposed_blocks`: return the parts.
+def column_blocks(csr, dtype, transpose=None):
+    """Divide a CSR matrix into blocks of columns, from its `transposed_blocks`: return the parts.
 
     Returns None if that does not make products faster.
     """
@@ -173,8 +173,8 @@ def column_blocks(csr, blocks):
     columns = [slice(start, start + width) for start in range(0, p, width)]
 
     def cut(block):
-        rows, transpose = block
-        pieces = [(_transposed(transpose[part]), part) for part in columns]
+        rows, transposed = block
+        pieces = [(_transposed(some_rows(transposed, part)), part) for part in columns]
         step = PANEL_ROWS // 2
         parts = []
         for start in range(0, rows.stop - rows.start, step):
@@ -183,6 +183,7 @@ def column_blocks(csr, blocks):
             parts.append((slice(rows.start + local.start, rows.start + local.stop), terms))
         return parts
 
+    blocks = transpose or transposed_blocks(csr, dtype)
     return [part for parts in _map(cut, blocks, csr.nnz) for part in parts]
 
 

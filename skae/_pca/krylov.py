@@ -17,6 +17,9 @@ _SLAB = 256
 # Convergence is first checked after twice as many columns as accurate vectors, and these blocks.
 _FIRST_BLOCKS = 2
 
+# So few products do not pay for the memory that prepares the rows for many.
+_FEW_BLOCKS = 4
+
 # A new block whose orthogonal part is shorter than this share of its length is taken for rounding.
 _ROUNDING = 1e-5
 
@@ -165,7 +168,8 @@ class _Space:
 
     def _step(self):
         """Compute the new columns of T and the next block of Q."""
-        self._rows.prepare_for_many_products()
+        if len(self._columns_of_T) >= _FEW_BLOCKS:
+            self._rows.prepare_for_many_products()
         following = self._product(self._block).to(self._block.device)
         size = torch.linalg.vector_norm(following)
         # Nearly all of it is in the span of the last two blocks. Once that is removed, one pass of
