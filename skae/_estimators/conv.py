@@ -81,6 +81,49 @@ class ConvAutoencoder(BaseAutoencoder):
         1, 2, 4, 8 ... epochs), 2 prints the plan and a line per epoch. Both end with a sentence
         about what was kept, and its gain on validation rows.
 
+    Attributes
+    ----------
+    latent_dim_ : int
+        Length of the code; ``n_components_``, its name in PCA, is the same.
+    input_shape_ : tuple of int
+        Shape of one picture or signal.
+    mean_ : ndarray of shape (n_features,)
+        Mean of the training rows.
+    components_ : ndarray of shape (latent_dim, n_features)
+        Principal directions, the linear part of the code. Linear path only.
+    explained_variance_ : ndarray of shape (latent_dim,)
+        Variance of the training rows along each direction. Linear path only.
+    explained_variance_ratio_ : ndarray of shape (latent_dim,)
+        Share of the training rows' variance along each direction. Linear path only.
+    singular_values_ : ndarray of shape (latent_dim,)
+        Singular values of the centred training rows, one for each direction. Linear path only.
+    noise_variance_ : float
+        Mean variance of the training rows along a direction beyond those of the code, as in
+        probabilistic PCA; of the linear part. Linear path only.
+    n_samples_ : int
+        Number of training rows with a positive weight.
+    nonlinear_gain_ : float
+        Share of the variance of the validation rows that the networks explained beyond PCA; 0.0
+        where PCA was kept. Linear path only.
+    code_is_pca_ : bool
+        Whether `transform` returns PCA's codes: PCA was kept, or only a decoder was trained.
+    module_ : torch.nn.Module
+        The fitted networks.
+    n_iter_ : int
+        Epochs of the run whose networks were kept; 0 where PCA was kept.
+    interrupted_ : bool
+        Whether Ctrl-C came during or after training; the model is then the best validated one.
+    history_ : list of dict
+        An entry for each epoch: "stage" (such as "training"), "epoch", "n_steps" (so far),
+        "train_loss", "valid_loss" (mean error of a row, as in `score_samples`),
+        "variance_explained" (as in `score`, of the validation rows), "variance_explained_by_pca"
+        (of the same rows, where PCA is compared) and "dur" (seconds); with labels also
+        "train_label_loss" and "valid_label_loss".
+    n_features_in_ : int
+        Number of columns of flat X in `fit`: the values in a picture.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of the columns of X in `fit`, if all were strings.
+
     Other Parameters
     ----------------
     channel_axis : int, default=None
@@ -172,49 +215,6 @@ class ConvAutoencoder(BaseAutoencoder):
         Called in training, such as `skorch.callbacks.EarlyStopping`; the net that they are given
         has batch losses and ``valid_loss`` in its history. Callbacks of scikit-learn 1.9 are set
         with `set_callbacks`.
-
-    Attributes
-    ----------
-    latent_dim_ : int
-        Length of the code; ``n_components_``, its name in PCA, is the same.
-    input_shape_ : tuple of int
-        Shape of one picture or signal.
-    mean_ : ndarray of shape (n_features,)
-        Mean of the training rows.
-    components_ : ndarray of shape (latent_dim, n_features)
-        Principal directions, the linear part of the code. Linear path only.
-    explained_variance_ : ndarray of shape (latent_dim,)
-        Variance of the training rows along each direction. Linear path only.
-    explained_variance_ratio_ : ndarray of shape (latent_dim,)
-        Share of the training rows' variance along each direction. Linear path only.
-    singular_values_ : ndarray of shape (latent_dim,)
-        Singular values of the centred training rows, one for each direction. Linear path only.
-    noise_variance_ : float
-        Mean variance of the training rows along a direction beyond those of the code, as in
-        probabilistic PCA; of the linear part. Linear path only.
-    n_samples_ : int
-        Number of training rows with a positive weight.
-    nonlinear_gain_ : float
-        Share of the variance of the validation rows that the networks explained beyond PCA; 0.0
-        where PCA was kept. Linear path only.
-    code_is_pca_ : bool
-        Whether `transform` returns PCA's codes: PCA was kept, or only a decoder was trained.
-    module_ : torch.nn.Module
-        The fitted networks.
-    n_iter_ : int
-        Epochs of the run whose networks were kept; 0 where PCA was kept.
-    interrupted_ : bool
-        Whether Ctrl-C came during or after training; the model is then the best validated one.
-    history_ : list of dict
-        An entry for each epoch: "stage" (such as "training"), "epoch", "n_steps" (so far),
-        "train_loss", "valid_loss" (mean error of a row, as in `score_samples`),
-        "variance_explained" (as in `score`, of the validation rows), "variance_explained_by_pca"
-        (of the same rows, where PCA is compared) and "dur" (seconds); with labels also
-        "train_label_loss" and "valid_label_loss".
-    n_features_in_ : int
-        Number of columns of flat X in `fit`: the values in a picture.
-    feature_names_in_ : ndarray of shape (n_features,)
-        Names of the columns of X in `fit`, if all were strings.
 
     See Also
     --------
