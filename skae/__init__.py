@@ -9,6 +9,7 @@ from ._export.onnx import register_onnx, to_onnx
 from ._export.saving import load, save
 from ._export.torch_module import to_torch
 from ._plotting.column_errors import ColumnErrorsDisplay
+from ._plotting.dimensions import DimensionsDisplay
 from ._plotting.latent import LatentDisplay
 from ._plotting.loss_curve import LossCurveDisplay
 from ._plotting.reconstruction import ReconstructionDisplay
@@ -21,6 +22,7 @@ __all__ = [
     "ColumnErrorsDisplay",
     "ConvAutoencoder",
     "DenseAutoencoder",
+    "DimensionsDisplay",
     "LatentDisplay",
     "LossCurveDisplay",
     "ProcessRows",

@@ -154,7 +154,7 @@ class ReconstructionDisplay(Display):
         others = [_reconstructed(model, flat) for model in references.values()]
         arrays = [dense_array(rows) for rows in (X, X_hat, *others)]
         if shape is None and hasattr(estimator, "input_shape_"):
-            arrays, shape, kind = _as_fitted(arrays, estimator, kind)
+            arrays, shape, kind = as_fitted(arrays, estimator, kind)
         return cls.from_predictions(
             *arrays[:2],
             references=dict(zip(references, arrays[2:], strict=True)),
@@ -205,7 +205,7 @@ class ReconstructionDisplay(Display):
         _check_n_rows(X)
         X = dense_array(X)
         shape = X.shape[1:] if shape is None else tuple(shape)
-        kind = _resolve_kind(kind, shape, prod(X.shape[1:]))
+        kind = resolve_kind(kind, shape, prod(X.shape[1:]))
         if kind == "map":
             shape = (isqrt(prod(X.shape[1:])),) * 2
         references = references or {}
@@ -297,7 +297,7 @@ def _reconstructed(model, X):
     return model.inverse_transform(model.transform(X))
 
 
-def _as_fitted(arrays, estimator, kind):
+def as_fitted(arrays, estimator, kind):
     """Arrays with channels last, their shape and kind, for a fitted estimator's layout."""
     shape, axis = estimator.input_shape_, estimator.channel_axis
     if axis is None:
@@ -306,7 +306,7 @@ def _as_fitted(arrays, estimator, kind):
     return arrays, arrays[0].shape[1:], "signal" if len(shape) == 2 and kind == "auto" else kind
 
 
-def _resolve_kind(kind, shape, n_features):
+def resolve_kind(kind, shape, n_features):
     """The kind that "auto" stands for; ValueError if the columns do not suit the kind."""
     if kind not in _KINDS:
         raise ValueError(f"kind={kind!r} must be one of {', '.join(map(repr, _KINDS))}.")

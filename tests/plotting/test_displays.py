@@ -19,6 +19,7 @@ from skae import (
     ColumnErrorsDisplay,
     ConvAutoencoder,
     DenseAutoencoder,
+    DimensionsDisplay,
     LatentDisplay,
     LossCurveDisplay,
     ReconstructionDisplay,
@@ -387,6 +388,64 @@ def test_errors_that_cannot_be_drawn_raise_an_error(parameters, sentence):
         ColumnErrorsDisplay.from_predictions(**{"errors": np.ones((5, 4)), **parameters})
 
 
+# -- Dimensions of codes --------------------------------------------------------------------------
+
+
+def test_a_dimension_of_pca_changes_columns_as_its_component_does(digits, linear):
+    X = digits[0]
+    display = DimensionsDisplay.from_estimator(linear, X, dimensions=[1, 3], top=5)
+    assert display.effects.shape == (2, 5, 64)
+    some = X[np.linspace(0, len(X) - 1, 200).astype(int)]
+    low, high = np.percentile(linear.transform(some), (5, 95), axis=0)
+    changes = linear.components_ * (high - low)[:, None]
+    np.testing.assert_allclose(display.changes, changes[[1, 3]], atol=1e-4)
+    drawn = display.artists_[0].get_array()
+    expected = changes[[1, 3]][:, display.columns_] / some.std(axis=0)[display.columns_]
+    np.testing.assert_allclose(drawn, expected, atol=1e-3)
+    ticks = [label.get_text() for label in display.ax_.get_xticklabels()]
+    assert ticks == [f"x{j}" for j in display.columns_]
+
+
+def test_each_dimension_is_one_of_two_curved_factors():
+    t, u = np.random.default_rng(0).uniform(-1, 1, (2, 600, 1))
+    powers = np.arange(1, 5)
+    frame = pd.DataFrame(
+        np.hstack([t**powers, 0.5 * u**powers]),
+        columns=[f"{name}{power}" for name in "tu" for power in powers],
+    )
+    model = DenseAutoencoder(2, random_state=0).fit(frame)
+    assert not model.code_is_pca_
+    display = DimensionsDisplay.from_estimator(model, frame, top=4)
+    changes = np.abs(display.changes)
+    of_first, of_second = changes[:, :4].max(axis=1), changes[:, 4:].max(axis=1)
+    assert of_first[0] > 5 * of_second[0]
+    assert of_second[1] > 2 * of_first[1]
+    assert set(display.feature_names[display.columns_]) >= {"t1", "t3", "u1", "u3"}
+    pipeline = make_pipeline(StandardScaler(), DenseAutoencoder(2, max_epochs=2, random_state=0))
+    display = DimensionsDisplay.from_estimator(pipeline.fit(frame), frame)
+    assert list(display.feature_names) == list(frame)
+
+
+def test_pictures_and_signals_are_drawn_at_each_percentile(digits, linear):
+    display = DimensionsDisplay.from_estimator(
+        linear, digits[0], shape=(8, 8), percentiles=(0, 100), dimensions=[0]
+    )
+    assert (display.kind, display.effects.shape) == ("image", (1, 2, 8, 8))
+    assert [len(artists) for artists in display.artists_] == [2]
+    assert display.ax_.get_title() == "percentiles 0, 100 of each dimension"
+    brief = {"hidden_layer_sizes": (8,), "max_epochs": 1}
+    signals = ConvAutoencoder(2, input_shape=(64,), **brief).fit(digits[0][:200])
+    display = DimensionsDisplay.from_estimator(signals, digits[0])
+    assert (display.kind, display.effects.shape) == ("signal", (2, 5, 64))
+
+
+def test_dimensions_that_the_code_does_not_have_raise_an_error(digits, linear):
+    with pytest.raises(ValueError, match=r"dimensions=\[4\] must be one or more of the 4"):
+        DimensionsDisplay.from_estimator(linear, digits[0], dimensions=[4])
+    with pytest.raises(ValueError, match=r"shape=\(9, 9\) does not have the 64 columns"):
+        DimensionsDisplay.from_estimator(linear, digits[0], shape=(9, 9))
+
+
 # -- All of them ----------------------------------------------------------------------------------
 
 
@@ -411,6 +470,7 @@ def test_a_second_plot_has_new_axes(trained, digits, linear):
         LatentDisplay.from_estimator(linear, digits[1]),
         VarianceDisplay.from_predictions([2, 4], [0.3, 0.5], [0.2, 0.4]),
         ColumnErrorsDisplay.from_predictions([0.3, 0.5]),
+        DimensionsDisplay.from_estimator(linear, digits[1]),
     ]
     for display in displays:
         first = display.ax_

@@ -13,6 +13,7 @@ from skae import (
     ColumnErrorsDisplay,
     ConvAutoencoder,
     DenseAutoencoder,
+    DimensionsDisplay,
     LatentDisplay,
     LossCurveDisplay,
     ProcessRows,
@@ -85,6 +86,9 @@ def displays() -> None:
     columns = ColumnErrorsDisplay.from_estimator(model, X, reference=X, top=3)
     assert_type(columns, ColumnErrorsDisplay)
     assert_type(columns.plot(), ColumnErrorsDisplay)
+    dimensions = DimensionsDisplay.from_estimator(model, X, top=3)
+    assert_type(dimensions.plot(), DimensionsDisplay)
+    assert_type(dimensions.changes, np.ndarray)
     variance = VarianceDisplay.from_estimator(model, X, latent_dims=(1, 2), X_test=X)
     assert_type(variance, VarianceDisplay)
     assert_type(VarianceDisplay.from_predictions([1, 2], [0.1, 0.2]), VarianceDisplay)
