@@ -230,8 +230,8 @@ class DimensionsDisplay(Display):
         ax.set(ylabel="dimension of the code")
         first, last = self.percentiles[0], self.percentiles[-1]
         unit = "units of X" if self.scale is None else "standard deviations"
-        label = f"change from percentile {first} to {last}, in {unit}"
-        self.figure_.colorbar(image, ax=ax, label=label)
+        ax.set_title(f"from percentile {first} to {last} of a dimension", fontsize="medium")
+        self.figure_.colorbar(image, ax=ax, label=f"change in {unit}")
 
     def _draw_rows(self, top, ax, image_kw, line_kw):
         n_values = self.effects.shape[1]
