@@ -401,8 +401,11 @@ class BaseAutoencoder(
         weights = np.ones(X.shape[0]) if weights is None else weights
         errors = self._state.errors(X, self.device, "errors", "errors_of_mean")
         error, total = dense_array(errors) @ weights
-        if total == 0:
-            return float(error == 0)
+        # Equal rows differ from their mean by its rounding, of which the loss is squared or smaller.
+        of_mean = 10 * np.finfo(np.float64).eps * np.linalg.norm(self.mean_.astype(np.float64))
+        rounding = weights.sum() * of_mean**2
+        if total <= rounding:
+            return float(error <= rounding)
         return float(1 - error / total)
 
     @on_snapshot

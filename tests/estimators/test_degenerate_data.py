@@ -42,6 +42,12 @@ def test_columns_that_do_not_vary_leave_finite_losses(kind, dtype, storage):
     np.testing.assert_allclose(autoencoder.inverse_transform(codes), rows, rtol=1e-5)
 
 
+def test_equal_rows_score_one_or_zero_whatever_their_mean_rounds_to():
+    rows = np.full((50, 7), 0.3)
+    assert DenseAutoencoder(2, hidden_layer_sizes=()).fit(rows).score(rows) == 1.0
+    assert plain().fit(rows).score(rows) == 0.0
+
+
 @pytest.mark.parametrize("storage", [np.asarray, sp.csr_array])
 @pytest.mark.parametrize(
     ("kind", "scale", "shape"),
