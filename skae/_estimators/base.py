@@ -401,7 +401,7 @@ class BaseAutoencoder(
         weights = np.ones(X.shape[0]) if weights is None else weights
         errors = self._state.errors(X, self.device, "errors", "errors_of_mean")
         error, total = dense_array(errors) @ weights
-        # Equal rows differ from their mean by its rounding, of which the loss is squared or smaller.
+        # Equal rows differ from their mean by its rounding.
         of_mean = 10 * np.finfo(np.float64).eps * np.linalg.norm(self.mean_.astype(np.float64))
         rounding = weights.sum() * of_mean**2
         if total <= rounding:
