@@ -74,3 +74,9 @@ def warn_of_output_range(estimator, X):
             UserWarning,
             stacklevel=2,
         )
+
+
+def rounding_of_mean(mean, n_rows):
+    """The most that the squared distances of equal rows from their mean sum up to, by rounding."""
+    length = np.linalg.norm(mean.astype(np.float64))
+    return n_rows * (10 * np.finfo(np.float64).eps * length) ** 2

@@ -15,6 +15,7 @@ from sklearn.utils.validation import _check_n_features, check_is_fitted
 from .._data.arrays import check_same_library, device_of, received, with_results_in_kind
 from .._data.blocks import is_dask, lazy_result
 from .._data.items import warn_of_targets
+from .._data.ranges import rounding_of_mean
 from .._data.validation import apply_sample_weight, dense_array, validate_codes, validate_rows
 from .._nn.losses import LOSSES, Loss
 from .._nn.serialization import decoded, encoded
@@ -401,9 +402,7 @@ class BaseAutoencoder(
         weights = np.ones(X.shape[0]) if weights is None else weights
         errors = self._state.errors(X, self.device, "errors", "errors_of_mean")
         error, total = dense_array(errors) @ weights
-        # Equal rows differ from their mean by its rounding.
-        of_mean = 10 * np.finfo(np.float64).eps * np.linalg.norm(self.mean_.astype(np.float64))
-        rounding = weights.sum() * of_mean**2
+        rounding = rounding_of_mean(self.mean_, weights.sum())
         if total <= rounding:
             return float(error <= rounding)
         return float(1 - error / total)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from .._data.ranges import rounding_of_mean
 from .._runtime.device import on_float64_device
 from .._runtime.execution import in_threads, slices_of_work
 from .._runtime.storage import NO_CHECKPOINT
@@ -215,10 +216,7 @@ def _sum_of_squares(rows, cache):
         "total", lambda: {"total": torch.tensor(rows.squared_norms().sum())}
     )
     total = float(found["total"])
-    # Equal rows differ from their mean by its rounding.
-    if total <= len(rows) * (10 * np.finfo(np.float64).eps * np.linalg.norm(rows.mean)) ** 2:
-        return 0.0
-    return total
+    return total if total > rounding_of_mean(rows.mean, len(rows)) else 0.0
 
 
 def _orthonormal(columns, lengths, is_short, generator):

@@ -2,6 +2,7 @@
 
 from functools import partial
 from inspect import signature
+from numbers import Integral
 
 import numpy as np
 
@@ -46,6 +47,17 @@ def style_keywords(artist, given, **defaults):
     from matplotlib.cbook import normalize_kwargs
 
     return {**defaults, **normalize_kwargs(given, artist)}
+
+
+def column_labels(feature_names, columns):
+    """Labels of some columns: their names, or "x0", "x1" and so on where they have none."""
+    return [f"x{j}" if feature_names is None else str(feature_names[j]) for j in columns]
+
+
+def check_top(top):
+    """Raise ValueError if a number of columns is no positive integer."""
+    if not isinstance(top, Integral) or isinstance(top, bool) or top < 1:
+        raise ValueError(f"top={top!r} must be a positive integer.")
 
 
 class Display:

@@ -1,14 +1,13 @@
 """ColumnErrorsDisplay: the columns in which given rows have the largest reconstruction errors."""
 
 from collections.abc import Mapping
-from numbers import Integral
 from typing import Any, Self, TypedDict, Unpack
 
 import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from .axes import Display, style_keywords
+from .axes import Display, check_top, column_labels, style_keywords
 
 
 class Drawing(TypedDict, total=False):
@@ -220,12 +219,10 @@ class ColumnErrorsDisplay(Display):
         from matplotlib.lines import Line2D
         from matplotlib.patches import Rectangle
 
-        if not isinstance(top, Integral) or isinstance(top, bool) or top < 1:
-            raise ValueError(f"top={top!r} must be a positive integer.")
+        check_top(top)
         excess = self.errors if self.reference is None else self.errors - self.reference
         self.columns_ = columns = np.argsort(-excess, kind="stable")[:top]
-        names = self.feature_names
-        labels = [f"x{j}" if names is None else str(names[j]) for j in columns]
+        labels = column_labels(self.feature_names, columns)
         ax = self._take_axes(ax)
         heights = np.arange(len(columns))
         style = style_keywords(Rectangle, bar_kw, color="C0", height=0.7, label=self.name)

@@ -7,7 +7,16 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from .._data.validation import dense_array
-from .axes import Display, Lines, Maps, Mosaic, Pictures, style_keywords
+from .axes import (
+    Display,
+    Lines,
+    Maps,
+    Mosaic,
+    Pictures,
+    check_top,
+    column_labels,
+    style_keywords,
+)
 from .reconstruction import as_fitted, resolve_kind
 
 # Means over more rows change little, and each row is decoded once for every value of a dimension.
@@ -207,12 +216,15 @@ class DimensionsDisplay(Display):
             The display.
         """
         self._begin("plot", {})
+        check_top(top)
         self.columns_ = None
-        draw = self._draw_columns if self.kind == "columns" else self._draw_rows
-        draw(top, ax, image_kw, line_kw)
+        if self.kind == "columns":
+            self._draw_columns(top, ax, image_kw)
+        else:
+            self._draw_rows(ax, image_kw, line_kw)
         return self
 
-    def _draw_columns(self, top, ax, image_kw, line_kw):
+    def _draw_columns(self, top, ax, image_kw):
         from matplotlib.image import AxesImage
 
         scale = 1.0 if self.scale is None else np.where(self.scale > 0, self.scale, 1.0)
@@ -223,8 +235,7 @@ class DimensionsDisplay(Display):
         ax = self._take_axes(ax)
         image = ax.imshow(changes[:, self.columns_], **style_keywords(AxesImage, image_kw, **style))
         self.artists_ = [image]
-        names = self.feature_names
-        labels = [f"x{j}" if names is None else str(names[j]) for j in self.columns_]
+        labels = column_labels(self.feature_names, self.columns_)
         ax.set_xticks(np.arange(len(labels)), labels, rotation=45, ha="right")
         ax.set_yticks(np.arange(len(self.dimensions)), self.dimensions)
         ax.set(ylabel="dimension of the code")
@@ -233,7 +244,7 @@ class DimensionsDisplay(Display):
         ax.set_title(f"from percentile {first} to {last} of a dimension", fontsize="medium")
         self.figure_.colorbar(image, ax=ax, label=f"change in {unit}")
 
-    def _draw_rows(self, top, ax, image_kw, line_kw):
+    def _draw_rows(self, ax, image_kw, line_kw):
         n_values = self.effects.shape[1]
         if self.kind == "signal":
             centre = self.effects.mean(axis=(0, 1))
@@ -265,9 +276,7 @@ def _shaped(effects, estimator, shape, kind):
     if shape is None and hasattr(estimator, "input_shape_"):
         (rows,), shape, kind = as_fitted([rows], estimator, kind)
     shape = tuple(rows.shape[1:] if shape is None else shape)
-    kind = resolve_kind(kind, shape, rows[0].size)
-    if kind == "map":
-        shape = (round(rows[0].size ** 0.5),) * 2
+    kind, shape = resolve_kind(kind, shape, rows[0].size)
     if rows[0].size != np.prod(shape):
         raise ValueError(f"shape={shape} does not have the {rows[0].size} columns of X.")
     return rows.reshape(n_dimensions, n_values, *shape), kind

@@ -205,9 +205,7 @@ class ReconstructionDisplay(Display):
         _check_n_rows(X)
         X = dense_array(X)
         shape = X.shape[1:] if shape is None else tuple(shape)
-        kind = resolve_kind(kind, shape, prod(X.shape[1:]))
-        if kind == "map":
-            shape = (isqrt(prod(X.shape[1:])),) * 2
+        kind, shape = resolve_kind(kind, shape, prod(X.shape[1:]))
         references = references or {}
         if {"original", name} & set(references):
             raise ValueError(
@@ -307,18 +305,17 @@ def as_fitted(arrays, estimator, kind):
 
 
 def resolve_kind(kind, shape, n_features):
-    """The kind that "auto" stands for; ValueError if the columns do not suit the kind."""
+    """The kind that "auto" stands for, and the shape; ValueError if the columns do not suit it."""
     if kind not in _KINDS:
         raise ValueError(f"kind={kind!r} must be one of {', '.join(map(repr, _KINDS))}.")
     if kind == "auto":
-        if len(shape) > 1:
-            return "image"
-        return "map" if n_features == _N_BIGRAMS else "signal"
+        by_columns = "map" if n_features == _N_BIGRAMS else "signal"
+        kind = "image" if len(shape) > 1 else by_columns
     if kind == "map" and isqrt(n_features) ** 2 != n_features:
         raise ValueError(f"kind='map' needs a square number of columns, got {n_features}.")
     if kind == "image" and len(shape) < 2:
         raise ValueError(f"kind='image' needs shape=(height, width[, channels]), got {shape}.")
-    return kind
+    return kind, (isqrt(n_features),) * 2 if kind == "map" else shape
 
 
 def _shaped(X, name, n_samples, shape):
