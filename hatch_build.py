@@ -1,6 +1,7 @@
 """The README as the package's page shows it: its links lead to the published documentation."""
 
 import re
+import runpy
 from pathlib import Path
 
 from hatchling.metadata.plugin.interface import MetadataHookInterface
@@ -15,9 +16,7 @@ class CustomMetadataHook(MetadataHookInterface):
     def update(self, metadata):
         """Set the text and the address."""
         root = Path(self.root)
-        names = {}
-        exec((root / "skae" / "_version.py").read_text(encoding="utf-8"), names)
-        address = names["DOCUMENTATION"]
+        address = runpy.run_path(str(root / "skae" / "_version.py"))["DOCUMENTATION"]
         readme = (root / "README.md").read_text(encoding="utf-8")
         text = with_absolute_links(readme, f"{address}/en/stable")
         metadata["readme"] = {"content-type": "text/markdown", "text": text}

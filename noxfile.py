@@ -190,6 +190,31 @@ def quick_benchmarks(session):
 
 
 @nox.session
+def coverage(session):
+    """Measure which lines of skae the fast tests run; GitHub shows the table beside the job."""
+    install(session, ".[dev]", "pytest-cov")
+    command = ("python", "-m", "pytest", "-q", "-n", "auto", "-m", "not slow", "--cov=skae")
+    session.run(*command, "--cov-report=", *session.posargs)
+    session.run("coverage", "report", "--skip-covered", "--fail-under=85")
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        table = session.run("coverage", "report", "--format=markdown", silent=True)
+        Path(summary).write_text(table, encoding="utf-8")
+
+
+@nox.session
+def audit(session):
+    """Write the list of all that skae installs, build/sbom.json, and look for known faults in it.
+
+    The second step asks PyPI for advisories and needs a network.
+    """
+    install(session, ".[all]")
+    install(session, "cyclonedx-bom", "pip-audit")
+    Path("build").mkdir(exist_ok=True)
+    session.run("cyclonedx-py", "environment", "--output-file", "build/sbom.json")
+    session.run("pip-audit", "--skip-editable", "--progress-spinner", "off")
+
+
+@nox.session
 def oldest(session):
     """Run some tests with the oldest versions that pyproject.toml names (Python 3.11 or 3.12)."""
     requirements = PROJECT["dependencies"] + EXTRAS["test"]

@@ -62,6 +62,12 @@ def _manifest_files(root):
             yield root / row["path"], row["ext"], row["group"]
 
 
+def _hash_of_name(member):
+    """What files are sorted by: the same choice each time, but not the alphabet's."""
+    path, group = member
+    return hashlib.sha1(f"{group}/{path.name}".encode(), usedforsecurity=False).digest()
+
+
 def _assemble(name, files, per_format, per_file, fewest_chunks=60, fewest_groups=5):
     """At most per_file chunks of a file and per_format of a format; rare formats are left out."""
     by_format = defaultdict(list)
@@ -70,8 +76,7 @@ def _assemble(name, files, per_format, per_file, fewest_chunks=60, fewest_groups
             by_format[extension].append((path, group))
     chunks, formats, groups = [], [], []
     for extension, members in sorted(by_format.items()):
-        # By a hash of the name: the same choice each time, but not the alphabet's.
-        members.sort(key=lambda m: hashlib.sha1(f"{m[1]}/{m[0].name}".encode()).digest())
+        members.sort(key=_hash_of_name)
         found, group_of_piece = [], []
         for path, group in members:
             if per_format is not None and len(found) >= per_format:
