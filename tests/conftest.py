@@ -25,7 +25,11 @@ LONGEST = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.suffix == ".md":  # a page of docs/
+            item.add_marker("slow")
     items.sort(key=lambda item: getattr(item, "originalname", None) not in LONGEST)
 
 

@@ -54,6 +54,18 @@ def corruption(n, p, k):
     return 0.1 if n < p and k > _SHORT_CODE else 0.0
 
 
+# Below this number of rows more of them are held out for validation, if they decide on networks.
+_FEW_ROWS = 1_000
+
+
+def validation_fraction(n, linear_path):
+    """Share of the rows that are validation rows.
+
+    A tenth of few rows seldom shows clearly that networks are better than PCA.
+    """
+    return 0.2 if linear_path and n < _FEW_ROWS else 0.1
+
+
 def batch_size(n, largest):
     """The largest batch, less where there would be fewer than 16 batches."""
     return int(min(max(n // 16, 16), largest))
@@ -242,7 +254,10 @@ def training_options(estimator, schedule, n_samples, device):
     largest_batch, auto_rate = schedule
     if not resolve_linear_path(estimator):
         auto_rate *= _FACTOR_OF_PLAIN_RATE
-    n_fitted = max(1, int(n_samples * (1 - estimator.validation_fraction)))
+    fraction = estimator.validation_fraction
+    if fraction == "auto":
+        fraction = validation_fraction(n_samples, resolve_linear_path(estimator))
+    n_fitted = max(1, int(n_samples * (1 - fraction)))
     n_rows, n_epochs = estimator.batch_size, estimator.max_epochs
     learning_rate, precision = estimator.learning_rate, estimator.precision
     if n_rows == "auto":
@@ -259,6 +274,7 @@ def training_options(estimator, schedule, n_samples, device):
         learning_rate=auto_rate if learning_rate == "auto" else learning_rate,
         weight_decay=estimator.weight_decay,
         early_stopping=estimator.early_stopping,
+        validation_fraction=fraction,
         tol=estimator.tol,
         bfloat16=precision == "bfloat16" or (precision == "auto" and multiplies_bfloat16(device)),
         device=device,

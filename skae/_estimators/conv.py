@@ -194,9 +194,10 @@ class ConvAutoencoder(BaseAutoencoder):
     early_stopping : bool, default=True
         End training by the validation rows, as `tol` says. False trains for ``max_epochs``. In
         both cases the best weights on validation rows are kept.
-    validation_fraction : float, default=0.1
-        Share of the validation rows: runs of adjacent rows, or whole groups (see `fit`). Where rows
-        are few, a larger share makes the decision between networks and PCA a safer one.
+    validation_fraction : float or "auto", default="auto"
+        Share of the validation rows: runs of adjacent rows, or whole groups (see `fit`). A larger
+        share makes the decision between networks and PCA a safer one. "auto" is 0.2 with the linear
+        path and fewer than 1,000 rows, else 0.1.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Precision of matrix products and convolutions in training. "auto" is bfloat16 where the
         hardware computes faster with it; "float32" is for results that two kinds of machine share.
@@ -291,7 +292,7 @@ class ConvAutoencoder(BaseAutoencoder):
         learning_rate: float | str = "auto",
         weight_decay: float = 0.01,
         early_stopping: bool = True,
-        validation_fraction: float = 0.1,
+        validation_fraction: float | str = "auto",
         precision: str = "auto",
         warm_start: bool = False,
         checkpoint: str | PathLike | None = None,
@@ -404,8 +405,7 @@ class ConvAutoencoder(BaseAutoencoder):
             length = auto.length_of_map(self.latent_dim, layout.extents, len(channels))
             k = resolve_latent_dim(length, linear_path, n, p)
         else:
-            fraction = self.validation_fraction
-            k = length_of_code(self.latent_dim, linear_path, given, options, fraction, rng)
+            k = length_of_code(self.latent_dim, linear_path, given, options, rng)
         is_dense = self.bottleneck == "dense"
         hidden = auto.resolve_hidden_layer_sizes(
             self.hidden_layer_sizes,
@@ -437,7 +437,6 @@ class ConvAutoencoder(BaseAutoencoder):
             n_directions=k,
             has_networks=has_networks,
             wishes=wishes,
-            validation_fraction=self.validation_fraction,
             memory=self.memory,
             fields={"shape": layout.shape, "flat": vars(self).pop("_shape_of_X") is None},
         )

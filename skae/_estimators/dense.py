@@ -195,9 +195,10 @@ class DenseAutoencoder(BaseAutoencoder):
     early_stopping : bool, default=True
         End training by the validation rows, as `tol` says. False trains for ``max_epochs``. In
         both cases the best weights on validation rows are kept.
-    validation_fraction : float, default=0.1
-        Share of the validation rows: runs of adjacent rows, or whole groups (see `fit`). Where rows
-        are few, a larger share makes the decision between networks and PCA a safer one.
+    validation_fraction : float or "auto", default="auto"
+        Share of the validation rows: runs of adjacent rows, or whole groups (see `fit`). A larger
+        share makes the decision between networks and PCA a safer one. "auto" is 0.2 with the linear
+        path and fewer than 1,000 rows, else 0.1.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Precision of matrix products and convolutions in training. "auto" is bfloat16 where the
         hardware computes faster with it; "float32" is for results that two kinds of machine share.
@@ -275,7 +276,7 @@ class DenseAutoencoder(BaseAutoencoder):
         learning_rate: float | str = "auto",
         weight_decay: float = 0.01,
         early_stopping: bool = True,
-        validation_fraction: float = 0.1,
+        validation_fraction: float | str = "auto",
         precision: str = "auto",
         warm_start: bool = False,
         checkpoint: str | PathLike | None = None,
@@ -388,9 +389,8 @@ class DenseAutoencoder(BaseAutoencoder):
                 check_one_row(network, name, n_inputs, "X with 1 row")
 
     def _plan(self, given, options, rng, previous):
-        n, p = given.X.shape
-        linear_path, fraction = resolve_linear_path(self), self.validation_fraction
-        k = length_of_code(self.latent_dim, linear_path, given, options, fraction, rng)
+        (n, p), linear_path = given.X.shape, resolve_linear_path(self)
+        k = length_of_code(self.latent_dim, linear_path, given, options, rng)
         widths = auto.hidden_layer_sizes(n, p, k) if linear_path else (512, 256)
         hidden = auto.resolve_hidden_layer_sizes(self.hidden_layer_sizes, widths)
         settings = network_settings(self, k, self._masked_share(n, p, k), previous)
@@ -415,7 +415,6 @@ class DenseAutoencoder(BaseAutoencoder):
             n_directions=n_scores if has_networks else k,
             has_networks=has_networks,
             wishes=wishes,
-            validation_fraction=fraction,
             memory=self.memory,
         )
 

@@ -119,7 +119,6 @@ def _fit_on_pca(plan, given, options, rng):
         result = select(
             plan.form.problem(rows, basis, k, build, options.device),
             options,
-            plan.validation_fraction,
             rng,
             given.labels,
             runs=runs_to_try(rows.shape, k, plan.wishes, left),
@@ -150,7 +149,6 @@ def _fit_plain(plan, given, options, rng):
         # What the user's decoder returns is the reconstruction, like that of an output activation.
         settings.output_activation is not None or settings.decoder is not None,
         options,
-        plan.validation_fraction,
         rng,
         given.labels,
     )

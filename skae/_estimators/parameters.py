@@ -253,7 +253,7 @@ CONSTRAINTS = {
     "learning_rate": [Interval(Real, 0, _LARGEST_FACTOR, closed="right"), StrOptions({"auto"})],
     "weight_decay": [_FACTOR],
     "early_stopping": ["boolean"],
-    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+    "validation_fraction": [Interval(Real, 0, 1, closed="neither"), StrOptions({"auto"})],
     "tol": [_FACTOR],
     "device": [str, torch.device],
     "precision": [StrOptions({"auto", "float32", "bfloat16"})],

@@ -99,7 +99,6 @@ class FitPlan:
         Whether networks are trained on top of PCA.
     wishes : Wishes
         What the user asks of them.
-    validation_fraction : float
     memory : str, joblib.Memory or None
     fields : dict
         Fields of the `FittedState` about the shape of rows.
@@ -110,7 +109,6 @@ class FitPlan:
     n_directions: int
     has_networks: bool
     wishes: Wishes
-    validation_fraction: float
     memory: Any = None
     fields: dict = field(default_factory=dict)
 
@@ -148,7 +146,7 @@ def network_settings(estimator, latent_dim, masked, previous=None):
     )
 
 
-def length_of_code(latent_dim, linear_path, given, options, validation_fraction, rng):
+def length_of_code(latent_dim, linear_path, given, options, rng):
     """Length of the code: ``latent_dim``, or the length for that share of the variance."""
     if not is_share(latent_dim):
         return resolve_latent_dim(latent_dim, linear_path, *given.X.shape)
@@ -156,7 +154,7 @@ def length_of_code(latent_dim, linear_path, given, options, validation_fraction,
     seed = rng.randint(2**31)
     return options.checkpoint.load_or_compute(
         "length",
-        lambda: shortest_code(rows, latent_dim, validation_fraction, seed, options.groups),
+        lambda: shortest_code(rows, latent_dim, options.validation_fraction, seed, options.groups),
     )
 
 

@@ -117,15 +117,13 @@ def runs_to_try(shape, latent_dim, wishes, share_left=1.0):
     return [*runs, DECODER] if wishes.decoder else runs
 
 
-def select(problem, options, validation_fraction, rng, labels=None, *, runs):
+def select(problem, options, rng, labels=None, *, runs):
     """Train residual networks on top of PCA, and keep them if they are worth it.
 
     Parameters
     ----------
     problem : ResidualProblem
     options : TrainingOptions
-    validation_fraction : float
-        Share of the rows that are validation rows.
     rng : RandomState
         Draws the validation rows, then the seed of training.
     labels : Labels, default=None
@@ -137,7 +135,9 @@ def select(problem, options, validation_fraction, rng, labels=None, *, runs):
     -------
     result : SelectionResult
     """
-    fitted, validation = held_out_rows(len(problem), validation_fraction, rng, options.groups)
+    fitted, validation = held_out_rows(
+        len(problem), options.validation_fraction, rng, options.groups
+    )
     seed = rng.randint(2**31)
     if not runs or len(validation) < MIN_VALIDATION_ROWS:
         options.report.conclude(f"codes and reconstructions are PCA's: {_why_no_run(validation)}")

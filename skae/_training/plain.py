@@ -31,7 +31,6 @@ def fit_plain(
     build: Callable[[], PlainAutoencoder],
     bounded: bool,
     options: TrainingOptions,
-    validation_fraction: float,
     rng: np.random.RandomState,
     labels: Labels | None = None,
 ):
@@ -45,8 +44,6 @@ def fit_plain(
     bounded : bool
         Whether the outputs are rows as they are: by an output activation, or a custom decoder.
     options : TrainingOptions
-    validation_fraction : float
-        Share of the rows that are validation rows.
     rng : RandomState
         Draws the validation rows, then the seed of training.
     labels : Labels, default=None
@@ -80,7 +77,7 @@ def fit_plain(
         error_of_mean = factor * rows.of_all(
             _losses(output, loss, get_target, rows.own or slice(0, len(rows)))
         )
-    fitted, validation = held_out_rows(len(rows), validation_fraction, rng, options.groups)
+    fitted, validation = held_out_rows(len(rows), options.validation_fraction, rng, options.groups)
 
     def some_rows(indices):
         chosen = row_set(

@@ -45,7 +45,8 @@ _LARGEST_EXPONENT = 700.0
 class TrainingOptions:
     """How a module is trained; most names are those of the estimators' parameters.
 
-    ``max_epochs`` is None for no limit that matters. ``groups`` are the numbers of the groups of
+    ``max_epochs`` is None for no limit that matters. ``validation_fraction`` is the share of the
+    rows that are held out of training, to validate on. ``groups`` are the numbers of the groups of
     all rows, of which none is split between training and validation; None without groups.
     ``has_custom`` is whether the user gives networks.
     """
@@ -56,6 +57,7 @@ class TrainingOptions:
     learning_rate: float
     weight_decay: float
     early_stopping: bool
+    validation_fraction: float
     tol: float
     bfloat16: bool
     device: torch.device

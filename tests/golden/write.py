@@ -65,6 +65,7 @@ def conv(latent_dim=3, **parameters):
 # The device and precision that every machine has.
 BRIEF = {
     "max_epochs": 8,
+    "validation_fraction": 0.1,
     "batch_size": 16,
     "learning_rate": 0.01,
     "device": "cpu",

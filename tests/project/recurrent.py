@@ -54,8 +54,8 @@ class RecurrentAutoencoder(DenseAutoencoder):
     """An autoencoder of sequences of numbers."""
 
     def _plan(self, given, options, rng, previous):
-        linear_path, fraction = resolve_linear_path(self), self.validation_fraction
-        k = length_of_code(self.latent_dim, linear_path, given, options, fraction, rng)
+        linear_path = resolve_linear_path(self)
+        k = length_of_code(self.latent_dim, linear_path, given, options, rng)
         wishes, n_columns = self._wishes(), given.X.shape[1]
         return FitPlan(
             RecurrentNetworks(network_settings(self, k, 0.0, previous), n_columns),
@@ -63,5 +63,4 @@ class RecurrentAutoencoder(DenseAutoencoder):
             n_directions=k,
             has_networks=not linear_path or bool(runs_to_try(given.X.shape, k, wishes)),
             wishes=wishes,
-            validation_fraction=fraction,
         )

@@ -20,6 +20,7 @@ OPTIONS = TrainingOptions(
     learning_rate=3e-3,
     weight_decay=0.01,
     early_stopping=True,
+    validation_fraction=0.2,
     tol=0.1,
     bfloat16=False,
     device=torch.device("cpu"),
@@ -64,7 +65,7 @@ BOTH, DECODER = "training", "training of the decoder"
 
 def selection_on(X, k, problem=scores_problem, runs=(BOTH, DECODER)):
     with torch.random.fork_rng(devices=[]):
-        return select(problem(X, k), OPTIONS, 0.2, np.random.RandomState(0), runs=list(runs))
+        return select(problem(X, k), OPTIONS, np.random.RandomState(0), runs=list(runs))
 
 
 # In a unit far from one, around a mean that is not zero.

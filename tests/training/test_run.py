@@ -19,6 +19,7 @@ OPTIONS = TrainingOptions(
     learning_rate=1e-2,
     weight_decay=0.0,
     early_stopping=True,
+    validation_fraction=0.1,
     tol=0.1,
     bfloat16=False,
     device=torch.device("cpu"),
