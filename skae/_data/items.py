@@ -1,5 +1,6 @@
 """X as a collection of items: lists of pictures, torch Datasets and DataLoaders, as one array."""
 
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from math import prod
@@ -47,6 +48,10 @@ def as_rows(X):
         return _stacked(list(X), "an array of objects") if is_of_items else _of_numbers(X)
     if isinstance(X, Sequence) and not isinstance(X, (str, bytes, bytearray)):
         return _of_sequence(X)
+    if hasattr(X, "__array_interface__") and hasattr(X, "getbands"):
+        raise ValueError("X is a single picture, where several are expected: pass [X].")
+    if _is_series_of_items(X):
+        return _stacked(list(X), f"a {type(X).__name__}")
     if isinstance(X, Iterator) or not _has_length(X):
         raise TypeError(
             f"X is a {type(X).__name__}, whose rows can be read only once, or have no known "
@@ -124,6 +129,12 @@ def _is_item(value):
     return hasattr(value, "__array__") and np.ndim(value) > 0 and not hasattr(value, "columns")
 
 
+def _is_series_of_items(X):
+    """Whether X is a column of a data frame whose values are arrays or pictures."""
+    is_column = hasattr(X, "dtype") and hasattr(X, "name") and len(getattr(X, "shape", ())) == 1
+    return is_column and str(X.dtype) == "object" and len(X) > 0 and _is_item(next(iter(X)))
+
+
 def _of_tensor(X):
     if X.is_nested or X.is_quantized:
         raise TypeError(
@@ -138,6 +149,11 @@ def _of_sequence(X):
     items = list(X)
     if not items:
         raise ValueError(f"X is an empty {type(X).__name__}: it must have rows.")
+    if isinstance(items[0], (str, os.PathLike)):
+        raise ValueError(
+            f"X is a {type(X).__name__} of texts, such as {items[0]!r}, where rows of numbers are "
+            f"expected: pass the pictures of files, such as [Image.open(path) for path in X]."
+        )
     if isinstance(items[0], torch.Tensor) or _is_item(items[0]):
         return _stacked(items, f"a {type(X).__name__}")
     try:

@@ -11,6 +11,9 @@ from .arrays import is_tensor
 # vanish where all values are smaller than the second.
 _LARGEST, _SMALLEST = 1e32, 1e-160
 
+# How far values may be beyond 0 or 1 by rounding.
+_ROUNDING = 1e-6
+
 # Smallest and largest values of output activations that have a bound.
 _OUTPUT_RANGES = {
     "sigmoid": (0, 1),
@@ -66,7 +69,7 @@ def warn_of_output_range(estimator, X):
         return
     values = X.data if sp.issparse(X) else X
     smallest, largest = np.fmin.reduce(values, None), np.fmax.reduce(values, None)
-    if smallest < low or largest > high:
+    if smallest < low - _ROUNDING or largest > high + _ROUNDING:
         warnings.warn(
             f"output_activation={activation!r} reconstructs values from {low:g} to {high:g}, but X "
             f"has values from {smallest:.3g} to {largest:.3g}: scale X, for example by "
@@ -76,7 +79,19 @@ def warn_of_output_range(estimator, X):
         )
 
 
-def rounding_of_mean(mean, n_rows):
-    """The most that the squared distances of equal rows from their mean sum up to, by rounding."""
-    length = np.linalg.norm(mean.astype(np.float64))
-    return n_rows * (10 * np.finfo(np.float64).eps * length) ** 2
+def rounding_of_mean(mean, n_rows, degree=2, *, of_counts=False):
+    """The most that the deviances of equal rows from their mean sum up to, by rounding.
+
+    Parameters
+    ----------
+    mean : ndarray of shape (p,)
+    n_rows : float
+    degree : int, default=2
+        That of the loss: 2 for squared distances.
+    of_counts : bool, default=False
+        Whether deviances grow with the counts in a row although the degree is 0.
+    """
+    mean, rounding = mean.astype(np.float64), 10 * np.finfo(np.float64).eps
+    if degree:
+        return n_rows * (rounding * np.linalg.norm(mean, degree)) ** degree
+    return n_rows * rounding * (np.abs(mean).sum() if of_counts else len(mean))

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from copy import copy
 from dataclasses import replace
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -17,7 +18,7 @@ from .._data.blocks import is_dask, lazy_result
 from .._data.items import warn_of_targets
 from .._data.ranges import rounding_of_mean
 from .._data.validation import apply_sample_weight, dense_array, validate_codes, validate_rows
-from .._nn.losses import LOSSES, Loss
+from .._nn.losses import LOSSES, Loss, SquaredError
 from .._nn.serialization import decoded, encoded
 from .._runtime.device import explain_out_of_memory, resolve_device
 from .._runtime.execution import (
@@ -402,7 +403,10 @@ class BaseAutoencoder(
         weights = np.ones(X.shape[0]) if weights is None else weights
         errors = self._state.errors(X, self.device, "errors", "errors_of_mean")
         error, total = dense_array(errors) @ weights
-        rounding = rounding_of_mean(self.mean_, weights.sum())
+        loss = getattr(self._state.module, "loss", SquaredError)
+        rounding = rounding_of_mean(
+            self.mean_, weights.sum(), loss.degree, of_counts=loss.of_counts
+        )
         if total <= rounding:
             return float(error <= rounding)
         return float(1 - error / total)
@@ -426,14 +430,15 @@ class BaseAutoencoder(
         """
         check_is_fitted(self)
         lengths = self._state.lengths
-        if latent_dim not in lengths:
+        is_length = isinstance(latent_dim, Integral) and not isinstance(latent_dim, bool)
+        if not is_length or latent_dim not in lengths:
             shorter = ", ".join(map(str, lengths[:-1])) or "no shorter length"
             raise ValueError(
                 f"latent_dim={latent_dim!r} must be one of the lengths that these codes of "
                 f"{self.latent_dim_} dimensions were trained to be truncated to: {shorter}. "
                 f"Add it to truncations and fit again."
             )
-        shorter = copy(self)
+        shorter, latent_dim = copy(self), int(latent_dim)
         shorter.latent_dim = latent_dim
         if not isinstance(self.truncations, (str, type(None))):
             shorter.truncations = tuple(j for j in self.truncations if j < latent_dim)
@@ -465,6 +470,8 @@ class BaseAutoencoder(
             The mean of each row's distribution, as `inverse_transform` returns it.
         """
         check_is_fitted(self)
+        if not isinstance(n_samples, Integral) or isinstance(n_samples, bool) or n_samples < 1:
+            raise ValueError(f"n_samples={n_samples!r} must be a positive integer.")
         codes = random_state_of(random_state).standard_normal((n_samples, self.latent_dim_))
         if self._state.code_scale is not None:
             codes /= self._state.code_scale

@@ -42,6 +42,7 @@ class Codec(ABC):
         self.module: nn.Module = state.module
         if device.type != "cpu" or self.dtype != fitted_dtype:
             self.module = deepcopy(state.module).to(self.dtype).to(device)
+        self.module.eval()  # also after the user has trained it further
         self.mean = self.placed(state.mean)
         self._mean_of_rows = state.mean
         self._loadings = state.loadings

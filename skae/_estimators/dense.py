@@ -129,7 +129,7 @@ class DenseAutoencoder(BaseAutoencoder):
         "train_loss", "valid_loss" (mean error of a row, as in `score_samples`),
         "variance_explained" (as in `score`, of the validation rows), "variance_explained_by_pca"
         (of the same rows, where PCA is compared) and "dur" (seconds); with labels also
-        "train_label_loss" and "valid_label_loss".
+        "train_label_loss" and "valid_label_loss", and with `callbacks` the numbers they record.
     n_features_in_ : int
         Number of columns of X in `fit`.
     feature_names_in_ : ndarray of shape (n_features,)

@@ -271,7 +271,8 @@ class FittedState:
             codes = codes * tensor_of(self.code_scale).to(codes)
 
         def decode(rows):
-            X_hat[rows] = codec.decode(codec.placed(codes[rows]))
+            # A copy: layers of a custom decoder may work in place.
+            X_hat[rows] = codec.decode(codec.placed(codes[rows].clone()))
 
         in_chunks(codec, len(Z), self.mean.nbytes, decode)
         return X_hat if is_tensor(Z) else X_hat.numpy()

@@ -120,11 +120,11 @@ class Networks(ABC):
         module = with_nested_loss(module, self.settings.lengths, self.settings.loss())
         return copy_matching_weights(self.settings.previous or nn.Module(), module)
 
-    def _custom(self, name, inputs, outputs, seed):
+    def _custom(self, name, inputs, outputs, seed, memo):
         given = getattr(self.settings, name)
         with_gain, one_row = self.settings.linear_path, self.settings.one_row
         return custom_network(
-            given, name, inputs, outputs, seed, with_gain=with_gain, one_row=one_row
+            given, name, inputs, outputs, seed, with_gain=with_gain, one_row=one_row, memo=memo
         )
 
     def _corrupted(self, encoder):
@@ -169,14 +169,14 @@ class DenseNetworks(Networks):
         """Encoder, or None without ``encoder``, and decoder."""
         given, generator = self.settings, torch.Generator().manual_seed(seed)
         sizes, k = [self.n_inputs, *self.hidden, given.latent_dim], given.latent_dim
-        f = None
+        f, copies = None, {}
         if encoder and given.encoder is not None:
-            f = self._custom("encoder", self.n_inputs, self.n_encoded, seed)
+            f = self._custom("encoder", self.n_inputs, self.n_encoded, seed, copies)
         elif encoder:
             sizes_of_f = [self.n_inputs, *self.hidden, self.n_encoded]
             f = initialised(generator, perceptron, sizes_of_f, given.activation)
         if given.decoder is not None:
-            g = self._custom("decoder", k, self.n_inputs, seed + 1)
+            g = self._custom("decoder", k, self.n_inputs, seed + 1, copies)
         else:
             g = initialised(generator, perceptron, sizes[::-1], given.activation)
         return self._corrupted(f), self._completed(g, generator)
@@ -234,13 +234,14 @@ class ConvNetworks(Networks):
         given, generator = self.settings, torch.Generator().manual_seed(seed)
         network, layout = partial(initialised, generator), self.layout
         shape = (layout.n_channels, *layout.extents)
-        f = h = None
+        f, h, copies = None, None, {}
         if encoder and given.encoder is not None:
-            f = nn.Sequential(Unfold(layout), self._custom("encoder", shape, self.n_encoded, seed))
+            f = self._custom("encoder", shape, self.n_encoded, seed, copies)
+            f = nn.Sequential(Unfold(layout), f)
         elif encoder:
             f = network(conv_encoder, layout, self.n_encoded, **self.architecture)
         if given.decoder is not None:
-            g = self._custom("decoder", given.latent_dim, shape, seed + 1)
+            g = self._custom("decoder", given.latent_dim, shape, seed + 1, copies)
             g = nn.Sequential(g, Fold(layout))
         else:
             g = network(conv_decoder, layout, given.latent_dim, **self.architecture)

@@ -160,8 +160,10 @@ def use_generator(generator, module):
             layer.generator = None
 
 
-def custom_network(custom, name, inputs, outputs, seed, *, with_gain, one_row=False):
+def custom_network(custom, name, inputs, outputs, seed, *, with_gain, one_row=False, memo=None):
     """A copy of the user's module, or the module that the user's callable returns.
+
+    A module that takes float32 alone gets float32, whatever the type of X.
 
     Parameters
     ----------
@@ -176,6 +178,8 @@ def custom_network(custom, name, inputs, outputs, seed, *, with_gain, one_row=Fa
         Whether to append a `Gain`, which allows the network to start at zero.
     one_row : bool, default=False
         Whether training batches have a single row.
+    memo : dict, default=None
+        Copies so far, by `copy.deepcopy`: what encoder and decoder share stays shared.
 
     Raises
     ------
@@ -183,10 +187,13 @@ def custom_network(custom, name, inputs, outputs, seed, *, with_gain, one_row=Fa
         If the network does not map rows of one shape to rows of the other.
     """
     if isinstance(custom, nn.Module):
-        network = deepcopy(custom)
+        network = _copied(custom, name, memo)
     else:
         network = _call(custom, name, inputs, outputs, seed)
-    _check_shapes(network, name, *(_as_tuple(sizes) for sizes in (inputs, outputs)))
+    inputs_of_row, outputs_of_row = (_as_tuple(sizes) for sizes in (inputs, outputs))
+    _check_output(network, name, inputs_of_row, outputs_of_row)
+    if not _takes_float64(network, inputs_of_row):
+        network = InFloat32(network)
     if one_row:
         check_one_row(network, name, inputs, "batch_size=1")
     network = _with_seeded_dropout(network).float()
@@ -230,8 +237,48 @@ def _call(make, name, inputs, outputs, seed):
     return network
 
 
-def _check_shapes(network, name, inputs, outputs):
-    """Raise ValueError unless two rows of zeros give an output of the expected shape."""
+def _copied(module, name, memo):
+    """A copy of the user's module."""
+    try:
+        with torch.no_grad():  # a scripted module keeps its leaves
+            return deepcopy(module, memo)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"{name} must be a module that can be copied, but copying it fails ({error}): pass a "
+            f"function that makes it."
+        ) from error
+
+
+class InFloat32(nn.Module):
+    """A custom network that computes in float32, for rows of any type."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def _apply(self, fn, recurse=True):
+        super()._apply(fn, recurse)
+        self.network.float()  # whatever type the others are converted to
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x.float()).to(x.dtype)
+
+
+def _takes_float64(network, inputs):
+    """Whether the network can be converted to float64, as all layers of torch can."""
+    if all(type(layer).__module__.startswith("torch.nn.") for layer in network.modules()):
+        return True
+    try:
+        with torch.no_grad():
+            rows = torch.zeros(2, *inputs, dtype=torch.float64)
+            return deepcopy(network).double()(rows).dtype == torch.float64
+    except (RuntimeError, ValueError, TypeError):
+        return False
+
+
+def _check_output(network, name, inputs, outputs):
+    """Raise ValueError unless two rows of zeros give floats of the expected shape."""
     expected = f"{name} must turn rows of shape {inputs} into rows of shape {outputs}"
     try:
         # A module may keep a tensor of its first pass: inference_mode would bar it from training.
@@ -244,6 +291,9 @@ def _check_shapes(network, name, inputs, outputs):
     if found != (2, *outputs):
         found = tuple(found[1:]) if isinstance(found, torch.Size) else found
         raise ValueError(f"{expected}, but returns {found}.")
+    if not (isinstance(result, Tensor) and result.is_floating_point()):
+        kind = result.dtype if isinstance(result, Tensor) else type(result).__name__
+        raise ValueError(f"{expected} of floats, but returns {kind}.")
 
 
 def _as_tuple(sizes):

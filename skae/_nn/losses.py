@@ -16,6 +16,9 @@ from .layers import Stored
 # is zero in all training rows may occur in new rows.
 _RAREST = 1e-4
 
+# How far values may be beyond 0 and 1 by rounding, as in `skae._data.ranges`.
+_ROUNDING = 1e-6
+
 
 class Loss(Stored, ABC):
     """``mean_i w_i d(x_i, output_i)`` with the deviance d; a mean, so it does not depend on n.
@@ -103,7 +106,7 @@ class HuberError(Loss):
 class BinaryCrossEntropy(Loss):
     """``2 sum_j x_j log(x_j / x_hat_j) + (1 - x_j) log((1 - x_j) / (1 - x_hat_j))``.
 
-    Outputs are logits.
+    Outputs are logits. Values beyond 0 and 1 by rounding, as of MinMaxScaler, count as these.
     """
 
     is_likelihood = True
@@ -115,6 +118,7 @@ class BinaryCrossEntropy(Loss):
         return _not_negative(2 * self._halves(output, x))
 
     def _halves(self, output, x):
+        x = x.clamp(0, 1)
         entropy = torch.xlogy(x, x) + torch.xlogy(1 - x, 1 - x)
         return softplus(output) - x * output + entropy
 
@@ -125,10 +129,10 @@ class BinaryCrossEntropy(Loss):
         return mean.clamp(_RAREST, 1 - _RAREST).logit()
 
     def check(self, X):
-        if X.min() < 0 or X.max() > 1:
+        if X.min() < -_ROUNDING or X.max() > 1 + _ROUNDING:
             raise ValueError(
-                f"loss='bce' needs X in [0, 1], got a minimum of {X.min():.3g} and a maximum of "
-                f"{X.max():.3g}."
+                f"loss='bce' needs X in [0, 1], got a minimum of {X.min():.7g} and a maximum of "
+                f"{X.max():.7g}."
             )
 
 

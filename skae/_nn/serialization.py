@@ -17,27 +17,45 @@ from .layers import ACTIVATIONS, Stored
 _LAYERS = {
     layer.__name__: layer
     for layer in (
+        nn.AdaptiveAvgPool1d,
+        nn.AdaptiveAvgPool2d,
         nn.AvgPool1d,
         nn.AvgPool2d,
         nn.BatchNorm1d,
         nn.BatchNorm2d,
+        nn.CELU,
         nn.Conv1d,
         nn.Conv2d,
         nn.ConvTranspose1d,
         nn.ConvTranspose2d,
+        nn.Dropout,
+        nn.Dropout1d,
+        nn.Dropout2d,
         nn.Flatten,
         nn.GRU,
         nn.GroupNorm,
+        nn.Hardswish,
+        nn.Hardtanh,
         nn.Identity,
+        nn.InstanceNorm1d,
+        nn.InstanceNorm2d,
         nn.LSTM,
         nn.LayerNorm,
         nn.LeakyReLU,
         nn.Linear,
         nn.MaxPool1d,
         nn.MaxPool2d,
+        nn.Mish,
         nn.PReLU,
+        nn.PixelShuffle,
+        nn.PixelUnshuffle,
+        nn.ReLU6,
+        nn.SELU,
+        nn.Softmax,
+        nn.Softsign,
         nn.Unflatten,
         nn.Upsample,
+        nn.ZeroPad2d,
     )
 }
 
@@ -62,6 +80,8 @@ def specification(module):
     {'0': {'class': 'Flatten', 'attributes': {'end_dim': -1, 'start_dim': 1}}}
     """
     kind = type(module)
+    if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+        raise ValueError(f"{kind.__qualname__} has hooks or a forward of its own")
     if _layers().get(kind.__name__) is kind:
         return {"class": kind.__name__, "attributes": _arguments(module)}
     if _holders().get(kind.__name__) is not kind:

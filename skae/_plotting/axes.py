@@ -85,13 +85,17 @@ class Display:
 
 
 class Pictures:
-    """Draw grey pictures (n, height, width), or coloured ones with the channels as last axis."""
+    """Draw grey pictures (n, height, width), or coloured ones with the channels as last axis.
+
+    Of pictures with other than three or four channels the mean is drawn, in grey.
+    """
 
     equal_aspect = True
 
     def __init__(self, X, image_kw, difference_kw):
         from matplotlib.image import AxesImage
 
+        X = _grey_or_coloured(X)
         self._limits = _limits_of_colours(X) if X.ndim == 4 else _limits(X)
         low, high = self._limits
         self._style = style_keywords(AxesImage, image_kw, cmap="gray", vmin=low, vmax=high)
@@ -101,11 +105,11 @@ class Pictures:
 
     def draw_row(self, mosaic, ax, row, X):
         """Draw the rows of X from left to right."""
-        return self._draw(mosaic, ax, row, self._shown(X), self._style)
+        return self._draw(mosaic, ax, row, self._shown(_grey_or_coloured(X)), self._style)
 
     def draw_differences(self, mosaic, ax, row, error, limit):
         """Draw differences on a scale from minus ``limit`` to ``limit``."""
-        limit = limit or 1.0
+        limit, error = limit or 1.0, _grey_or_coloured(error)
         if error.ndim == 4:  # a colour map takes a single channel
             error = (error / limit + 1) / 2
         style = {**self._scale_of_differences(limit), **self._difference}
@@ -275,6 +279,10 @@ class Mosaic:
         x = left + width * np.linspace(0.04, 0.96, len(values))
         y = bottom + height * (0.04 + 0.92 * (values - low) / (high - low))
         return ax.plot(x, y, **style)
+
+
+def _grey_or_coloured(X):
+    return X if X.ndim == 3 or X.shape[-1] in (3, 4) else X.mean(axis=-1)
 
 
 def _limits(X):

@@ -89,7 +89,7 @@ def resolve_device(device):
     n_devices = torch.get_device_module(resolved).device_count()
     if (resolved.index or 0) >= n_devices:
         raise ValueError(f"device={device!r} must be one of the {n_devices} {kind} devices.")
-    return resolved
+    return torch.device("cpu") if resolved.type == "cpu" else resolved  # without an index
 
 
 def _automatic_device():

@@ -3,6 +3,7 @@
 import os
 import warnings
 from contextlib import suppress
+from functools import partial
 from hashlib import blake2b
 from io import BufferedRandom, FileIO
 from pathlib import Path
@@ -41,12 +42,48 @@ def stable_repr(value):
         weights = [
             weight.detach().double().cpu().view(-1) for weight in value.state_dict().values()
         ]
-        return f"{value!r} of weights {digest(torch.cat(weights).numpy()) if weights else 'none'}"
+        weights = digest(torch.cat(weights).numpy()) if weights else "none"
+        return f"{value!r} of structure {structure_of(value)} and weights {weights}"
     if hasattr(value, "__qualname__"):  # the repr of a function contains its address
         return f"{value.__module__}.{value.__qualname__}"
     if isinstance(value, (list, tuple)):
         return f"({', '.join(map(stable_repr, value))})"
+    if isinstance(value, partial):
+        keywords = [f"{name}={stable_repr(v)}" for name, v in sorted(value.keywords.items())]
+        return f"partial({stable_repr(value.func)}, {stable_repr(value.args)}, {keywords})"
+    if type(value).__repr__ is object.__repr__:  # and so does that of most objects
+        return f"{stable_repr(type(value))} of {stable_repr(sorted(vars(value).items()))}"
     return repr(value.item() if isinstance(value, np.generic) else value)
+
+
+def structure_of(module):
+    """Return a checksum of what a module computes, apart from its weights.
+
+    That is the class of every layer, its numbers and names, and the code of layers that are
+    neither torch's nor skae's.
+    """
+    hashed = blake2b(digest_size=16)
+    for name, layer in module.named_modules():
+        kind = type(layer)
+        told = [
+            (key, getattr(value, "__qualname__", value))
+            for key, value in sorted(vars(layer).items())
+            if not key.startswith("_") and key != "training" and _is_told(value)
+        ]
+        hashed.update(f"{name} {kind.__module__}.{kind.__qualname__} {told}".encode())
+        if kind.__module__.partition(".")[0] not in ("torch", "skae"):
+            code = getattr(kind.forward, "__code__", None)  # not of scripted modules
+            if code is not None:
+                consts = tuple(filter(_is_told, code.co_consts))
+                hashed.update(code.co_code + f"{code.co_names} {consts}".encode())
+    return hashed.hexdigest()
+
+
+def _is_told(value):
+    """Whether the repr or the name of a value says all of it, the same in every process."""
+    if isinstance(value, tuple):
+        return all(map(_is_told, value))
+    return isinstance(value, (bool, int, float, str, type(None))) or hasattr(value, "__qualname__")
 
 
 # The checkpoint of one fit
@@ -150,6 +187,13 @@ class Checkpoint:
             self.save(name, state)
         return state
 
+    def of_another_fit(self, differences):
+        """The error that says in what the folder's fit differs."""
+        return ValueError(
+            f"{self._label} belongs to another fit, with {differences}: "
+            f"{_ONE_FIT.format(or_else=', or delete this folder')}"
+        )
+
     def _acquire(self):
         try:
             self._lock.acquire(timeout=0)
@@ -169,11 +213,7 @@ class Checkpoint:
         if saved is None:
             self.save("identity", self._identity)
         elif saved != self._identity:
-            differences = _differences(saved, self._identity)
-            raise ValueError(
-                f"{self._label} belongs to another fit, with {differences}: "
-                f"{_ONE_FIT.format(or_else=', or delete this folder')}"
-            )
+            raise self.of_another_fit(_differences(saved, self._identity))
 
     def _write(self, path, name, state):
         with _ErrorKeepingFile(FileIO(path, "w+")) as file:

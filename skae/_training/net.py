@@ -9,7 +9,7 @@ from skorch.callbacks import EpochTimer
 
 from .._runtime.device import empty_cache, in_bfloat16, is_out_of_memory
 from .._runtime.process_group import averaged, data_parallel, mean_over_processes, n_processes
-from .data import loader
+from .data import RowSet, loader
 from .graph import RecordedStep
 
 
@@ -82,6 +82,8 @@ class AutoencoderNet(NeuralNet):
         return [("epoch_timer", EpochTimer())]
 
     def get_iterator(self, dataset, training=False):
+        if not isinstance(dataset, RowSet):  # what a callback passes to `predict`
+            return super().get_iterator(dataset, training)
         return loader(dataset, self.batch_size, self.generator if training else None)
 
     def infer(self, x, **fit_params):

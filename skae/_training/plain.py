@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from math import inf, isnan
+from math import inf, isfinite, isnan
 
 import numpy as np
 import torch
@@ -56,11 +56,13 @@ def fit_plain(
     history : list of dict
     """
     module, weights = build(), weights_of(rows)
+    if not any(weight.requires_grad for weight in module.parameters()):
+        raise ValueError("encoder and decoder have no weights that can be trained.")
     incomplete = isinstance(rows, CompletedRows)
     squared_norms = rows.observed_norms() if incomplete else rows.squared_norms()
     loss, unit = module.loss, 1.0
-    if not bounded and loss.degree:
-        # The loss is homogeneous: the module is trained in the unit of the data.
+    if not bounded and not loss.has_link():
+        # Reconstructions have the unit of the rows: the module is trained in one of its own.
         unit = typical_entry(rows, weights)
     mean, factor = _to(module, rows.mean / unit), unit**loss.degree
     get_batch = partial(scaled_batch, rows.own_dense, unit)
@@ -103,9 +105,9 @@ def fit_plain(
     )
     if labels is not None:
         del module.head
-    if loss.degree:
-        for name in ("centre", "unit", "mean", "scale"):
-            setattr(module, name, getattr(module, name) * unit)
+    # The encoder takes the rows themselves where the loss is in their unit, else a view of them.
+    for name in ("mean", "scale", "centre", "unit") if loss.degree else ("mean", "scale"):
+        setattr(module, name, getattr(module, name) * unit)
     return module, history
 
 
@@ -114,6 +116,12 @@ def _train(module, rows, validation, options, seed):
     history = train(module, rows, options, validation=validation, seed=seed)
     if options.interrupts.n and not history:
         raise KeyboardInterrupt  # nothing is known of the weights
+    kind = "train_loss" if validation is None else "valid_loss"
+    if options.has_custom and not any(isfinite(entry[kind]) for entry in history):
+        raise ValueError(
+            "encoder and decoder must return finite values, but in no epoch was the loss finite: "
+            "look for a square root, a logarithm or a division in them, or lower learning_rate."
+        )
     if options.interrupts.n:
         warnings.warn(
             f"Interrupted after {len(history)} epochs: the best networks so far are kept.",

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass, field
 from math import exp, inf, isnan, nan
+from numbers import Real
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from .._nn.layers import use_generator
 from .._runtime.execution import multithreaded_operations
 from .._runtime.process_group import rank
 from .._runtime.reports import NO_REPORT, Report
-from .._runtime.storage import NO_CHECKPOINT, Checkpoint, NoCheckpoint
+from .._runtime.storage import NO_CHECKPOINT, Checkpoint, NoCheckpoint, structure_of
 from .average import AveragedModule
 from .graph import records_steps
 from .interrupts import Interrupts
@@ -117,7 +118,10 @@ def train(
         there are validation rows, both in the unit of X, "variance_explained", on the validation
         rows if there are any, and "dur" (seconds). After Ctrl-C it may be empty.
     """
-    saved = options.checkpoint.load(stage) or {"history": []}
+    structure = structure_of(module)
+    saved = options.checkpoint.load(stage) or {"structure": structure, "history": []}
+    if saved["structure"] != structure:  # such as that of another function of the same name
+        raise options.checkpoint.of_another_fit("other networks")
     history = saved["history"]
     options.report.on_stage_begin(stage, len(history))
     if "weights" in saved:  # the run was completed
@@ -158,10 +162,13 @@ def train(
             pass
         finally:
             net.notify("on_train_end", X=rows, y=None)
+    for entry, epoch in zip(reversed(history), reversed(net.history), strict=False):
+        entry |= _scores_of_callbacks(epoch, entry)
     module.eval()
     course.load_best(module)
     if not options.interrupts.n:
-        options.checkpoint.save(stage, {"weights": module.state_dict(), "history": history})
+        completed = {"weights": module.state_dict(), "history": history}
+        options.checkpoint.save(stage, completed | {"structure": structure})
     return history
 
 
@@ -350,6 +357,7 @@ class _Course(Callback):
             return
         names = ("step", "n_attempts", "rate", "history", "best")
         state = {
+            "structure": self.saved["structure"],
             "net": net.module_.state_dict(),
             "average": self.average.module.state_dict(),
             "n_averaged": self.average.n_steps,
@@ -376,6 +384,18 @@ class _Course(Callback):
         )
         for name, weight in saved["best"].items():
             self.best[name].copy_(weight)
+
+
+def _scores_of_callbacks(epoch, entry):
+    """Numbers that callbacks have recorded of an epoch, and an entry of the history has not yet."""
+    return {
+        name: float(value)
+        for name, value in epoch.items()
+        if isinstance(value, Real)
+        and not isinstance(value, (bool, np.bool_))
+        and not name.endswith("_batch_count")
+        and name not in entry
+    }
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import (
     DataLoader,
     Dataset,
@@ -99,8 +100,10 @@ def test_none_and_hidden_entries_are_missing_entries():
             "X is a Subset of items of type dict: they must be arrays or tensors",
         ),
         (TENSORS.flatten(1).to_sparse(), TypeError, "X is a sparse tensor"),
+        (Image.new("L", (5, 6)), ValueError, r"X is a single picture.*pass \[X\]"),
+        (["a.png", "b.png"], ValueError, "X is a list of texts, such as 'a.png'"),
     ],
-    ids=range(8),
+    ids=range(10),
 )
 def test_what_is_no_array_gets_a_sentence(X, error, sentence):
     with pytest.raises(error, match=sentence):

@@ -53,6 +53,9 @@ def test_lengths_without_training_raise_an_error(ordered, digits):
         ValueError, match=r"latent_dim=3 .* of 8 dimensions .* to: 1, 2, 4\. Add it to truncations"
     ):
         ordered.truncate(3)
+    for latent_dim in (2.0, True):
+        with pytest.raises(ValueError, match=f"latent_dim={latent_dim} must be one of the lengths"):
+            ordered.truncate(latent_dim)
     with pytest.raises(ValueError, match=r"truncations=\(8, 2\) must be shorter .* 8 dimensions"):
         DenseAutoencoder(8, truncations=(8, 2)).fit(digits[0])
     with pytest.raises(ValueError, match=r"truncations=\(0,\) must be a tuple of positive"):

@@ -119,6 +119,9 @@ def test_layers_of_torch_keep_all_that_they_were_made_with(tmp_path):
         nn.Unflatten(1, (1, 8, 8)),
         nn.Upsample(scale_factor=2, mode="bilinear"),
         nn.PReLU(),
+        nn.Dropout(0.2),
+        nn.PixelUnshuffle(2),
+        nn.PixelShuffle(2),
         nn.AvgPool2d(2, padding=1),
         nn.Flatten(),
         nn.Linear(81, 3),
@@ -139,6 +142,10 @@ def test_batches_go_on_after_a_fit_and_not_from_the_middle(tmp_path):
         streamed.partial_fit(X)
 
 
+HOOKED = nn.Linear(64, 3)
+HOOKED.register_forward_hook(lambda module, inputs, output: output.tanh())
+
+
 @pytest.mark.parametrize(
     ("estimator", "sentence"),
     [
@@ -152,6 +159,7 @@ def test_batches_go_on_after_a_fit_and_not_from_the_middle(tmp_path):
             small(encoder=nn.Sequential(nn.Linear(64, 3), nn.RReLU())),
             "encoder cannot be written: .*RReLU is no layer that skae can save",
         ),
+        (small(encoder=HOOKED), "encoder cannot be written: Linear has hooks"),
     ],
 )
 def test_what_cannot_be_saved_is_named_and_leaves_no_file(estimator, sentence, tmp_path):

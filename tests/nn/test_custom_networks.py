@@ -1,6 +1,7 @@
 """Custom networks as encoder and decoder."""
 
 import pickle
+from threading import Lock
 
 import numpy as np
 import pytest
@@ -165,3 +166,80 @@ def test_no_batch_of_one_row_is_left_over(linear_path, batch_size):
     assert np.isfinite(autoencoder.transform(X)).all()
     if linear_path:
         assert np.isfinite(autoencoder.partial_fit(X[:21]).transform(X)).all()
+
+
+class Own(nn.Module):
+    """A linear layer, and a function of its input or its output."""
+
+    def __init__(self, n_inputs, n_outputs, before=None, after=None):
+        super().__init__()
+        self.layer = nn.Linear(n_inputs, n_outputs)
+        self.before, self.after = before or nn.Identity(), after or nn.Identity()
+
+    def forward(self, x):
+        return self.after(self.layer(self.before(x)))
+
+
+class Function(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+PLAIN = {"linear_path": False, "max_epochs": 2, "random_state": 0}
+FROZEN = nn.Linear(64, 4).requires_grad_(False), nn.Linear(4, 64).requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"encoder": Own(64, 4, after=Function(torch.fft.fft))}, "floats, but returns torch.compl"),
+        ({"decoder": Own(4, 64, after=Function(torch.sqrt))}, "must return finite values"),
+        ({"encoder": Own(64, 4, after=Function(Lock()))}, "encoder must be a module that can be c"),
+        (dict(zip(("encoder", "decoder"), FROZEN, strict=True)), "no weights that can be trained"),
+    ],
+    ids=range(4),
+)
+@pytest.mark.filterwarnings("ignore:The loss exploded")
+def test_networks_that_cannot_be_trained_are_refused_in_words(digits, parameters, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        DenseAutoencoder(4, **parameters, **PLAIN).fit(digits[0])
+
+
+@pytest.mark.parametrize("linear_path", [True, False])
+def test_networks_of_float32_alone_take_rows_of_any_type(digits, linear_path):
+    X = digits[0]
+    encoder = Own(64, 4, before=Function(torch.Tensor.float))
+    model = DenseAutoencoder(4, encoder=encoder, **PLAIN | {"linear_path": linear_path}).fit(X)
+    codes = model.transform(X)
+    assert codes.dtype == np.float64
+    assert np.isfinite(model.inverse_transform(codes)).all()
+
+
+def test_weights_that_encoder_and_decoder_share_stay_shared(digits):
+    class Transposed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.of = encoder
+
+        def forward(self, z):
+            return z @ self.of.weight
+
+    encoder = nn.Linear(64, 4, bias=False)
+    model = DenseAutoencoder(4, encoder=encoder, decoder=Transposed(), **PLAIN).fit(digits[0])
+    assert [weight.shape for weight in model.module_.parameters()] == [(4, 64)]
+
+
+def test_the_users_codes_and_the_mode_of_networks_do_not_matter(digits):
+    dropping = nn.Sequential(nn.Linear(64, 4), nn.Dropout(0.5))
+    in_place = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 64))
+    model = DenseAutoencoder(4, encoder=dropping, decoder=in_place, **PLAIN).fit(digits[0])
+    codes = model.transform(digits[1])
+    before = codes.copy()
+    model.inverse_transform(codes)
+    np.testing.assert_array_equal(codes, before)
+    model.module_.train()  # as for training it further
+    np.testing.assert_array_equal(model.transform(digits[1]), before)

@@ -4,6 +4,7 @@ import scipy.sparse as sp
 import torch
 from sklearn.metrics import log_loss, mean_poisson_deviance
 from sklearn.metrics.pairwise import cosine_distances
+from sklearn.preprocessing import MinMaxScaler
 
 from skae import AnomalyDetector, ConvAutoencoder, DenseAutoencoder
 from skae._nn.losses import LOSSES
@@ -113,9 +114,9 @@ def test_reconstructions_are_in_the_range_of_the_data(digits, plain):
     assert X_hat.sum() == pytest.approx(X_test.sum(), rel=0.05)
 
 
-def test_huber_and_absolute_error_do_not_depend_on_the_unit(digits, plain):
+def test_losses_of_errors_and_of_directions_do_not_depend_on_the_unit(digits, plain):
     X_train, X_test, _, _ = digits
-    for name, degree in (("mae", 1), ("huber", 2)):
+    for name, degree in (("mae", 1), ("huber", 2), ("cosine", 0)):
         one = plain(name, max_epochs=3).fit(X_train)
         other = plain(name, max_epochs=3).fit(1000 * X_train)
         np.testing.assert_allclose(
@@ -183,3 +184,19 @@ def test_errors_of_rows_outside_the_domain_of_a_loss_are_not_numbers_but_refused
     else:
         with pytest.raises(ValueError, match=f"loss='{loss}' needs"):
             model.transform(X - 1)
+
+
+def test_values_beyond_one_by_rounding_count_as_one(digits, plain):
+    X = MinMaxScaler().fit_transform(digits[0]) * (1 + 2e-16)
+    assert X.max() > 1
+    assert np.isfinite(plain("bce", max_epochs=1).fit(X).score_samples(X)).all()
+    with pytest.raises(ValueError, match=r"got a minimum of 0 and a maximum of 1\.001\."):
+        plain("bce").fit(1.001 * X)
+
+
+@pytest.mark.parametrize(("name", "unit"), [("cosine", 1e14), ("poisson", 1e30), ("mae", 1e30)])
+def test_large_units_do_not_hide_what_a_network_misses(digits, plain, name, unit):
+    X = digits[0] * unit
+    model = plain(name, max_epochs=1).fit(X)
+    assert model.score_samples(X).mean() < 0
+    assert model.score(X) < 1

@@ -122,6 +122,9 @@ def test_samples_have_the_mean_and_variance_of_the_model(probabilistic_pca, digi
     assert np.abs(samples.mean(axis=0) - digits[0].mean(axis=0)).max() < 0.5
     assert samples.tobytes() == autoencoder.sample(5000, random_state=0).tobytes()
     assert autoencoder.sample().shape == (1, 64)
+    for n_samples in (0, 2.0, True):
+        with pytest.raises(ValueError, match=f"n_samples={n_samples} must be a positive integer"):
+            autoencoder.sample(n_samples)
 
 
 @pytest.mark.slow

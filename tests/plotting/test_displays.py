@@ -149,6 +149,14 @@ def test_the_shape_of_pictures_is_read_from_a_convolutional_autoencoder(digits, 
     assert display.X_hat.shape == display.references["PCA"].shape == (3, 8, 8)
 
 
+def test_pictures_of_two_channels_are_drawn_in_grey(digits):
+    X = np.stack([digits[0][:200], digits[0][::-1][:200]], axis=1).reshape(-1, 2, 8, 8)
+    settings = {"channel_axis": 0, "channels": (4,), "max_epochs": 1, "random_state": 0}
+    model = ConvAutoencoder(2, **settings).fit(X)
+    display = ReconstructionDisplay.from_estimator(model, X[:3])
+    np.testing.assert_allclose(display.artists_[0][0].get_array(), X[0].mean(axis=0))
+
+
 @pytest.mark.parametrize(
     ("parameters", "sentence"),
     [

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from copy import deepcopy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -137,6 +138,15 @@ def wide(n_inputs, n_outputs):
     return nn.Sequential(nn.Linear(n_inputs, 32), nn.BatchNorm1d(32), nn.Linear(32, n_outputs))
 
 
+def of_width(n_inputs, n_outputs, width):
+    return nn.Sequential(nn.Linear(n_inputs, width), nn.Linear(width, n_outputs))
+
+
+def named(activation):
+    """A function whose name does not say what it makes."""
+    return lambda n_inputs, n_outputs: nn.Sequential(nn.Linear(n_inputs, n_outputs), activation())
+
+
 def test_a_checkpoint_identifies_custom_networks(digits, quick, tmp_path):
     X, module = digits[0][:300], wide(64, 4)
 
@@ -147,6 +157,11 @@ def test_a_checkpoint_identifies_custom_networks(digits, quick, tmp_path):
         fit(function, "function")
     for same in (module, deepcopy(module)):
         fit(same, "module")
+    for equal in (partial(of_width, width=8), partial(of_width, width=8)):
+        fit(equal, "partial")
+    fit(named(nn.ReLU), "same name")
+    with pytest.raises(ValueError, match="belongs to another fit, with other networks"):
+        fit(named(nn.Tanh), "same name")
     with torch.no_grad():
         module[0].weight += 1
     with pytest.raises(ValueError, match="belongs to another fit, with encoder="):

@@ -48,6 +48,7 @@ def test_a_missing_device_raises(digits, device):
 def test_auto_is_the_cpu_without_an_accelerator(monkeypatch):
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: None)
     assert device_module.resolve_device("auto") == torch.device("cpu")
+    assert device_module.resolve_device("cpu:0") == torch.device("cpu")
 
 
 class Cramped(nn.Module):

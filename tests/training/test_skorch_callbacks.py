@@ -67,6 +67,7 @@ def test_scores_of_epochs_are_finite(fitted, on_train, use_caching, weighted):
     assert len(errors) == model.n_iter_ == N_EPOCHS
     assert np.isfinite(errors).all()
     assert errors[-1] < errors[0]
+    assert [epoch["error"] for epoch in model.history_ if epoch["stage"] == "training"] == errors
 
 
 def test_the_rate_follows_a_schedule_after_the_warm_up(fitted):
