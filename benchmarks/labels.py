@@ -140,7 +140,10 @@ def measured(split, latent_dim, n_seeds):
     first = [x[:, :latent_dim] for x in scores]
     row = {"PCA": codes_judged([first] * n_seeds, [0.0] * n_seeds, split)}
     for kind, make in shortcuts(latent_dim, n_classes, n_scores).items():
-        row[kind] = codes_judged(*_of_seeds(make, *scores, split.y_train, n_seeds), split)
+        try:
+            row[kind] = codes_judged(*_of_seeds(make, *scores, split.y_train, n_seeds), split)
+        except ValueError as error:  # least squares of more dimensions than classes may be NaN
+            print(f"left out: {kind} at {latent_dim} dimensions fails: {error}")
     for kind, supervision in (("without labels", 0.0), ("ours", RECOMMENDED)):
         make = _autoencoder(latent_dim, supervision)
         codes, seconds = _of_seeds(make, X_train, X_test, split.y_train, n_seeds)

@@ -82,12 +82,16 @@ class LabelHead(nn.Module):
         0 for a regression.
     supervision : float
         Weight of the loss against the logarithm of the reconstruction loss.
+    floor : float, default=0.0
+        Added to the reconstruction loss before its logarithm is taken, so that a loss that is small
+        beside it no longer competes with that of the labels.
     """
 
-    def __init__(self, latent_dim, n_classes, supervision=1.0):
+    def __init__(self, latent_dim, n_classes, supervision=1.0, floor=0.0):
         super().__init__()
         self.n_classes = n_classes
         self.supervision = supervision
+        self.floor = floor
         n_outputs = n_classes or 1
         self.weight = nn.Parameter(torch.zeros(n_outputs, latent_dim, dtype=torch.float32))
         self.bias = nn.Parameter(torch.zeros(n_outputs, dtype=torch.float32))
@@ -104,9 +108,9 @@ class LabelHead(nn.Module):
         return weight * (prediction[:, 0] - target).square()
 
 
-def with_head(autoencoder, n_classes, supervision):
+def with_head(autoencoder, n_classes, supervision, floor):
     """The autoencoder with a new `LabelHead` on its device."""
-    head = LabelHead(autoencoder.latent_dim, n_classes, supervision)
+    head = LabelHead(autoencoder.latent_dim, n_classes, supervision, floor)
     autoencoder.head = head.to(next(autoencoder.parameters()).device)
     return autoencoder
 

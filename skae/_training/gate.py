@@ -25,6 +25,9 @@ _MIN_STANDARD_ERRORS = 2
 # Labels have to be predicted better by so many standard errors.
 _MIN_STANDARD_ERRORS_OF_LABELS = 1
 
+# Share of the variance below which errors of reconstructions no longer compete with labels.
+_FLOOR_OF_LABELS = 0.01
+
 # Networks are not trained where PCA leaves a smaller share of the variance: they would have to
 # explain a fifth of it to be kept. For longer codes there is less to gain for a classifier.
 _MIN_PCA_ERROR, _MIN_PCA_ERROR_OF_LONGER_CODE = 0.005, 0.01
@@ -106,8 +109,8 @@ def runs_to_try(shape, latent_dim, wishes, share_left=1.0):
         Share of the variance that PCA leaves.
     """
     (n, p), k = shape, latent_dim
-    if share_left < _MIN_PCA_ERROR:
-        return []
+    if share_left < _MIN_PCA_ERROR:  # reconstructions have nothing to gain, but classifiers have
+        return [LABELS] if wishes.labels and k <= LONGEST_NONLINEAR_CODE else []
     per_dimension = _ROWS_PER_DIMENSION if p <= _WIDE * n else _ROWS_PER_DIMENSION_OF_WIDE_ROWS
     is_worth_it = n >= per_dimension * k and share_left >= _MIN_PCA_ERROR_OF_LONGER_CODE
     runs = []
@@ -263,12 +266,14 @@ class _Judge:
         self.problem, self.fitted, self.validation = problem, fitted, validation
         self.labels, self.supervision = labels, supervision
         self.explained_by_pca = problem.explained_by_pca(validation)
+        self.mean_square = float(problem.variance(fitted) / problem.weights[fitted].sum())
 
     def new_module(self, name, problem=None):
         """A new module for a run, in the basis of a problem: it equals PCA."""
         module = (problem or self.problem).new_module(name != DECODER)
         if name == LABELS:
-            module = with_head(module, self.labels.n_classes, self.supervision)
+            floor = _FLOOR_OF_LABELS * self.mean_square / float((problem or self.problem).unit) ** 2
+            module = with_head(module, self.labels.n_classes, self.supervision, floor)
         return module
 
     def row_set(self, name, indices, problem=None):
@@ -281,16 +286,18 @@ class _Judge:
         problem, validation = self.problem, self.validation
         row_gains = problem.weights[validation] * problem.gains(module, validation)
         variance = problem.variance(validation)
-        total, is_clear = row_gains, True
+        total, is_clear, n_errors = row_gains, True, _MIN_STANDARD_ERRORS
         if hasattr(module, "head"):
             gains, unit = problem.label_gains(module, self.labels, self.fitted, validation)
             known = self.labels.are_known[validation]
-            is_clear = _is_clear(gains[known], _MIN_STANDARD_ERRORS_OF_LABELS)
+            n_errors = _MIN_STANDARD_ERRORS_OF_LABELS
+            is_clear = _is_clear(gains[known], n_errors)
+            unit += _FLOOR_OF_LABELS * self.mean_square
             total = row_gains + self.supervision * unit * gains
         return _Verdict(
             gain=max(0.0, float(row_gains.sum() / variance)),
             total_gain=float(total.sum() / variance),
-            is_clear=is_clear and _is_clear(total, _MIN_STANDARD_ERRORS),
+            is_clear=is_clear and _is_clear(total, n_errors),
             gains_when_cut=problem.gains_when_cut(module, validation),
         )
 

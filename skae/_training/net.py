@@ -241,7 +241,7 @@ class AutoencoderNet(NeuralNet):
         weights, labels = target.get("weights"), target.get("labels")
         output, penalties, prediction = _in_three(y_pred)
         loss = self.criterion_(output, target["rows"], weights)
-        terms = []
+        terms, floor = [], 0.0
         if penalties is not None:
             terms.append((penalties if weights is None else weights * penalties).mean())
         if labels is not None:
@@ -249,11 +249,12 @@ class AutoencoderNet(NeuralNet):
             label_loss = head.losses(prediction, labels).mean()
             self._label_losses.append(label_loss.detach() * len(output))
             terms.append(head.supervision * label_loss)
+            floor = head.floor
         if not terms:
             return loss
         term = sum(terms)
         # The loss of the batch, of which this process may have a part.
-        return loss + averaged(loss.detach()) * (term - term.detach())
+        return loss + (averaged(loss.detach()) + floor) * (term - term.detach())
 
     # -- The end -----------------------------------------------------------------------------------
 

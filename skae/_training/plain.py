@@ -95,7 +95,7 @@ def fit_plain(
 
     if labels is not None:
         labels = labels.standardised(weights)
-        module = with_head(module, labels.n_classes, options.supervision)
+        module = with_head(module, labels.n_classes, options.supervision, 0.0)
     history = _train(
         module,
         some_rows(fitted),

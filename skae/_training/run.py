@@ -224,6 +224,7 @@ class _Course(Callback):
         self.options, self.stage, self.of_pca, self.n_steps = options, stage, of_pca, n_steps
         self.saved, self.history = saved, saved["history"]
         self.average = average
+        self.floor = getattr(getattr(average.module, "head", None), "floor", 0.0)
         self.noise = None  # the generator of dropout and noise
         self.step, self.n_attempts, self.rate = 0, 1, options.learning_rate
         # Losses contain no penalties, and so do not show which weights are the best.
@@ -255,8 +256,9 @@ class _Course(Callback):
         else:
             loss, label_loss = net.losses_of(self.validation)
             measure, supervision = self.validation.measure, self.options.supervision
-            start = inf if isnan(self.of_pca) else criterion(loss, label_loss, supervision)
-            unit = criterion(measure.error_of_mean / measure.factor, label_loss, supervision)
+            of_mean, floor = measure.error_of_mean / measure.factor, self.floor
+            start = inf if isnan(self.of_pca) else criterion(loss + floor, label_loss, supervision)
+            unit = criterion(of_mean + floor, label_loss, supervision)
             self.knee = Knee(start, unit, self.options.tol, may_end=may_end)
             if label_loss is not None:
                 unit = measure.error_of_mean / measure.factor
@@ -303,7 +305,7 @@ class _Course(Callback):
 
     def _compare(self, net, loss, label_loss):
         """Compare the losses of the averaged weights; keep them if they are the best."""
-        value = criterion(loss, label_loss, self.options.supervision)
+        value = criterion(loss + self.floor, label_loss, self.options.supervision)
         before = self.knee.best_step
         self.knee.compare(self.step, value)
         if self.knee.exploded or not _is_finite(net.module_):

@@ -275,3 +275,17 @@ def test_targets_may_be_tensors_of_bfloat16_and_masked_arrays(digits):
     assert LABEL_STAGE in stages(model.fit(X, torch.from_numpy(y).bfloat16()))
     with pytest.raises(ValueError, match="y has NaN among its classes"):
         model.fit(X, np.ma.masked_array(digits[2][:200], y > 5))
+
+
+def test_labels_count_where_pca_leaves_next_to_nothing():
+    rng = np.random.default_rng(0)
+    y = rng.integers(2, size=800)
+    X = rng.normal(size=(800, 10)) * np.array([1] * 9 + [0.01])
+    # One class is a ring around the other, which no linear code tells apart.
+    X[:, :2] *= ((1 + 2 * y) / np.linalg.norm(X[:, :2], axis=1))[:, None]
+    model = DenseAutoencoder(9, supervision=1.0, hidden_layer_sizes=(64,), random_state=0)
+    codes = model.fit(X[:600], y[:600]).transform(X)
+    assert stages(model) == [LABEL_STAGE]
+    classifier = LogisticRegression().fit(codes[:600], y[:600])
+    assert classifier.score(codes[600:], y[600:]) > 0.9
+    assert model.score(X[600:]) > 0.95
