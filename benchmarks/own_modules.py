@@ -142,6 +142,7 @@ def compare(splits, widths, output, loss, seeds):
             linear_path=False,
             loss=loss,
             max_epochs=N_EPOCHS,
+            early_stopping=False,
             batch_size=BATCH,
             random_state=seed,
         )
