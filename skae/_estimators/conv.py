@@ -65,8 +65,8 @@ class ConvAutoencoder(BaseAutoencoder):
         Divide each code by this power of its standard deviation over the training rows; True is 1.
     tol : float, default=0.1
         Training ends when the second half of its steps has brought less than this share of all that
-        was gained on validation rows. Smaller values train longer: 0.01 takes several times as long
-        and gains a little more, 0.3 is for a first look.
+        was gained on validation rows. Smaller values train longer: 0.01 takes 1.2 to 15 times as
+        long and gains a little more, 0.3 is for a first look.
     max_epochs : int or "auto", default="auto"
         Maximum number of passes over the training rows. "auto" leaves the end to `tol`; with
         ``early_stopping=False`` or a penalty it is about 1,200 steps in 8 to 30 passes.

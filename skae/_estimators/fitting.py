@@ -25,7 +25,7 @@ from .._pca.solvers import Basis, apply_weights, principal_basis, uses_full_eige
 from .._runtime.device import has_float64
 from .._runtime.storage import NO_CHECKPOINT, Cache, digest
 from .._runtime.tensors import output_dtype, torch_dtype
-from .._training.gate import SelectionResult, runs_to_try, select
+from .._training.gate import SelectionResult, Wishes, runs_to_try, select
 from .._training.plain import fit_plain
 from .._version import __version__
 from .state import fitted_state
@@ -116,12 +116,13 @@ def _fit_on_pca(plan, given, options, rng):
     result = SelectionResult()
     if plan.has_networks:
         left = basis.share_beyond(k)
+        wishes = plan.wishes if basis.total_variance > 0 else Wishes()  # constant rows have no code
         result = select(
             plan.form.problem(rows, basis, k, build, options.device),
             options,
             rng,
             given.labels,
-            runs=runs_to_try(rows.shape, k, plan.wishes, left),
+            runs=runs_to_try(rows.shape, k, wishes, left),
         )
 
     # 4. The fitted model: PCA, with the networks that were kept.

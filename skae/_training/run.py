@@ -261,9 +261,8 @@ class _Course(Callback):
             unit = criterion(of_mean + floor, label_loss, supervision)
             self.knee = Knee(start, unit, self.options.tol, may_end=may_end)
             if label_loss is not None:
-                unit = measure.error_of_mean / measure.factor
-                loss = inf if isnan(self.of_pca) else loss
-                self.knee_of_rows = Knee(loss, unit, self.options.tol, may_end=may_end)
+                start = inf if isnan(self.of_pca) else loss + floor
+                self.knee_of_rows = Knee(start, of_mean, self.options.tol, may_end=may_end)
         if "net" in self.saved:
             self._restore(net)
 
@@ -316,7 +315,7 @@ class _Course(Callback):
             for name, weight in self.average.module.state_dict().items():
                 self.best[name].copy_(weight)
         if self.knee_of_rows is not None:
-            self.knee_of_rows.compare(self.step, loss)
+            self.knee_of_rows.compare(self.step, loss + self.floor)
         net.is_ending |= all(knee.is_reached for knee in self._knees)
 
     def _return_to_best(self, net):

@@ -122,6 +122,7 @@ print(number + 1)
 """
 
 
+@pytest.mark.slow
 def test_copies_give_the_same_codes_also_in_another_process(tmp_path, digits):
     X = digits[0][:300].astype(np.float32)
     for number, model in enumerate(COPIED):

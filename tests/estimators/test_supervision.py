@@ -289,3 +289,16 @@ def test_labels_count_where_pca_leaves_next_to_nothing():
     classifier = LogisticRegression().fit(codes[:600], y[:600])
     assert classifier.score(codes[600:], y[600:]) > 0.9
     assert model.score(X[600:]) > 0.95
+
+
+@pytest.mark.parametrize("n_columns", [1, 5])
+def test_labels_that_say_nothing_end_a_training_where_pca_leaves_nothing(n_columns):
+    y = np.arange(200) % 2
+    X = np.random.default_rng(0).normal(size=(200, 5))
+    X[:, n_columns:] = 1.0
+    constant = DenseAutoencoder(2, supervision=1.0).fit(np.ones((200, 5)), y)
+    assert constant.code_is_pca_
+    assert constant.history_ == []
+    model = DenseAutoencoder(n_columns, supervision=1.0, random_state=0).fit(X, y)
+    assert model.code_is_pca_
+    assert len(model.history_) < 200
