@@ -51,9 +51,10 @@ class DenseAutoencoder(BaseAutoencoder):
     starts at PCA. Validation rows decide whether the networks are kept; where they do not help, the
     model is PCA. They are trained for codes of up to 16 dimensions, and for codes of up to 256 with
     at least 40 rows for each dimension (150 where X has more than twice as many columns as rows),
-    or with labels (`supervision`), or if they are custom (`encoder`). What they add shrinks with the
-    distance from the training rows: very distant rows are coded nearly as by PCA. Since ``V_r`` is orthonormal, the networks train on the r
-    scores of each row and not on the columns of X: wide sparse data needs no more memory than PCA.
+    or with labels (`supervision`), or if they are custom (`encoder`). What they add shrinks with
+    the distance from the training rows: very distant rows are coded nearly as by PCA. Since ``V_r``
+    is orthonormal, the networks train on the r scores of each row and not on the columns of X: wide
+    sparse data needs no more memory than PCA.
 
     Parameters
     ----------
