@@ -4,7 +4,7 @@ import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
-from numbers import Number
+from numbers import Number, Real
 
 import numpy as np
 import scipy.sparse as sp
@@ -164,6 +164,8 @@ def apply_sample_weight(X, sample_weight, *others):
     """
     if sample_weight is None:
         return X, None, *others
+    if isinstance(sample_weight, Real) and not np.isfinite(sample_weight):
+        raise ValueError(f"sample_weight={sample_weight!r} must be finite.")
     like = np.empty((X.shape[0], 0), dtype=np.float64)  # weights are ndarrays for every kind of X
     weights = _check_sample_weight(
         in_main_memory(sample_weight, "sample_weight"),
@@ -318,7 +320,7 @@ def count_of(sample_weight, n_rows):
     """
     if sample_weight is None:
         return n_rows
-    weights = np.asarray(sample_weight)
+    weights = np.asarray(sample_weight).astype(np.float64)  # the sum of float16 overflows
     total = float(weights.sum()) * (n_rows if weights.ndim == 0 else 1)
     return max(int(total) if total.is_integer() else total, n_rows)
 

@@ -139,7 +139,9 @@ NEEDS = [
 
 def check_combinations(estimator):
     """Raise ValueError for parameters that are valid alone and not together."""
-    values = SimpleNamespace(**estimator.get_params(deep=False), n_processes=n_processes())
+    # A subclass may take fewer parameters, and set the others itself.
+    given = {**estimator.get_params(deep=False), **vars(estimator)}
+    values = SimpleNamespace(**given, n_processes=n_processes())
     values.linear_path = resolve_linear_path(estimator)
     for need in NEEDS:
         if need.is_asked(values) and not need.is_met(values):

@@ -184,3 +184,11 @@ def test_a_randomized_search_draws_what_it_likes():
     search = RandomizedSearchCV(small, space, n_iter=4, cv=2, random_state=0, error_score="raise")
     search.fit(IMAGES[:100])
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+def test_a_subclass_may_take_fewer_parameters(digits):
+    class Short(DenseAutoencoder):
+        def __init__(self, latent_dim=2):
+            super().__init__(latent_dim, hidden_layer_sizes=(), random_state=0)
+
+    assert Short(3).fit(digits[0]).transform(digits[1]).shape == (len(digits[1]), 3)

@@ -118,3 +118,16 @@ def test_equal_weights_change_no_bit(digits, quick):
 def test_impossible_weights_are_refused(digits, quick, weights, sentence):
     with pytest.raises(ValueError, match=sentence):
         quick().fit(digits[0][:100], sample_weight=weights)
+
+
+@pytest.mark.parametrize("convert", [np.float16, str])
+def test_weights_of_small_and_odd_types_count_as_numbers(convert, digits):
+    weights = np.full(len(digits[0]), 100.0)
+    model, expected = (
+        DenseAutoencoder(3, hidden_layer_sizes=()).fit(digits[0], sample_weight=w)
+        for w in (weights.astype(convert), weights)
+    )
+    np.testing.assert_allclose(model.explained_variance_, expected.explained_variance_)
+    for weight in (np.nan, np.inf):
+        with pytest.raises(ValueError, match=f"sample_weight={weight} must be finite"):
+            model.score(digits[0], sample_weight=weight)
