@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from numbers import Integral
 from os import PathLike
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ from .._nn.builders import DenseNetworks
 from .._nn.layers import check_one_row
 from .._runtime.device import float64_device, resolve_device
 from .._runtime.execution import with_neutral_settings
+from .._runtime.storage import stable_repr
 from .._runtime.tensors import output_dtype
 from .._training.gate import DECODER, runs_to_try
 from . import auto
@@ -22,6 +24,12 @@ from .combinations import check_combinations
 from .parameters import available_if, random_state_of, with_name_hints
 from .plan import FitPlan, OnScores, is_share, length_of_code, network_settings
 from .streaming import learn_from_batch, new_stream
+
+# Parameters that `partial_fit` reads at the first batch alone.
+_KEPT_BY_STREAMS = (
+    *("latent_dim", "hidden_layer_sizes", "activation", "encoder", "decoder", "corruption"),
+    *("noise", "batch_size", "learning_rate", "weight_decay", "precision"),
+)
 
 
 def _can_learn_from_batches(autoencoder):
@@ -363,6 +371,7 @@ class DenseAutoencoder(BaseAutoencoder):
         warn_of_targets(X_given, y, X.shape)
         # A copy, so that a failure changes nothing.
         stream = deepcopy(vars(self).get("_stream")) or self._new_stream(X, state, device)
+        self._check_unchanged(stream)
         if X.shape[0] == 1 and stream.networks is not None:
             self._check_one_row(stream.networks.module)
         self._state = learn_from_batch(stream, X, state, device)
@@ -380,7 +389,21 @@ class DenseAutoencoder(BaseAutoencoder):
         settings = network_settings(self, k, self._masked_share(n, p, k))
         networks = DenseNetworks(settings, min(p, k + auto.FURTHER_DIRECTIONS), hidden)
         options = auto.training_options(self, self._schedule(n, p), n, device)
-        return new_stream(networks, options, p, dtype, state, random_state_of(self.random_state))
+        stream = new_stream(networks, options, p, dtype, state, random_state_of(self.random_state))
+        stream.parameters = {name: stable_repr(getattr(self, name)) for name in _KEPT_BY_STREAMS}
+        if state is not None and isinstance(self.latent_dim, Integral):
+            stream.parameters["latent_dim"] = stable_repr(k)
+        return stream
+
+    def _check_unchanged(self, stream):
+        """Raise ValueError if a parameter has changed since the first batch."""
+        for name, first in stream.parameters.items():
+            value = stable_repr(getattr(self, name))
+            if value != first:
+                raise ValueError(
+                    f"{name}={value} was {first} when the batches began, and what has been learnt "
+                    f"depends on it: set it back, or start anew with a clone."
+                )
 
     def _check_one_row(self, module):
         """Raise ValueError if a custom network cannot be trained on one row."""

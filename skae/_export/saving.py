@@ -103,6 +103,7 @@ def save(estimator: Any, path: str | PathLike) -> None:
         raise TypeError(_OTHER_OBJECT.format(", ".join(_CLASSES), type(estimator).__name__))
     check_is_fitted(estimator)
     estimator = copy(estimator)  # which another thread may fit anew meanwhile
+    estimator._validate_params()  # which may have been set since `fit`
     arrays, learnt = {}, vars(estimator)
     state = learnt["_state"].to_plain() if "_state" in learnt else {}
     parts = {

@@ -8,6 +8,7 @@ from torch.nn.functional import pad
 
 from .._runtime.tensors import power_of_two
 from .holdout import nearest_rotations
+from .solvers import fix_signs
 
 # The most rows of one call of `RunningBasis.update`.
 ROWS_PER_UPDATE = 1024
@@ -94,7 +95,7 @@ class RunningBasis:
             directions = torch.linalg.solve_triangular(factor.T, directions, upper=True, left=False)
         else:
             directions = torch.linalg.qr(directions).Q
-        self.directions = pad(directions, (0, r - kept))
+        self.directions = pad(fix_signs(directions), (0, r - kept))
         self.squares = pad(values, (0, r - kept))
         self.total += float(rows.squared_norms().sum() + shift @ shift)
         self.mean = self.mean + share * (rows.mean - self.mean)

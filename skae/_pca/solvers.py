@@ -125,7 +125,7 @@ def principal_basis(
         columns = _orthonormal(columns, lengths, is_short.to(columns.device), generator)
     degrees_of_freedom = max(1, len(rows) - 1)
     return Basis(
-        directions=_fix_signs(columns).to(rows.device),
+        directions=fix_signs(columns).to(rows.device),
         variances=np.maximum(squares, 0.0) / degrees_of_freedom,
         total_variance=total / degrees_of_freedom,
     )
@@ -305,7 +305,8 @@ def _are_orthonormal(columns, parts):
     return float((products - z).abs().max()) <= 100 * torch.finfo(columns.dtype).eps
 
 
-def _fix_signs(directions):
+def fix_signs(directions):
+    """Turn each direction, in place, so that its entry of largest absolute value is positive."""
     parts = slices_of_work(len(directions), 16 * directions.numel(), directions.device)
 
     def extremes(part):

@@ -43,6 +43,30 @@ def test_one_pass_of_the_linear_form_is_pca(digits, storage):
     )
 
 
+def test_components_keep_the_signs_of_pca_from_batch_to_batch(digits):
+    X = digits[0]
+    stream = linear(4)
+    for batch in np.array_split(X, 6):
+        components = stream.partial_fit(batch).components_
+        assert (components.max(axis=1) > -components.min(axis=1)).all()
+    expected = linear(4).fit(X).components_
+    assert (np.sum(components * expected, axis=1) > 0.9).all()
+
+
+@pytest.mark.parametrize(
+    "changed", [{"latent_dim": 5}, {"hidden_layer_sizes": (8,)}, {"learning_rate": 0.1}]
+)
+def test_what_a_stream_depends_on_cannot_change_between_batches(digits, quick, changed):
+    X = digits[0]
+    stream = quick(4).partial_fit(X[:200])
+    codes = stream.transform(X)
+    with pytest.raises(ValueError, match=f"{next(iter(changed))}=.* when the batches began"):
+        stream.set_params(**changed).partial_fit(X[200:400])
+    np.testing.assert_array_equal(stream.transform(X), codes)
+    with pytest.raises(ValueError, match="latent_dim=5 was 4"):
+        quick(4).fit(X).set_params(latent_dim=5).partial_fit(X)
+
+
 def test_networks_gain_on_pca_and_come_near_to_fit(digits, quick):
     X, X_test, _, _ = digits
     autoencoder = quick(8, hidden_layer_sizes=(64,), batch_size=32)

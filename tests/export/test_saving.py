@@ -168,6 +168,13 @@ def test_what_cannot_be_saved_is_named_and_leaves_no_file(estimator, sentence, t
     assert not list(tmp_path.iterdir())
 
 
+def test_a_parameter_that_load_would_refuse_is_refused_by_save(tmp_path):
+    fitted = small().fit(X).set_params(learning_rate=-1.0)
+    with pytest.raises(ValueError, match=r"'learning_rate' parameter .* Got -1\.0"):
+        skae.save(fitted, tmp_path / "model.skae")
+    assert not list(tmp_path.iterdir())
+
+
 def refused(path):
     """Whether `load` says that it is no file of ours."""
     with pytest.raises(ValueError, match=r"is damaged, or is no file of skae\.save: ."):
