@@ -63,7 +63,7 @@ SETS = (
 )
 DIMENSIONS, QUICK_DIMENSIONS = (2, 8, 16, 64), (2, 8)
 MOST_ROWS = 10_000
-RECOMMENDED = 1.0
+RECOMMENDED = 3.0
 PCA_VARIANCE = "PCA's variance"
 
 # Scores that the shortcuts start from, and rows that neighbourhood components learn from.

@@ -57,13 +57,16 @@ def corruption(n, p, k):
 # Below this number of rows more of them are held out for validation, if they decide on networks.
 _FEW_ROWS = 1_000
 
+# More validation rows make no decision safer, and each judgement of a training passes all of them.
+_MOST_VALIDATION_ROWS = 10_000
+
 
 def validation_fraction(n, linear_path):
     """Share of the rows that are validation rows.
 
     A tenth of few rows seldom shows clearly that networks are better than PCA.
     """
-    return 0.2 if linear_path and n < _FEW_ROWS else 0.1
+    return 0.2 if linear_path and n < _FEW_ROWS else min(0.1, _MOST_VALIDATION_ROWS / n)
 
 
 def batch_size(n, largest):

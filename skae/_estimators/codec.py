@@ -19,6 +19,9 @@ from .._training.observed import with_output_for_missing
 # Bytes of rows that are made dense at a time for networks on the rows themselves.
 _BATCH_BYTES = 8 * 2**20
 
+# Rows that networks on scores take at a time on the CPU, so that activations stay in its cache.
+_ROWS_OF_PART = 1024
+
 # How often missing entries move half of the way to the reconstruction by the networks. Further
 # steps, or whole ones, make rows worse of which half is missing (docs/design.md).
 _N_PASSES = 2
@@ -134,7 +137,7 @@ class PrincipalCodec(Codec):
     def encode(self, rows):
         if self.module.encoder is None:
             return self._with_part(rows).times(self.components.T)
-        return self.module.encode(self._scores(rows))
+        return _by_parts(self.module.encode, self._scores(rows))
 
     @torch.inference_mode()
     def decode(self, codes):
@@ -142,7 +145,7 @@ class PrincipalCodec(Codec):
 
     def _decoded(self, codes, origin):
         """Reconstructions of codes, for directions that start at an origin."""
-        scores = self.module.decode(codes)
+        scores = _by_parts(self.module.decode, codes)
         k, columns = len(self.components), self._columns
         if columns is not None:
             columns = torch.from_numpy(columns).to(origin.device)
@@ -161,7 +164,7 @@ class PrincipalCodec(Codec):
             return in_float64(rows.observed.dense(slice(None)) - x_hat).square().nansum(dim=1)
         # |x - x_hat|^2 = |x - m|^2 - |y|^2 + |y - y_hat|^2, because the directions are orthonormal.
         y = self._scores(rows)
-        y_hat = self.module(y)
+        y_hat = _by_parts(self.module, y)
         changes = (in_float64(y - y_hat).square() - in_float64(y).square()).sum(dim=1)
         norms = torch.from_numpy(rows.squared_norms()).to(changes.device)
         return (norms + changes).clamp_min_(0.0)
@@ -178,6 +181,13 @@ class PrincipalCodec(Codec):
     def errors_of_mean(self, rows):
         incomplete = isinstance(rows, CompletedRows)
         return torch.from_numpy(rows.observed_norms() if incomplete else rows.squared_norms())
+
+
+def _by_parts(network, values):
+    """What a network returns for rows."""
+    if values.device.type != "cpu":
+        return network(values)
+    return torch.cat([network(part) for part in values.split(_ROWS_OF_PART)])
 
 
 class PlainCodec(Codec):

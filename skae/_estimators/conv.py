@@ -197,7 +197,7 @@ class ConvAutoencoder(BaseAutoencoder):
     validation_fraction : float or "auto", default="auto"
         Share of the validation rows: runs of adjacent rows, or whole groups (see `fit`). A larger
         share makes the decision between networks and PCA a safer one. "auto" is 0.2 with the linear
-        path and fewer than 1,000 rows, else 0.1.
+        path and fewer than 1,000 rows, else 0.1, but at most 10,000 rows.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Precision of matrix products and convolutions in training. "auto" is bfloat16 where the
         hardware computes faster with it; "float32" is for results that two kinds of machine share.

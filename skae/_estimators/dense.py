@@ -77,7 +77,7 @@ class DenseAutoencoder(BaseAutoencoder):
     supervision : float, default=0.0
         Weight of the labels y in training: of the cross-entropy of a linear classifier of the
         codes, or of the squared error of a linear regressor of a standardised target, relative to
-        the logarithm of the loss. 0 ignores y. 1.0 is recommended; 0.3 costs hardly any variance.
+        the logarithm of the loss. 0 ignores y. 3.0 is recommended; 0.3 costs hardly any variance.
         The classifier is removed after training; see docs/codes.md.
     missing_values : np.nan or None, default=None
         With np.nan, NaN in dense X is a missing entry: principal directions and losses are those
@@ -207,7 +207,7 @@ class DenseAutoencoder(BaseAutoencoder):
     validation_fraction : float or "auto", default="auto"
         Share of the validation rows: runs of adjacent rows, or whole groups (see `fit`). A larger
         share makes the decision between networks and PCA a safer one. "auto" is 0.2 with the linear
-        path and fewer than 1,000 rows, else 0.1.
+        path and fewer than 1,000 rows, else 0.1, but at most 10,000 rows.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Precision of matrix products and convolutions in training. "auto" is bfloat16 where the
         hardware computes faster with it; "float32" is for results that two kinds of machine share.

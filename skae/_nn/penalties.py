@@ -65,11 +65,16 @@ class ContractivePenalty(RandomLayer):
 PENALTIES = {"l1": SparsityPenalty, "contractive": ContractivePenalty}
 
 
+# Label smoothing of the head that trains with an autoencoder (docs/design.md has figures).
+_SMOOTHING = 0.1
+
+
 class LabelHead(nn.Module):
     """A linear classifier or regressor of codes: ``A z + b``, which trains with an autoencoder.
 
     Its loss is the cross-entropy of the softmax, or the squared error of a standardised target
-    (Le, Patterson and White, 2018). All weights start at zero.
+    (Le, Patterson and White, 2018). All weights start at zero. Smoothed labels (Szegedy et al.,
+    2016) keep few rows from being learnt by heart.
 
     **Shape**: from (n, k) to (n, n_classes), or (n, 1) for a regression. Labels have shape (n, 2):
     the index of a class or a target, and the weight of the row, zero for a row without a label.
@@ -85,13 +90,16 @@ class LabelHead(nn.Module):
     floor : float, default=0.0
         Added to the reconstruction loss before its logarithm is taken, so that a loss that is small
         beside it no longer competes with that of the labels.
+    smoothing : float, default=0.0
+        Share of a label that is spread over all classes.
     """
 
-    def __init__(self, latent_dim, n_classes, supervision=1.0, floor=0.0):
+    def __init__(self, latent_dim, n_classes, supervision=1.0, floor=0.0, smoothing=0.0):
         super().__init__()
         self.n_classes = n_classes
         self.supervision = supervision
         self.floor = floor
+        self.smoothing = smoothing
         n_outputs = n_classes or 1
         self.weight = nn.Parameter(torch.zeros(n_outputs, latent_dim, dtype=torch.float32))
         self.bias = nn.Parameter(torch.zeros(n_outputs, dtype=torch.float32))
@@ -104,13 +112,15 @@ class LabelHead(nn.Module):
         """Weighted loss of each row: shape (n,)."""
         target, weight = labels.unbind(dim=1)
         if self.n_classes:
-            return weight * cross_entropy(prediction, target.long(), reduction="none")
+            return weight * cross_entropy(
+                prediction, target.long(), reduction="none", label_smoothing=self.smoothing
+            )
         return weight * (prediction[:, 0] - target).square()
 
 
 def with_head(autoencoder, n_classes, supervision, floor):
     """The autoencoder with a new `LabelHead` on its device."""
-    head = LabelHead(autoencoder.latent_dim, n_classes, supervision, floor)
+    head = LabelHead(autoencoder.latent_dim, n_classes, supervision, floor, _SMOOTHING)
     autoencoder.head = head.to(next(autoencoder.parameters()).device)
     return autoencoder
 

@@ -1,7 +1,7 @@
 """A skorch net whose target is its own input."""
 
 import warnings
-from math import fsum
+from math import fsum, inf
 
 import torch
 from skorch import NeuralNet
@@ -70,6 +70,7 @@ class AutoencoderNet(NeuralNet):
         self.interrupts = interrupts
         self.bfloat16 = bfloat16
         self.has_user_callbacks = has_user_callbacks
+        self._lowest = {}  # the lowest loss of each kind so far
 
     def initialize(self):
         super().initialize()
@@ -124,10 +125,11 @@ class AutoencoderNet(NeuralNet):
             batch[key] = loss
         n_rows = sum(batch[size] for batch in batches)
         loss = fsum(batch[key] * batch[size] for batch in batches) / n_rows
-        self.history.record(key, mean_over_processes(loss, self.device))
+        loss = mean_over_processes(loss, self.device)
+        self.history.record(key, loss)
         # The name that skorch's callbacks expect.
-        losses = self.history[:, key]
-        self.history.record(f"{key}_best", losses[-1] <= min(losses))
+        self._lowest[key] = min(loss, self._lowest.get(key, inf))
+        self.history.record(f"{key}_best", loss <= self._lowest[key])
         self.history.record(f"{prefix}_batch_count", len(batches))
         label_loss = self._mean_label_loss(n_rows)
         if label_loss is not None:

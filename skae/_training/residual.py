@@ -21,6 +21,9 @@ from .data import row_set
 # Standard deviations and clipping bounds are estimated from about this number of rows.
 _SAMPLE_SIZE = 10_000
 
+# What the outputs of a classifier are multiplied by, to find the factor that suits new rows.
+_FACTORS_OF_CERTAINTY = [1.2**power for power in range(-12, 4)]
+
 # Number of rows whose errors are computed at a time.
 _BATCH_SIZE = 1024
 
@@ -179,7 +182,8 @@ class ResidualProblem(ABC):
     def label_losses(self, module, labels, fitted, validation):
         """Loss of a classifier, or regressor, of codes on each validation row, times its weight.
 
-        It is fitted to about `_SAMPLE_SIZE` of the other rows.
+        It is fitted to about `_SAMPLE_SIZE` of the other rows. Codes that have seen their labels
+        make it too certain, so its outputs are scaled by the factor that suits the validation rows.
         """
         fitted = fitted[:: 1 + len(fitted) // _SAMPLE_SIZE]
         codes, targets = [], []
@@ -189,7 +193,9 @@ class ResidualProblem(ABC):
         std, mean = torch.std_mean(codes[0], dim=0)
         codes = [(z - mean) / torch.where(std > 0, std, 1.0) for z in codes]
         head = fitted_head(codes[0], targets[0], labels.n_classes)
-        return head.losses(head(codes[1]), targets[1]).double().cpu().numpy()
+        prediction = head(codes[1])
+        losses = [head.losses(factor * prediction, targets[1]) for factor in _FACTORS_OF_CERTAINTY]
+        return min(losses, key=torch.sum).double().cpu().numpy()
 
     def label_gains(self, module, labels, fitted, validation):
         """`label_losses` of PCA minus those of a module, and their unit in squared units of X.
