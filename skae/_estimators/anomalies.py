@@ -160,12 +160,8 @@ class AnomalyDetector(
             like = np.empty((_num_samples(X), 0))
             weights = _check_sample_weight(weights, like, dtype=np.float64)
         is_supervised = getattr(_last_step(autoencoder), "supervision", 0)
-        of_rows = {
-            "y": y if is_supervised else None,
-            "sample_weight": weights,
-            "groups": groups,
-        }
-        of_rows = {name: values for name, values in of_rows.items() if values is not None}
+        given = {"y": y if is_supervised else None, "sample_weight": weights, "groups": groups}
+        of_rows = {name: values for name, values in given.items() if values is not None}
         fitted = _fit(autoencoder, X, of_rows)
         if not is_supervised:
             warn_of_targets(X, y, (_num_samples(X), getattr(fitted, "n_features_in_", 0)))
@@ -248,14 +244,16 @@ class AnomalyDetector(
             distance of its code.
         """
         check_is_fitted(self)
-        if isinstance(self.estimator_, Pipeline):
-            X = self.estimator_[:-1].transform(X) if len(self.estimator_) > 1 else X
-        return _last_step(self.estimator_).reconstruction_errors(X, **parameters)
+        autoencoder, X = _before_last_step(self.estimator_, X)
+        return autoencoder.reconstruction_errors(X, **parameters)
 
     def _autoencoder(self, X):
         """The autoencoder with its parameters, not fitted."""
         if self.estimator is None:
-            autoencoder = DenseAutoencoder(_default_length(X))
+            # What has no columns, `fit` of the autoencoder refuses.
+            n_rows, n_columns, *_ = (*X.shape, 1, 1)
+            length = min(n_rows // _ROWS_PER_DIMENSION, n_columns // 2, _LONGEST_CODE)
+            autoencoder = DenseAutoencoder(max(1, length))
         else:
             autoencoder = clone(self.estimator)
         if self.random_state is not None:
@@ -279,11 +277,9 @@ class AnomalyDetector(
                     UserWarning,
                     stacklevel=3,
                 )
-        if cv is None:
-            return None
         if isinstance(cv, Integral) and groups is not None:
             return GroupKFold(int(cv))
-        return check_cv(cv)
+        return None if cv is None else check_cv(cv)
 
     def _neighbors_of(self, fitted, X, weights):
         """The training rows that scores refer to; None where they are errors alone."""
@@ -303,9 +299,7 @@ class AnomalyDetector(
         of_rows = dict(zip(of_rows, values, strict=True))
         scores = np.full(_num_samples(X), np.nan)
         for training, held_out in cv.split(X, groups=of_rows.get("groups")):
-            of_training = {
-                name: _safe_indexing(values, training) for name, values in of_rows.items()
-            }
+            of_training = {name: _safe_indexing(of_rows[name], training) for name in of_rows}
             rows = _safe_indexing(X, training)
             fitted = _fit(autoencoder, rows, of_training)
             neighbors = self._neighbors_of(fitted, rows, of_training.get("sample_weight"))
@@ -320,20 +314,20 @@ class AnomalyDetector(
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         of_estimator = get_tags(DenseAutoencoder() if self.estimator is None else self.estimator)
-        tags.input_tags.sparse = of_estimator.input_tags.sparse
-        tags.input_tags.allow_nan = of_estimator.input_tags.allow_nan
-        tags.input_tags.positive_only = of_estimator.input_tags.positive_only
+        for name in ("sparse", "allow_nan", "positive_only"):
+            setattr(tags.input_tags, name, getattr(of_estimator.input_tags, name))
         return tags
-
-
-def _default_length(X):
-    """The length of the default code; what has no columns `fit` refuses."""
-    n_rows, n_columns, *_ = (*X.shape, 1, 1)
-    return max(1, min(n_rows // _ROWS_PER_DIMENSION, n_columns // 2, _LONGEST_CODE))
 
 
 def _last_step(autoencoder):
     return autoencoder[-1] if isinstance(autoencoder, Pipeline) else autoencoder
+
+
+def _before_last_step(fitted, X):
+    """The last step of a fitted pipeline, and X as it takes it."""
+    if isinstance(fitted, Pipeline) and len(fitted) > 1:
+        X = fitted[:-1].transform(X)
+    return _last_step(fitted), X
 
 
 def _fit(autoencoder, X, of_rows):
@@ -360,9 +354,7 @@ def _scores(fitted, neighbors, X):
 
 def _codes_and_errors(fitted, X):
     """Codes and squared errors of rows, as arrays in main memory."""
-    if isinstance(fitted, Pipeline) and len(fitted) > 1:
-        X = fitted[:-1].transform(X)
-    autoencoder = _last_step(fitted)
+    autoencoder, X = _before_last_step(fitted, X)
     found = autoencoder.transform(X), -autoencoder.score_samples(X)
     codes, errors = (np.asarray(in_main_memory(values, "X")) for values in found)
     return codes, errors

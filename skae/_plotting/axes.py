@@ -32,16 +32,6 @@ def check_matplotlib(caller):
         raise ImportError(f'{caller} needs matplotlib: pip install "skae[plot]".') from error
 
 
-def get_axes(ax):
-    """Return ``ax``, or for None the axes of a new figure, whose layout leaves room for labels."""
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    _, ax = plt.subplots(layout="constrained")
-    return ax
-
-
 def style_keywords(artist, given, **defaults):
     """Keywords for an artist: the user's, whatever their alias, and defaults for the others."""
     from matplotlib.cbook import normalize_kwargs
@@ -76,12 +66,15 @@ class Display:
                 )
 
     def _take_axes(self, ax):
-        """Set ``ax_`` and ``figure_`` for a plot, and return the axes."""
+        """Set ``ax_`` and ``figure_`` for a plot, and return the axes; None for a new figure's."""
         check_matplotlib(f"{type(self).__name__}.plot")
-        self.ax_ = get_axes(ax)
-        self.figure_ = self.ax_.figure
-        self.ax_.spines[["top", "right"]].set_visible(False)
-        return self.ax_
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            _, ax = plt.subplots(layout="constrained")  # which leaves room for labels
+        self.ax_, self.figure_ = ax, ax.figure
+        ax.spines[["top", "right"]].set_visible(False)
+        return ax
 
 
 class Pictures:
@@ -192,34 +185,18 @@ class Mosaic:
     """A grid of cells with a column for each sample, wrapped into lines, and named rows in a line.
 
     One axes contains all cells, because the layout of an axes for each of fifty samples would take
-    seconds.
-
-    Parameters
-    ----------
-    n_samples : int
-    names : list of str
-        Names of the rows of a line, from the top.
-    cell : tuple of two floats
-        Width and height of a cell in inches.
-    n_columns : int or None
-        Maximum number of cells side by side; None for as many as fit.
+    seconds. A cell has a width and a height in inches; ``n_columns`` are side by side at most, with
+    None as many as fit.
     """
 
     def __init__(self, n_samples, names, cell, n_columns=None):
-        self.names = names
-        self.cell = cell
+        self.names, self.cell = names, cell
         most = max(1, int(_LINE_WIDTH / cell[0])) if n_columns is None else n_columns
         self.n_lines = -(-n_samples // most)
         self.n_columns = -(-n_samples // self.n_lines)  # lines of similar length
         self._width = cell[0] / cell[1]
         self._gap, self._wide_gap = _GAP / cell[1], _WIDE_GAP / cell[1]
         self._line = len(names) * (1 + self._gap) + self._wide_gap
-
-    @property
-    def extent(self):
-        """Width and height of the grid, in multiples of a cell's height."""
-        width = self.n_columns * (self._width + self._gap) - self._gap
-        return width, self.n_lines * self._line - self._wide_gap - self._gap
 
     def cell_box(self, row, sample):
         """Left, bottom, width and height of a cell."""
@@ -232,7 +209,9 @@ class Mosaic:
 
         A new figure gets the size that fits all cells; in given axes the names shrink to fit.
         """
-        width, height = self.extent
+        # Of the grid, in multiples of a cell's height.
+        width = self.n_columns * (self._width + self._gap) - self._gap
+        height = self.n_lines * self._line - self._wide_gap - self._gap
         names = [
             ax.text(
                 0, self.cell_box(row, line * self.n_columns)[1] + 0.5, name, ha="right", va="center"

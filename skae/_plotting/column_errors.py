@@ -215,28 +215,26 @@ class ColumnErrorsDisplay(Display):
         self : ColumnErrorsDisplay
             The display.
         """
-        self._begin("plot", {})
+        check_top(top)
+        ax = self._take_axes(ax)
         from matplotlib.lines import Line2D
         from matplotlib.patches import Rectangle
 
-        check_top(top)
         excess = self.errors if self.reference is None else self.errors - self.reference
         self.columns_ = columns = np.argsort(-excess, kind="stable")[:top]
-        labels = column_labels(self.feature_names, columns)
-        ax = self._take_axes(ax)
         heights = np.arange(len(columns))
         style = style_keywords(Rectangle, bar_kw, color="C0", height=0.7, label=self.name)
         self.bars_ = ax.barh(heights, self.errors[columns], **style)
         self.reference_line_ = self.legend_ = None
         if self.reference is not None:
-            style = {"color": "0.2", "linestyle": "none", "marker": "|", "markersize": 12}
+            mark = {"linestyle": "none", "marker": "|", "markersize": 12, "markeredgewidth": 2}
             style = style_keywords(
-                Line2D, reference_kw, **style, markeredgewidth=2, label="reference rows"
+                Line2D, reference_kw, color="0.2", label="reference rows", **mark
             )
             (self.reference_line_,) = ax.plot(self.reference[columns], heights, **style)
             handles = [self.bars_, self.reference_line_]
             self.legend_ = ax.legend(handles=handles, loc="lower right")
-        ax.set_yticks(heights, labels)
+        ax.set_yticks(heights, column_labels(self.feature_names, columns))
         ax.invert_yaxis()
         ax.set_xlabel("mean reconstruction error")
         return self

@@ -215,16 +215,17 @@ class DimensionsDisplay(Display):
         self : DimensionsDisplay
             The display.
         """
-        self._begin("plot", {})
         check_top(top)
+        new_figure = ax is None
+        self._take_axes(ax)
         self.columns_ = None
         if self.kind == "columns":
-            self._draw_columns(top, ax, image_kw)
+            self._draw_columns(top, image_kw)
         else:
-            self._draw_rows(ax, image_kw, line_kw)
+            self._draw_rows(new_figure, image_kw, line_kw)
         return self
 
-    def _draw_columns(self, top, ax, image_kw):
+    def _draw_columns(self, top, image_kw):
         from matplotlib.image import AxesImage
 
         scale = 1.0 if self.scale is None else np.where(self.scale > 0, self.scale, 1.0)
@@ -232,7 +233,7 @@ class DimensionsDisplay(Display):
         self.columns_ = np.sort(np.argsort(-np.abs(changes).max(axis=0), kind="stable")[:top])
         limit = float(np.abs(changes).max()) or 1.0
         style = {"cmap": "coolwarm", "vmin": -limit, "vmax": limit, "aspect": "auto"}
-        ax = self._take_axes(ax)
+        ax = self.ax_
         image = ax.imshow(changes[:, self.columns_], **style_keywords(AxesImage, image_kw, **style))
         self.artists_ = [image]
         labels = column_labels(self.feature_names, self.columns_)
@@ -244,7 +245,7 @@ class DimensionsDisplay(Display):
         ax.set_title(f"from percentile {first} to {last} of a dimension", fontsize="medium")
         self.figure_.colorbar(image, ax=ax, label=f"change in {unit}")
 
-    def _draw_rows(self, ax, image_kw, line_kw):
+    def _draw_rows(self, new_figure, image_kw, line_kw):
         n_values = self.effects.shape[1]
         if self.kind == "signal":
             centre = self.effects.mean(axis=(0, 1))
@@ -254,11 +255,10 @@ class DimensionsDisplay(Display):
             painter = (Maps if self.kind == "map" else Pictures)(pictures, image_kw, None)
         names = [f"dimension {j}" for j in self.dimensions]
         mosaic = Mosaic(n_values, names, painter.cell, n_values)
-        self._take_axes(ax)
         self.artists_ = [
             painter.draw_row(mosaic, self.ax_, row, X) for row, X in enumerate(self.effects)
         ]
-        mosaic.add_names(self.ax_, equal_aspect=painter.equal_aspect, new_figure=ax is None)
+        mosaic.add_names(self.ax_, equal_aspect=painter.equal_aspect, new_figure=new_figure)
         shown = ", ".join(map(str, self.percentiles))
         self.ax_.set_title(f"percentiles {shown} of each dimension", fontsize="medium")
 

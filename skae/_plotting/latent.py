@@ -158,9 +158,10 @@ class LatentDisplay(Display):
             raise ValueError(f"Z must have two axes, rows and dimensions, got {Z.ndim}.")
         if y is not None and y.shape != (len(Z),):
             raise ValueError(f"y has shape {y.shape}, but there are {len(Z)} codes.")
-        if Z.shape[1] > 1 and not _are_two_dimensions(dims, Z.shape[1]):
+        length = Z.shape[1]
+        if length > 1 and not (len(dims) == 2 and all(-length <= dim < length for dim in dims)):
             raise ValueError(
-                f"dims={dims} must be two dimensions of the code, from 0 to {Z.shape[1] - 1}."
+                f"dims={dims} must be two dimensions of the code, from 0 to {length - 1}."
             )
         n_labels = 0 if y is None or _are_quantities(y) else len(np.unique(y))
         if n_labels > _MOST_LABELS:
@@ -256,10 +257,6 @@ class LatentDisplay(Display):
         box = self.ax_.get_position()
         share = max(0.3, 1 - (legend.x1 - axes.x1) / axes.width)
         self.ax_.set_position([box.x0, box.y0, box.width * share, box.height])
-
-
-def _are_two_dimensions(dims, length):
-    return len(dims) == 2 and all(-length <= dim < length for dim in dims)
 
 
 def _are_quantities(y):

@@ -150,9 +150,9 @@ class ReconstructionDisplay(Display):
         X = X if hasattr(X, "shape") else np.asarray(X)
         _check_n_rows(X)
         flat = flat_rows(X)
-        X_hat = _reconstructed(estimator, X)
-        others = [_reconstructed(model, flat) for model in references.values()]
-        arrays = [dense_array(rows) for rows in (X, X_hat, *others)]
+        takes = [(estimator, X), *((model, flat) for model in references.values())]
+        reconstructed = [model.inverse_transform(model.transform(rows)) for model, rows in takes]
+        arrays = [dense_array(rows) for rows in (X, *reconstructed)]
         if shape is None and hasattr(estimator, "input_shape_"):
             arrays, shape, kind = as_fitted(arrays, estimator, kind)
         return cls.from_predictions(
@@ -255,7 +255,8 @@ class ReconstructionDisplay(Display):
         self : ReconstructionDisplay
             The display.
         """
-        self._begin("plot", {})
+        new_figure = ax is None
+        ax = self._take_axes(ax)
         rows = {"original": self.X, self.name: self.X_hat, **(self.references or {})}
         names = list(rows)
         self.difference_limit_ = None
@@ -268,18 +269,13 @@ class ReconstructionDisplay(Display):
         else:
             painter = (Maps if self.kind == "map" else Pictures)(self.X, image_kw, difference_kw)
         mosaic = Mosaic(len(self.X), names, painter.cell, n_columns)
-        self._take_axes(ax)
         self.artists_ = [
-            painter.draw_row(mosaic, self.ax_, row, X) for row, X in enumerate(rows.values())
+            painter.draw_row(mosaic, ax, row, X) for row, X in enumerate(rows.values())
         ]
         if difference:
-            last = painter.draw_differences(
-                mosaic, self.ax_, len(rows), error, self.difference_limit_
-            )
-            self.artists_.append(last)
-        self.names_ = mosaic.add_names(
-            self.ax_, equal_aspect=painter.equal_aspect, new_figure=ax is None
-        )
+            limit = self.difference_limit_
+            self.artists_.append(painter.draw_differences(mosaic, ax, len(rows), error, limit))
+        self.names_ = mosaic.add_names(ax, equal_aspect=painter.equal_aspect, new_figure=new_figure)
         return self
 
 
@@ -289,10 +285,6 @@ def _check_n_rows(X):
             f"X has {X.shape[0]} rows, but a figure has a column for each: pass 1 to "
             f"{_MOST_ROWS}, such as X[:10]."
         )
-
-
-def _reconstructed(model, X):
-    return model.inverse_transform(model.transform(X))
 
 
 def as_fitted(arrays, estimator, kind):
