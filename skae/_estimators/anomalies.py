@@ -298,7 +298,7 @@ class AnomalyDetector(
         X, *values = indexable(X, *of_rows.values())
         of_rows = dict(zip(of_rows, values, strict=True))
         scores = np.full(_num_samples(X), np.nan)
-        for training, held_out in cv.split(X, groups=of_rows.get("groups")):
+        for training, held_out in cv.split(X, of_rows.get("y"), of_rows.get("groups")):
             of_training = {name: _safe_indexing(of_rows[name], training) for name in of_rows}
             rows = _safe_indexing(X, training)
             fitted = _fit(autoencoder, rows, of_training)

@@ -67,6 +67,7 @@ def to_onnx(model: Any, X: Any, *, inverse: bool = False, target_opset: int | No
         Takes dense input with any number of rows, in the dtype of X. The input of an autoencoder
         is called "X" and its output "codes", with ``inverse`` the other way round; skl2onnx names
         those of a pipeline. Networks compute in float32, whatever the dtypes of X and of the fit.
+        Rows with missing entries have codes of NaN.
 
     Raises
     ------
@@ -106,7 +107,7 @@ def to_onnx(model: Any, X: Any, *, inverse: bool = False, target_opset: int | No
         )
     _refuse_without_form(model)
     if isinstance(model, BaseAutoencoder):
-        X = check_array(X, accept_sparse=True, allow_nd=True, input_name="X")
+        X = _checked_example(X)
         return _export_autoencoder(model, X.shape[1:], X.dtype, target_opset, inverse)
     if inverse:
         raise TypeError(
@@ -117,7 +118,7 @@ def to_onnx(model: Any, X: Any, *, inverse: bool = False, target_opset: int | No
     if hasattr(X, "select_dtypes") and X.select_dtypes(exclude=["number", "bool"]).shape[1]:
         example = X.iloc[:1]
     else:
-        X = check_array(X, accept_sparse=True, allow_nd=True, input_name="X")
+        X = _checked_example(X)
         example = np.zeros((1, *X.shape[1:]), X.dtype)
     register_onnx()
     # Probabilities are an array, as in predict_proba, and not a list of dictionaries.
@@ -178,15 +179,23 @@ def _check_packages():
         ) from error
 
 
+def _checked_example(X):
+    """X as an array with a shape and a dtype; its values may be missing."""
+    return check_array(
+        X, accept_sparse=True, allow_nd=True, ensure_all_finite=False, input_name="X"
+    )
+
+
 def _refuse_without_form(model):
     """Raise an error if a model starts from bytes, or is a detector."""
-    if any(isinstance(part, ByteBigrams) for part in (model, *model.get_params().values())):
+    parts = (model, *model.get_params().values())
+    if any(isinstance(part, ByteBigrams) for part in parts):
         raise ValueError(
             "ByteBigrams has no ONNX form, because ONNX models take no byte strings: export the "
             "following steps, to_onnx(pipeline[1:], pipeline[:1].transform(chunks)), and pass "
             "dense rows of bigrams to the ONNX model."
         )
-    if isinstance(model, AnomalyDetector):
+    if any(isinstance(part, AnomalyDetector) for part in parts):
         raise TypeError(
             "AnomalyDetector has no ONNX form: export to_onnx(detector.estimator_, X), and its "
             "reconstructions of codes, the same with inverse=True. With n_neighbors=0 the score of "

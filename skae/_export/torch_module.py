@@ -88,7 +88,8 @@ def to_torch(estimator: Any, *, inverse: bool = False) -> nn.Module:
         On the CPU, in evaluation mode, without gradients and in the precision of the fit. It takes
         a dense tensor of shape (n, n_features), or of pictures for a `ConvAutoencoder`, and returns
         codes of shape (n, latent_dim); with ``inverse`` it takes codes and returns the result of
-        `inverse_transform`. Results are float64 for float64 input, else float32.
+        `inverse_transform`. Results are float64 for float64 input, else float32. Rows with missing
+        entries have codes of NaN.
 
     Raises
     ------

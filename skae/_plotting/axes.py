@@ -36,7 +36,25 @@ def style_keywords(artist, given, **defaults):
     """Keywords for an artist: the user's, whatever their alias, and defaults for the others."""
     from matplotlib.cbook import normalize_kwargs
 
-    return {**defaults, **normalize_kwargs(given, artist)}
+    given = normalize_kwargs(given, artist)
+    # matplotlib takes colours under one of two names, and limits outside of a norm or inside.
+    for name, others in (("c", ["color"]), ("norm", ["vmin", "vmax"])):
+        if name in given:
+            defaults = {key: value for key, value in defaults.items() if key not in others}
+    if "norm" in defaults and "norm" not in given:
+        for limit in {"vmin", "vmax"} & set(given):
+            setattr(defaults["norm"], limit, given.pop(limit))
+    return {**defaults, **given}
+
+
+def checked_names(feature_names, n_columns):
+    """Names of columns as an array; ValueError if there are not as many as columns."""
+    names = np.asarray(feature_names, dtype=object)
+    if names.shape != (n_columns,):
+        raise ValueError(
+            f"feature_names has shape {names.shape}, but there are {n_columns} columns."
+        )
+    return names
 
 
 def column_labels(feature_names, columns):
@@ -44,10 +62,11 @@ def column_labels(feature_names, columns):
     return [f"x{j}" if feature_names is None else str(feature_names[j]) for j in columns]
 
 
-def check_top(top):
-    """Raise ValueError if a number of columns is no positive integer."""
-    if not isinstance(top, Integral) or isinstance(top, bool) or top < 1:
-        raise ValueError(f"top={top!r} must be a positive integer.")
+def check_count(**count):
+    """Raise ValueError if a number of columns, given by its name, is no positive integer."""
+    ((name, n),) = count.items()
+    if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
+        raise ValueError(f"{name}={n!r} must be a positive integer.")
 
 
 class Display:
@@ -72,8 +91,11 @@ class Display:
             import matplotlib.pyplot as plt
 
             _, ax = plt.subplots(layout="constrained")  # which leaves room for labels
+        if not hasattr(ax, "spines"):
+            raise TypeError(f"ax must be one matplotlib Axes, got {type(ax).__name__}.")
         self.ax_, self.figure_ = ax, ax.figure
-        ax.spines[["top", "right"]].set_visible(False)
+        for side in {"top", "right"} & set(ax.spines):  # polar axes have others
+            ax.spines[side].set_visible(False)
         return ax
 
 
@@ -92,7 +114,7 @@ class Pictures:
         self._limits = _limits_of_colours(X) if X.ndim == 4 else _limits(X)
         low, high = self._limits
         self._style = style_keywords(AxesImage, image_kw, cmap="gray", vmin=low, vmax=high)
-        self._difference = style_keywords(AxesImage, difference_kw, cmap="coolwarm")
+        self._difference_kw = difference_kw
         height = np.clip(X.shape[1] / _PIXELS_PER_INCH, *_PICTURE_HEIGHTS)
         self.cell = height * X.shape[2] / X.shape[1], height
 
@@ -102,10 +124,13 @@ class Pictures:
 
     def draw_differences(self, mosaic, ax, row, error, limit):
         """Draw differences on a scale from minus ``limit`` to ``limit``."""
+        from matplotlib.image import AxesImage
+
         limit, error = limit or 1.0, _grey_or_coloured(error)
         if error.ndim == 4:  # a colour map takes a single channel
             error = (error / limit + 1) / 2
-        style = {**self._scale_of_differences(limit), **self._difference}
+        scale = {"cmap": "coolwarm", **self._scale_of_differences(limit)}
+        style = style_keywords(AxesImage, self._difference_kw, **scale)
         return self._draw(mosaic, ax, row, error, style)
 
     def _shown(self, X):
@@ -132,11 +157,11 @@ class Maps(Pictures):
         from matplotlib.colors import AsinhNorm
         from matplotlib.image import AxesImage
 
-        sizes = np.abs(X[X != 0])
+        sizes = np.abs(X[(X != 0) & np.isfinite(X)])
         self._scale = partial(AsinhNorm, 0.1 * float(np.median(sizes)) if len(sizes) else 1.0)
         norm = self._scale(vmin=0, vmax=float(sizes.max(initial=0)) or 1.0)
         self._style = style_keywords(AxesImage, image_kw, cmap="magma", norm=norm)
-        self._difference = style_keywords(AxesImage, difference_kw, cmap="coolwarm")
+        self._difference_kw = difference_kw
 
     def _shown(self, X):
         return X

@@ -7,7 +7,8 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from .axes import Display, check_top, column_labels, style_keywords
+from .._data.validation import dense_array
+from .axes import Display, check_count, checked_names, column_labels, style_keywords
 
 
 class Drawing(TypedDict, total=False):
@@ -180,12 +181,7 @@ class ColumnErrorsDisplay(Display):
                     f"reference has {len(reference)} columns, but errors has {len(errors)}."
                 )
         if feature_names is not None:
-            feature_names = np.asarray(feature_names, dtype=object)
-            if feature_names.shape != errors.shape:
-                raise ValueError(
-                    f"feature_names has shape {feature_names.shape}, but there are {len(errors)} "
-                    f"columns."
-                )
+            feature_names = checked_names(feature_names, len(errors))
         display = cls(errors, reference, feature_names=feature_names, name=name)
         return display.plot(**drawing)
 
@@ -215,7 +211,7 @@ class ColumnErrorsDisplay(Display):
         self : ColumnErrorsDisplay
             The display.
         """
-        check_top(top)
+        check_count(top=top)
         ax = self._take_axes(ax)
         from matplotlib.lines import Line2D
         from matplotlib.patches import Rectangle
@@ -242,7 +238,7 @@ class ColumnErrorsDisplay(Display):
 
 def _of_columns(errors, name):
     """The mean over rows, if there are rows."""
-    errors = np.asarray(errors, dtype=float)
+    errors = np.asarray(dense_array(errors), dtype=float)
     if errors.ndim not in (1, 2) or not errors.size:
         raise ValueError(f"{name} must have one or two axes, rows and columns, got {errors.shape}.")
     return errors if errors.ndim == 1 else errors.mean(axis=0)
@@ -252,7 +248,7 @@ def _names(before, estimator):
     """Names of the columns that an autoencoder takes; None if they are not known."""
     if hasattr(estimator, "feature_names_in_"):
         return estimator.feature_names_in_
-    # Not every transformer has names, and pictures have no flat columns.
-    if before is None or not hasattr(before, "get_feature_names_out"):
+    try:
+        return None if before is None else before.get_feature_names_out()
+    except AttributeError:  # not every transformer names its columns
         return None
-    return before.get_feature_names_out()

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self, TypedDict, Unpack
 
 import numpy as np
+from sklearn.utils import indexable
 from sklearn.utils.validation import check_is_fitted
 
 from .._data.validation import dense_array
@@ -13,7 +14,8 @@ from .axes import (
     Maps,
     Mosaic,
     Pictures,
-    check_top,
+    check_count,
+    checked_names,
     column_labels,
     style_keywords,
 )
@@ -158,14 +160,19 @@ class DimensionsDisplay(Display):
         """
         cls._begin("from_estimator", drawing)
         check_is_fitted(estimator)
-        X = X if hasattr(X, "shape") else np.asarray(X)
+        levels = np.atleast_1d(percentiles)
+        if not levels.size or not all(0 <= level <= 100 for level in levels):
+            raise ValueError(f"percentiles={percentiles} must be one or more numbers in [0, 100].")
+        percentiles = sorted(levels.tolist())
+        (X,) = indexable(X if hasattr(X, "shape") else np.asarray(X))
         some = np.linspace(0, X.shape[0] - 1, min(X.shape[0], _MOST_ROWS)).astype(int)
         rows = X.iloc[some] if hasattr(X, "iloc") else X[some]
         codes = dense_array(estimator.transform(rows))
         if dimensions is None:
             dimensions = range(min(8, codes.shape[1]))
-        dimensions = [int(j) for j in dimensions]
-        if not dimensions or not all(0 <= j < codes.shape[1] for j in dimensions):
+        dimensions = np.atleast_1d(dimensions).tolist()
+        known = range(codes.shape[1])
+        if not dimensions or not all(isinstance(j, int) and j in known for j in dimensions):
             raise ValueError(
                 f"dimensions={dimensions} must be one or more of the {codes.shape[1]} dimensions "
                 f"of the code, from 0 to {codes.shape[1] - 1}."
@@ -179,11 +186,13 @@ class DimensionsDisplay(Display):
             kind = "columns" if kind == "auto" else kind
         if kind == "columns":
             effects = effects.reshape(*effects.shape[:2], -1)
-            scale = dense_array(rows).reshape(len(some), -1).std(axis=0)
+            flat = np.asarray(dense_array(rows), dtype=float).reshape(len(some), -1)
+            # Of the observed entries; the scale of a column without any is 1.
+            scale = np.ma.masked_invalid(flat).std(axis=0).filled(0.0)
             if feature_names is None:
                 feature_names = getattr(estimator, "feature_names_in_", None)
             if feature_names is not None:
-                feature_names = np.asarray(feature_names, dtype=object)
+                feature_names = checked_names(feature_names, effects.shape[-1])
         else:
             effects, kind = _shaped(effects, estimator, shape, kind)
         named = {"kind": kind, "scale": scale, "feature_names": feature_names}
@@ -215,7 +224,7 @@ class DimensionsDisplay(Display):
         self : DimensionsDisplay
             The display.
         """
-        check_top(top)
+        check_count(top=top)
         new_figure = ax is None
         self._take_axes(ax)
         self.columns_ = None
@@ -275,7 +284,7 @@ def _shaped(effects, estimator, shape, kind):
     rows = effects.reshape(n_dimensions * n_values, *effects.shape[2:])
     if shape is None and hasattr(estimator, "input_shape_"):
         (rows,), shape, kind = as_fitted([rows], estimator, kind)
-    shape = tuple(rows.shape[1:] if shape is None else shape)
+    shape = rows.shape[1:] if shape is None else shape
     kind, shape = resolve_kind(kind, shape, rows[0].size)
     if rows[0].size != np.prod(shape):
         raise ValueError(f"shape={shape} does not have the {rows[0].size} columns of X.")

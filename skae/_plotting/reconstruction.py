@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from math import isqrt, prod
+from numbers import Integral
 from typing import Any, Self, TypedDict, Unpack
 
 import numpy as np
 
 from .._data.validation import dense_array, flat_rows
-from .axes import Display, Lines, Maps, Mosaic, Pictures
+from .axes import Display, Lines, Maps, Mosaic, Pictures, check_count
 
 _KINDS = ("auto", "image", "signal", "map")
 
@@ -204,9 +205,11 @@ class ReconstructionDisplay(Display):
         X = X if hasattr(X, "shape") else np.asarray(X)
         _check_n_rows(X)
         X = dense_array(X)
-        shape = X.shape[1:] if shape is None else tuple(shape)
+        shape = X.shape[1:] if shape is None else shape
         kind, shape = resolve_kind(kind, shape, prod(X.shape[1:]))
         references = references or {}
+        if name == "original":
+            raise ValueError("name='original' must differ from that of the rows of X.")
         if {"original", name} & set(references):
             raise ValueError(
                 f"references must have names other than 'original' and {name!r}, got "
@@ -255,6 +258,8 @@ class ReconstructionDisplay(Display):
         self : ReconstructionDisplay
             The display.
         """
+        if n_columns is not None:
+            check_count(n_columns=n_columns)
         new_figure = ax is None
         ax = self._take_axes(ax)
         rows = {"original": self.X, self.name: self.X_hat, **(self.references or {})}
@@ -300,6 +305,14 @@ def resolve_kind(kind, shape, n_features):
     """The kind that "auto" stands for, and the shape; ValueError if the columns do not suit it."""
     if kind not in _KINDS:
         raise ValueError(f"kind={kind!r} must be one of {', '.join(map(repr, _KINDS))}.")
+    most = 2 if kind == "signal" else 3
+    if not 1 <= np.size(shape) <= most or not all(
+        isinstance(n, Integral) and n > 0 for n in np.atleast_1d(shape)
+    ):
+        raise ValueError(
+            f"shape={shape} must be a tuple of at most {most} positive integers, the axes of a row."
+        )
+    shape = tuple(np.atleast_1d(shape).tolist())
     if kind == "auto":
         by_columns = "map" if n_features == _N_BIGRAMS else "signal"
         kind = "image" if len(shape) > 1 else by_columns

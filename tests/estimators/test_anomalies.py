@@ -10,7 +10,7 @@ import sklearn
 from sklearn.base import clone, is_outlier_detector
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
-from sklearn.model_selection import KFold, train_test_split
+from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -220,7 +220,8 @@ def test_groups_reach_the_autoencoder_and_the_folds(threes):
 def test_labels_reach_an_autoencoder_that_takes_them(digits):
     X, y = digits[0][:300], digits[2][:300]
     supervised = DenseAutoencoder(4, hidden_layer_sizes=(16,), max_epochs=2, supervision=1.0)
-    assert AnomalyDetector(supervised, cv=2, random_state=0).fit(X, y).offset_ < 0
+    for cv in (2, StratifiedKFold(2)):
+        assert AnomalyDetector(supervised, cv=cv, random_state=0).fit(X, y).offset_ < 0
     np.testing.assert_array_equal(
         AnomalyDetector(LINEAR).fit(X, np.full(300, np.nan)).score_samples(X),
         AnomalyDetector(LINEAR).fit(X).score_samples(X),
