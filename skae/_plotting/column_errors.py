@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any, Self, TypedDict, Unpack
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from .._data.validation import dense_array
+from .._estimators.pipelines import before_last_step, last_step, names_before_last_step
 from .axes import Display, check_count, checked_names, column_labels, style_keywords
 
 
@@ -119,25 +119,22 @@ class ColumnErrorsDisplay(Display):
         """
         cls._begin("from_estimator", drawing)
         check_is_fitted(estimator)
-        before, given = None, estimator
-        estimator = getattr(estimator, "estimator_", estimator)  # of an AnomalyDetector
-        if isinstance(estimator, Pipeline):
-            before = estimator[:-1] if len(estimator) > 1 else None
-            estimator = estimator[-1]
-        if not hasattr(estimator, "reconstruction_errors"):
+        given, estimator = estimator, getattr(estimator, "estimator_", estimator)
+        autoencoder = last_step(estimator)  # of an AnomalyDetector, too
+        if not hasattr(autoencoder, "reconstruction_errors"):
             raise TypeError(
                 f"estimator must be an autoencoder of skae, or a Pipeline that ends with one, got "
                 f"{type(given).__name__}."
             )
 
         def mean_errors(rows):
-            rows = rows if before is None else before.transform(rows)
-            return np.ravel(estimator.reconstruction_errors(rows, mean=True))
+            rows = before_last_step(estimator, rows)
+            return np.ravel(autoencoder.reconstruction_errors(rows, mean=True))
 
         return cls.from_predictions(
             mean_errors(X),
             None if reference is None else mean_errors(reference),
-            feature_names=_names(before, estimator) if feature_names is None else feature_names,
+            feature_names=_names(estimator) if feature_names is None else feature_names,
             name=name,
             **drawing,
         )
@@ -244,11 +241,7 @@ def _of_columns(errors, name):
     return errors if errors.ndim == 1 else errors.mean(axis=0)
 
 
-def _names(before, estimator):
+def _names(estimator):
     """Names of the columns that an autoencoder takes; None if they are not known."""
-    if hasattr(estimator, "feature_names_in_"):
-        return estimator.feature_names_in_
-    try:
-        return None if before is None else before.get_feature_names_out()
-    except AttributeError:  # not every transformer names its columns
-        return None
+    names = getattr(last_step(estimator), "feature_names_in_", None)
+    return names_before_last_step(estimator) if names is None else names

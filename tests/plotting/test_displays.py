@@ -409,6 +409,7 @@ def test_columns_have_the_names_of_a_frame_or_of_the_step_before(digits):
         clone(linear).fit(frame),
         make_pipeline(StandardScaler(), clone(linear)).fit(frame),
         make_pipeline(clone(linear)).fit(frame),
+        make_pipeline(StandardScaler(), make_pipeline(StandardScaler(), linear)).fit(frame),
     ]
     for estimator in fitted:
         display = ColumnErrorsDisplay.from_estimator(estimator, changed, reference=frame)
