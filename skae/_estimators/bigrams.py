@@ -106,6 +106,8 @@ class ByteBigrams(TransformerMixin, DocumentedMixin, BaseEstimator, auto_wrap_ou
                 f"X must be an iterable of items, one for each row; got a single "
                 f"{type(X).__name__}: wrap it in a list."
             )
+        if hasattr(X, "columns"):
+            raise TypeError("X is a data frame: pass the column that has the items, X[name].")
         if isinstance(X, np.ndarray) and X.dtype.kind == "S":
             raise TypeError(
                 f"X is an array of dtype {X.dtype}, from which NumPy drops zero bytes at the end: "

@@ -39,7 +39,7 @@ def style_keywords(artist, given, **defaults):
     given = normalize_kwargs(given, artist)
     # matplotlib takes colours under one of two names, and limits outside of a norm or inside.
     for name, others in (("c", ["color"]), ("norm", ["vmin", "vmax"])):
-        if name in given:
+        if given.get(name) is not None:
             defaults = {key: value for key, value in defaults.items() if key not in others}
     if "norm" in defaults and "norm" not in given:
         for limit in {"vmin", "vmax"} & set(given):

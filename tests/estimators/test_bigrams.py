@@ -4,6 +4,7 @@ from pathlib import Path
 from threading import Thread
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 import sklearn
@@ -89,6 +90,7 @@ def test_files_are_read_whole(tmp_path):
         ({}, b"one item", TypeError, "X must be an iterable of items.*single bytes: wrap it"),
         ({}, "one path", TypeError, "X must be an iterable of items.*single str: wrap it"),
         ({}, [], ValueError, "at least one item"),
+        ({}, pd.DataFrame({"a": [b"ab"]}), TypeError, "data frame: pass the column that has"),
         ({}, np.array([b"a\0"]), TypeError, r"dtype \|S2, from which NumPy drops zero bytes"),
         ({"input": "filename"}, [b"x"], TypeError, r"X\[0\] must be a path .* got bytes"),
         ({"input": "filename"}, ["/no/such/file"], FileNotFoundError, "/no/such/file"),
