@@ -5,17 +5,14 @@ from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
-from sklearn import get_config
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, OutlierMixin, clone
 from sklearn.model_selection import GroupKFold, check_cv
-from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, get_tags, indexable
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import (
     _check_sample_weight,
     _num_samples,
     check_is_fitted,
-    has_fit_parameter,
 )
 
 from .._data.arrays import in_main_memory, received
@@ -30,6 +27,7 @@ from .parameters import (
     random_state_of,
     with_name_hints,
 )
+from .pipelines import before_last_step, fitted_clone, last_step
 
 # Of the default autoencoder: its longest code, the fewest rows for each dimension, and the folds
 # that find the threshold where rows are few.
@@ -38,7 +36,7 @@ _LONGEST_CODE, _ROWS_PER_DIMENSION, _N_FOLDS = 32, 4, 5
 
 def _has_errors_by_column(detector):
     given = detector.estimator
-    return given is None or hasattr(_last_step(given), "reconstruction_errors")
+    return given is None or hasattr(last_step(given), "reconstruction_errors")
 
 
 class AnomalyDetector(
@@ -159,14 +157,10 @@ class AnomalyDetector(
         if weights is not None:
             like = np.empty((_num_samples(X), 0))
             weights = _check_sample_weight(weights, like, dtype=np.float64)
-        is_supervised = getattr(_last_step(autoencoder), "supervision", 0)
-        of_rows = {
-            "y": y if is_supervised else None,
-            "sample_weight": weights,
-            "groups": groups,
-        }
-        of_rows = {name: values for name, values in of_rows.items() if values is not None}
-        fitted = _fit(autoencoder, X, of_rows)
+        is_supervised = getattr(last_step(autoencoder), "supervision", 0)
+        given = {"y": y if is_supervised else None, "sample_weight": weights, "groups": groups}
+        of_rows = {name: values for name, values in given.items() if values is not None}
+        fitted = fitted_clone(autoencoder, X, of_rows)
         if not is_supervised:
             warn_of_targets(X, y, (_num_samples(X), getattr(fitted, "n_features_in_", 0)))
         neighbors = self._neighbors_of(fitted, X, weights)
@@ -248,14 +242,16 @@ class AnomalyDetector(
             distance of its code.
         """
         check_is_fitted(self)
-        if isinstance(self.estimator_, Pipeline):
-            X = self.estimator_[:-1].transform(X) if len(self.estimator_) > 1 else X
-        return _last_step(self.estimator_).reconstruction_errors(X, **parameters)
+        X = before_last_step(self.estimator_, X)
+        return last_step(self.estimator_).reconstruction_errors(X, **parameters)
 
     def _autoencoder(self, X):
         """The autoencoder with its parameters, not fitted."""
         if self.estimator is None:
-            autoencoder = DenseAutoencoder(_default_length(X))
+            # What has no columns, `fit` of the autoencoder refuses.
+            n_rows, n_columns, *_ = (*X.shape, 1, 1)
+            length = min(n_rows // _ROWS_PER_DIMENSION, n_columns // 2, _LONGEST_CODE)
+            autoencoder = DenseAutoencoder(max(1, length))
         else:
             autoencoder = clone(self.estimator)
         if self.random_state is not None:
@@ -279,15 +275,13 @@ class AnomalyDetector(
                     UserWarning,
                     stacklevel=3,
                 )
-        if cv is None:
-            return None
         if isinstance(cv, Integral) and groups is not None:
             return GroupKFold(int(cv))
-        return check_cv(cv)
+        return None if cv is None else check_cv(cv)
 
     def _neighbors_of(self, fitted, X, weights):
         """The training rows that scores refer to; None where they are errors alone."""
-        autoencoder = _last_step(fitted)
+        autoencoder = last_step(fitted)
         has_codes = isinstance(autoencoder, BaseAutoencoder) and autoencoder.loss == "mse"
         if not self.n_neighbors or not has_codes:
             return None
@@ -302,12 +296,10 @@ class AnomalyDetector(
         X, *values = indexable(X, *of_rows.values())
         of_rows = dict(zip(of_rows, values, strict=True))
         scores = np.full(_num_samples(X), np.nan)
-        for training, held_out in cv.split(X, groups=of_rows.get("groups")):
-            of_training = {
-                name: _safe_indexing(values, training) for name, values in of_rows.items()
-            }
+        for training, held_out in cv.split(X, of_rows.get("y"), of_rows.get("groups")):
+            of_training = {name: _safe_indexing(of_rows[name], training) for name in of_rows}
             rows = _safe_indexing(X, training)
-            fitted = _fit(autoencoder, rows, of_training)
+            fitted = fitted_clone(autoencoder, rows, of_training)
             neighbors = self._neighbors_of(fitted, rows, of_training.get("sample_weight"))
             scores[held_out] = _scores(fitted, neighbors, _safe_indexing(X, held_out))
         rows = np.flatnonzero(~np.isnan(scores))  # splits may leave out rows
@@ -320,33 +312,9 @@ class AnomalyDetector(
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         of_estimator = get_tags(DenseAutoencoder() if self.estimator is None else self.estimator)
-        tags.input_tags.sparse = of_estimator.input_tags.sparse
-        tags.input_tags.allow_nan = of_estimator.input_tags.allow_nan
-        tags.input_tags.positive_only = of_estimator.input_tags.positive_only
+        for name in ("sparse", "allow_nan", "positive_only"):
+            setattr(tags.input_tags, name, getattr(of_estimator.input_tags, name))
         return tags
-
-
-def _default_length(X):
-    """The length of the default code; what has no columns `fit` refuses."""
-    n_rows, n_columns, *_ = (*X.shape, 1, 1)
-    return max(1, min(n_rows // _ROWS_PER_DIMENSION, n_columns // 2, _LONGEST_CODE))
-
-
-def _last_step(autoencoder):
-    return autoencoder[-1] if isinstance(autoencoder, Pipeline) else autoencoder
-
-
-def _fit(autoencoder, X, of_rows):
-    """A fitted clone; the steps of a pipeline get what belongs to rows, if they take it."""
-    others = {name: values for name, values in of_rows.items() if name != "y"}
-    if isinstance(autoencoder, Pipeline) and not get_config()["enable_metadata_routing"]:
-        others = {
-            f"{step}__{name}": values
-            for step, estimator in autoencoder.steps
-            for name, values in others.items()
-            if estimator is autoencoder[-1] or has_fit_parameter(estimator, name)
-        }
-    return clone(autoencoder).fit(X, of_rows.get("y"), **others)
 
 
 def _scores(fitted, neighbors, X):
@@ -360,9 +328,7 @@ def _scores(fitted, neighbors, X):
 
 def _codes_and_errors(fitted, X):
     """Codes and squared errors of rows, as arrays in main memory."""
-    if isinstance(fitted, Pipeline) and len(fitted) > 1:
-        X = fitted[:-1].transform(X)
-    autoencoder = _last_step(fitted)
+    autoencoder, X = last_step(fitted), before_last_step(fitted, X)
     found = autoencoder.transform(X), -autoencoder.score_samples(X)
     codes, errors = (np.asarray(in_main_memory(values, "X")) for values in found)
     return codes, errors
@@ -389,8 +355,8 @@ def _quantile(scores, share, weights):
 
 def _warn_of_whole_code(fitted):
     """Warn if codes are as long as rows, so that all errors are rounding."""
-    length = getattr(_last_step(fitted), "latent_dim_", 0)
-    n_features = getattr(_last_step(fitted), "n_features_in_", np.inf)
+    length = getattr(last_step(fitted), "latent_dim_", 0)
+    n_features = getattr(last_step(fitted), "n_features_in_", np.inf)
     if length >= n_features:
         warnings.warn(
             f"estimator has codes of latent_dim_={length} dimensions for rows of {n_features} "

@@ -94,8 +94,9 @@ class ByteBigrams(TransformerMixin, DocumentedMixin, BaseEstimator, auto_wrap_ou
         Raises
         ------
         TypeError
-            If an item is neither bytes-like nor, with ``input="filename"``, a path, or X is an
-            array of byte strings, from which NumPy drops zero bytes at the end.
+            If an item is neither bytes-like nor, with ``input="filename"``, a path, if its entries
+            are larger than a byte, or X is an array of byte strings, from which NumPy drops zero
+            bytes at the end.
         FileNotFoundError
             If a file does not exist.
         """
@@ -105,6 +106,8 @@ class ByteBigrams(TransformerMixin, DocumentedMixin, BaseEstimator, auto_wrap_ou
                 f"X must be an iterable of items, one for each row; got a single "
                 f"{type(X).__name__}: wrap it in a list."
             )
+        if hasattr(X, "columns"):
+            raise TypeError("X is a data frame: pass the column that has the items, X[name].")
         if isinstance(X, np.ndarray) and X.dtype.kind == "S":
             raise TypeError(
                 f"X is an array of dtype {X.dtype}, from which NumPy drops zero bytes at the end: "
@@ -138,16 +141,23 @@ class ByteBigrams(TransformerMixin, DocumentedMixin, BaseEstimator, auto_wrap_ou
                     f"X[{position}] must be a path with input='filename'; "
                     f"got {type(item).__name__}."
                 )
-            return np.fromfile(item, dtype=np.uint8)
+            with open(item, "rb") as file:  # np.fromfile finds nothing in pipes and the like
+                return np.frombuffer(file.read(), dtype=np.uint8)
         if isinstance(item, str):
             raise TypeError(
                 f"X[{position}] must be bytes, got str: encode the text first, or use "
                 f"input='filename' if it is the path of a file."
             )
         try:
-            return np.frombuffer(item, dtype=np.uint8)
-        except TypeError:
+            content = memoryview(item)
+        except (TypeError, ValueError):
             raise TypeError(f"X[{position}] must be bytes, got {type(item).__name__}.") from None
+        if content.itemsize != 1:  # an array of objects contains addresses
+            raise TypeError(
+                f"X[{position}] must be bytes, got {type(item).__name__} with entries of "
+                f"{content.itemsize} bytes."
+            )
+        return np.ascontiguousarray(content).reshape(-1).view(np.uint8)
 
     def set_output(self, *, transform: str | None = None) -> Self:
         """Do nothing: rows remain sparse, which data frames cannot hold, as in `CountVectorizer`.

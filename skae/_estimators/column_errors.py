@@ -69,8 +69,9 @@ class ColumnErrorsMixin:
             return lazy_result(self, method, X, self.n_features_in_, np.float64)
         X = self._validate_rows(X, reset=False)
         if top is not None:
-            return _largest(X, state, self.device, int(top))
-        errors = _mean(X, state, self.device) if mean else _all(X, state, self.device)
+            return _of_entries(X, state, self.device, int(top))
+        compute = _mean if mean else _of_entries
+        errors = compute(X, state, self.device)
         return errors if state.flat else errors.reshape(*errors.shape[:-1], *state.shape)
 
 
@@ -85,37 +86,28 @@ def _check_choice(top, mean, n_features):
         raise ValueError(f"top={top!r} needs mean=False: it is the largest errors of each row.")
 
 
-def _all(X, state, device):
-    """Errors of all entries: ndarray of shape (n, p)."""
+def _of_entries(X, state, device, top=None):
+    """All errors (n, p), or the ``top`` largest of each row and their columns, both (n, top)."""
     if isinstance(X, Blocks):
-        return np.concatenate(list(X.apply(partial(_all, state=state, device=device))))
-    errors = np.empty(X.shape)
+        parts = list(X.apply(partial(_of_entries, state=state, device=device, top=top)))
+        if top is None:
+            return np.concatenate(parts)
+        return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    errors = np.empty(X.shape if top is None else (X.shape[0], top))
+    columns = None if top is None else np.empty(errors.shape, dtype=np.int64)
 
     def store(rows, part):
+        if top is not None:
+            part, indices = torch.topk(part, top, dim=1)
+            columns[rows] = indices.cpu()
         errors[rows] = part.cpu()
 
     _for_batches(X, state, device, store)
-    return errors
-
-
-def _largest(X, state, device, top):
-    """The largest errors of each row, and their columns: two ndarrays of shape (n, top)."""
-    if isinstance(X, Blocks):
-        compute = partial(_largest, state=state, device=device, top=top)
-        errors, columns = zip(*X.apply(compute), strict=True)
-        return np.concatenate(errors), np.concatenate(columns)
-    errors, columns = np.empty((X.shape[0], top)), np.empty((X.shape[0], top), dtype=np.int64)
-
-    def store(rows, part):
-        largest = torch.topk(part, top, dim=1)
-        errors[rows], columns[rows] = largest.values.cpu(), largest.indices.cpu()
-
-    _for_batches(X, state, device, store)
-    return errors, columns
+    return errors if top is None else (errors, columns)
 
 
 def _mean(X, state, device):
-    """The mean error of each column: ndarray of shape (p,)."""
+    """The mean error of each column (p,)."""
     compute = partial(_total, state=state, device=device)
     total = X.total(compute, [()] * len(X.row_slices)) if isinstance(X, Blocks) else compute(X)
     return total / X.shape[0]

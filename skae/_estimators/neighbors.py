@@ -21,36 +21,21 @@ class Neighbors:
 
     Attributes
     ----------
-    codes : ndarray of shape (m, latent_dim)
-        Of at most 10,000 training rows, in the unit of reconstructions.
+    index : NearestNeighbors
+        The codes of at most 10,000 training rows (m, latent_dim), in the unit of reconstructions.
     distances : ndarray of shape (m,)
         t of these rows; none is its own neighbour.
     unit : float
         Divisor of codes: their total standard deviation over that of reconstructions.
-    n_neighbors : int
-        k.
     """
 
-    codes: np.ndarray
+    index: NearestNeighbors
     distances: np.ndarray
     unit: float
-    n_neighbors: int
 
     @classmethod
     def of(cls, codes, errors, decode, n_neighbors, rng):
-        """The neighbours among training rows; None if there are fewer than two.
-
-        Parameters
-        ----------
-        codes : ndarray of shape (n, latent_dim)
-        errors : ndarray of shape (n,)
-            Squared errors.
-        decode : callable
-            From codes to reconstructions.
-        n_neighbors : int
-        rng : RandomState
-            Chooses rows if there are too many.
-        """
+        """The neighbours among training rows, chosen if too many; None of fewer than two."""
         if len(codes) < 2:
             return None
         chosen = rng.permutation(len(codes))[:_MOST_REFERENCES]
@@ -60,20 +45,15 @@ class Neighbors:
         total, of_codes = decoded.var(axis=0).sum(), some.var(axis=0).sum()
         unit = float(np.sqrt(of_codes / total)) if total > 0 and of_codes > 0 else 1.0
         k = min(n_neighbors, len(codes) - 1)
-        nearest, _ = _nearest(codes / unit, None, k)
-        return cls(codes / unit, errors + nearest[:, -1] ** 2, unit, k)
+        index = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(codes / unit)
+        nearest, _ = index.kneighbors()
+        return cls(index, errors + nearest[:, -1] ** 2, unit)
 
     def scores(self, codes, errors):
         """Scores of rows from their codes and squared errors: shape (n,), low for anomalies."""
-        codes = codes.astype(np.float64) / self.unit
-        nearest, neighbors = _nearest(self.codes, codes, self.n_neighbors)
+        nearest, neighbors = self.index.kneighbors(codes.astype(np.float64) / self.unit)
         distances = errors + nearest[:, -1] ** 2
         # Repeated rows are at distance zero from each other, and all rows may be the same.
         smallest = np.finfo(np.float64).eps * self.distances.mean()
         around = np.maximum(self.distances[neighbors].mean(axis=1), smallest)
         return -distances * np.divide(distances, around, np.ones_like(around), where=around > 0)
-
-
-def _nearest(among, codes, k):
-    """Distances to the k nearest codes, and which they are; of None, those of each other."""
-    return NearestNeighbors(n_neighbors=k, algorithm="brute").fit(among).kneighbors(codes)

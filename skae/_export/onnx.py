@@ -67,6 +67,7 @@ def to_onnx(model: Any, X: Any, *, inverse: bool = False, target_opset: int | No
         Takes dense input with any number of rows, in the dtype of X. The input of an autoencoder
         is called "X" and its output "codes", with ``inverse`` the other way round; skl2onnx names
         those of a pipeline. Networks compute in float32, whatever the dtypes of X and of the fit.
+        Rows with missing entries have codes of NaN.
 
     Raises
     ------
@@ -104,22 +105,25 @@ def to_onnx(model: Any, X: Any, *, inverse: bool = False, target_opset: int | No
             f"target_opset={target_opset} must be a version that torch and skl2onnx both write, "
             f"{_OPSET} to {latest}."
         )
-    _refuse_bytes(model)
-    _refuse_detector(model)
-    if _has_words(X) and not inverse and not isinstance(model, BaseAutoencoder):
-        register_onnx()
-        return converted(model, X.iloc[:1], target_opset=target_opset, options=_options_of(model))
-    X = check_array(X, accept_sparse=True, allow_nd=True, input_name="X")
+    _refuse_without_form(model)
     if isinstance(model, BaseAutoencoder):
+        X = _checked_example(X)
         return _export_autoencoder(model, X.shape[1:], X.dtype, target_opset, inverse)
     if inverse:
         raise TypeError(
             f"inverse=True needs an autoencoder, got {type(model).__name__}: export the "
             f"autoencoder by itself."
         )
+    # A data frame of pandas with words is an input for each column.
+    if hasattr(X, "select_dtypes") and X.select_dtypes(exclude=["number", "bool"]).shape[1]:
+        example = X.iloc[:1]
+    else:
+        X = _checked_example(X)
+        example = np.zeros((1, *X.shape[1:]), X.dtype)
     register_onnx()
-    example = np.zeros((1, *X.shape[1:]), X.dtype)
-    return converted(model, example, target_opset=target_opset, options=_options_of(model))
+    # Probabilities are an array, as in predict_proba, and not a list of dictionaries.
+    options = {"zipmap": False} if is_classifier(model) else None
+    return converted(model, example, target_opset=target_opset, options=options)
 
 
 def register_onnx() -> None:
@@ -175,32 +179,28 @@ def _check_packages():
         ) from error
 
 
-def _refuse_bytes(model):
-    if any(isinstance(part, ByteBigrams) for part in (model, *model.get_params().values())):
+def _checked_example(X):
+    """X as an array with a shape and a dtype; its values may be missing."""
+    return check_array(
+        X, accept_sparse=True, allow_nd=True, ensure_all_finite=False, input_name="X"
+    )
+
+
+def _refuse_without_form(model):
+    """Raise an error if a model starts from bytes, or is a detector."""
+    parts = (model, *model.get_params().values())
+    if any(isinstance(part, ByteBigrams) for part in parts):
         raise ValueError(
             "ByteBigrams has no ONNX form, because ONNX models take no byte strings: export the "
             "following steps, to_onnx(pipeline[1:], pipeline[:1].transform(chunks)), and pass "
             "dense rows of bigrams to the ONNX model."
         )
-
-
-def _refuse_detector(model):
-    if isinstance(model, AnomalyDetector):
+    if any(isinstance(part, AnomalyDetector) for part in parts):
         raise TypeError(
             "AnomalyDetector has no ONNX form: export to_onnx(detector.estimator_, X), and its "
             "reconstructions of codes, the same with inverse=True. With n_neighbors=0 the score of "
             "a row is minus its squared distance from its reconstruction."
         )
-
-
-def _has_words(X):
-    """Whether X is a data frame of pandas with columns that are not numbers."""
-    return hasattr(X, "select_dtypes") and X.select_dtypes(exclude=["number", "bool"]).shape[1] > 0
-
-
-def _options_of(model):
-    """Probabilities as an array, as in predict_proba, and not as a list of dictionaries."""
-    return {"zipmap": False} if is_classifier(model) else None
 
 
 def _export_autoencoder(estimator, shape, dtype, target_opset, inverse=False):
@@ -223,10 +223,10 @@ def _export_autoencoder(estimator, shape, dtype, target_opset, inverse=False):
             f"{_MOST_BYTES / 1e9:.3g} GB: save it with torch instead, "
             f"torch.export.save(torch.export.export(skae.to_torch(model), (x,)), path)."
         )
-    ends = ("codes", "X") if inverse else ("X", "codes")
+    names = ("codes", "X") if inverse else ("X", "codes")
     rows = {0: torch.export.Dim("n_samples")}
     try:
-        return _export_module(module, np.zeros((2, *shape), dtype), rows, *ends, target_opset)
+        return _export_module(module, np.zeros((2, *shape), dtype), rows, names, target_opset)
     except torch.onnx.OnnxExporterError as error:
         layers = {type(layer).__name__ for layer in module.modules() if _is_foreign(layer)}
         raise ValueError(
@@ -235,7 +235,7 @@ def _export_autoencoder(estimator, shape, dtype, target_opset, inverse=False):
         ) from error
 
 
-def _export_module(module, example, dynamic_axes, input_name, output_name, target_opset):
+def _export_module(module, example, dynamic_axes, names, target_opset):
     """A `ModelProto` of a module in evaluation mode, for arrays like the example."""
     with _quiet_exporter():
         program = torch.onnx.export(
@@ -243,8 +243,8 @@ def _export_module(module, example, dynamic_axes, input_name, output_name, targe
             (torch.from_numpy(example),),
             dynamo=True,
             dynamic_shapes=(dynamic_axes,),
-            input_names=[input_name],
-            output_names=[output_name],
+            input_names=names[:1],
+            output_names=names[1:],
             opset_version=target_opset,
             verbose=False,
         )
@@ -324,14 +324,9 @@ def _convert_function(scope, operator, container):
         )
     module = Elementwise(_FUNCTIONS[transformer.func]).eval()
     n_axes = len(operator.inputs[0].type.shape)
-    model_proto = _export_module(
-        module,
-        np.zeros((2,) * n_axes, _dtype_of(operator)),
-        dict.fromkeys(range(n_axes), torch.export.Dim.DYNAMIC),
-        "X",
-        "variable",
-        container.target_opset,
-    )
+    example = np.zeros((2,) * n_axes, _dtype_of(operator))
+    axes, names = dict.fromkeys(range(n_axes), torch.export.Dim.DYNAMIC), ("X", "variable")
+    model_proto = _export_module(module, example, axes, names, container.target_opset)
     add_onnx_graph(scope, operator, container, model_proto)
 
 

@@ -105,21 +105,27 @@ def save(estimator: Any, path: str | PathLike) -> None:
     estimator = copy(estimator)  # which another thread may fit anew meanwhile
     estimator._validate_params()  # which may have been set since `fit`
     arrays, learnt = {}, vars(estimator)
-    state = learnt["_state"].to_plain() if "_state" in learnt else {}
     parts = {
-        "parameters": estimator.get_params(deep=False),
+        "parameters": {
+            name: value
+            for name, value in estimator.get_params(deep=False).items()
+            if name not in _OF_THE_PROCESS
+        },
         "sklearn": {
             name: learnt[name] if name != _REQUEST else _plain_requests(learnt[name])
             for name in _OF_SKLEARN
             if name in learnt
         },
-        "state": state,
+        "state": learnt["_state"].to_plain() if "_state" in learnt else {},
     }
-    for name in _OF_THE_PROCESS & set(parts["parameters"]):
-        del parts["parameters"][name]
     content = {
         "format": _FORMAT,
-        "versions": _versions(),
+        "versions": {
+            "skae": __version__,
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,
+            "scikit-learn": sklearn_version,
+        },
         "class": type(estimator).__name__,
         **{
             part: {name: encoded(value, name, arrays) for name, value in values.items()}
@@ -208,15 +214,6 @@ def load(path: str | PathLike) -> Any:
 
 class _NewerError(ValueError):
     """The file is of a format to come."""
-
-
-def _versions():
-    return {
-        "skae": __version__,
-        "torch": str(torch.__version__),
-        "numpy": np.__version__,
-        "scikit-learn": sklearn_version,
-    }
 
 
 def _read(path):

@@ -1,6 +1,6 @@
 """`to_torch`: fitted autoencoders as plain torch modules."""
 
-from copy import copy, deepcopy
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -19,15 +19,7 @@ class RowAutoencoder(nn.Module):
         z     = encode(V'(x - m))
         x_hat = m + V decode(z)
 
-    **Shape**: x and x_hat (n, p); z (n, k).
-
-    Parameters
-    ----------
-    mean : Tensor of shape (p,)
-        m.
-    directions : Tensor of shape (p, r)
-        V.
-    autoencoder : ResidualAutoencoder
+    **Shape**: x and x_hat (n, p); z (n, k); the mean m (p,); the directions V (p, r).
     """
 
     def __init__(self, mean, directions, autoencoder):
@@ -96,7 +88,8 @@ def to_torch(estimator: Any, *, inverse: bool = False) -> nn.Module:
         On the CPU, in evaluation mode, without gradients and in the precision of the fit. It takes
         a dense tensor of shape (n, n_features), or of pictures for a `ConvAutoencoder`, and returns
         codes of shape (n, latent_dim); with ``inverse`` it takes codes and returns the result of
-        `inverse_transform`. Results are float64 for float64 input, else float32.
+        `inverse_transform`. Results are float64 for float64 input, else float32. Rows with missing
+        entries have codes of NaN.
 
     Raises
     ------
@@ -124,12 +117,10 @@ def to_torch(estimator: Any, *, inverse: bool = False) -> nn.Module:
             f"or estimator_ of an AnomalyDetector."
         )
     check_is_fitted(estimator)
-    estimator = copy(estimator)  # another thread may fit the original in the meantime
-    autoencoder, scale = _encoder_or_decoder(estimator._state, inverse)
+    state = estimator._state  # once: another thread may fit the estimator in the meantime
+    autoencoder, scale = _encoder_or_decoder(state, inverse)
     if inverse:
-        state = estimator._state
-        shape = (estimator.n_features_in_,) if state.flat else state.shape
-        module = Decoder(autoencoder, scale, shape)
+        module = Decoder(autoencoder, scale, (len(state.mean),) if state.flat else state.shape)
     else:
         module = Encoder(autoencoder, scale)
     return module.eval().requires_grad_(False)

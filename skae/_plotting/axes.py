@@ -32,21 +32,29 @@ def check_matplotlib(caller):
         raise ImportError(f'{caller} needs matplotlib: pip install "skae[plot]".') from error
 
 
-def get_axes(ax):
-    """Return ``ax``, or for None the axes of a new figure, whose layout leaves room for labels."""
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    _, ax = plt.subplots(layout="constrained")
-    return ax
-
-
 def style_keywords(artist, given, **defaults):
     """Keywords for an artist: the user's, whatever their alias, and defaults for the others."""
     from matplotlib.cbook import normalize_kwargs
 
-    return {**defaults, **normalize_kwargs(given, artist)}
+    given = normalize_kwargs(given, artist)
+    # matplotlib takes colours under one of two names, and limits outside of a norm or inside.
+    for name, others in (("c", ["color"]), ("norm", ["vmin", "vmax"])):
+        if given.get(name) is not None:
+            defaults = {key: value for key, value in defaults.items() if key not in others}
+    if "norm" in defaults and "norm" not in given:
+        for limit in {"vmin", "vmax"} & set(given):
+            setattr(defaults["norm"], limit, given.pop(limit))
+    return {**defaults, **given}
+
+
+def checked_names(feature_names, n_columns):
+    """Names of columns as an array; ValueError if there are not as many as columns."""
+    names = np.asarray(feature_names, dtype=object)
+    if names.shape != (n_columns,):
+        raise ValueError(
+            f"feature_names has shape {names.shape}, but there are {n_columns} columns."
+        )
+    return names
 
 
 def column_labels(feature_names, columns):
@@ -54,10 +62,11 @@ def column_labels(feature_names, columns):
     return [f"x{j}" if feature_names is None else str(feature_names[j]) for j in columns]
 
 
-def check_top(top):
-    """Raise ValueError if a number of columns is no positive integer."""
-    if not isinstance(top, Integral) or isinstance(top, bool) or top < 1:
-        raise ValueError(f"top={top!r} must be a positive integer.")
+def check_count(**count):
+    """Raise ValueError if a number of columns, given by its name, is no positive integer."""
+    ((name, n),) = count.items()
+    if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
+        raise ValueError(f"{name}={n!r} must be a positive integer.")
 
 
 class Display:
@@ -76,12 +85,18 @@ class Display:
                 )
 
     def _take_axes(self, ax):
-        """Set ``ax_`` and ``figure_`` for a plot, and return the axes."""
+        """Set ``ax_`` and ``figure_`` for a plot, and return the axes; None for a new figure's."""
         check_matplotlib(f"{type(self).__name__}.plot")
-        self.ax_ = get_axes(ax)
-        self.figure_ = self.ax_.figure
-        self.ax_.spines[["top", "right"]].set_visible(False)
-        return self.ax_
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            _, ax = plt.subplots(layout="constrained")  # which leaves room for labels
+        if not hasattr(ax, "spines"):
+            raise TypeError(f"ax must be one matplotlib Axes, got {type(ax).__name__}.")
+        self.ax_, self.figure_ = ax, ax.figure
+        for side in {"top", "right"} & set(ax.spines):  # polar axes have others
+            ax.spines[side].set_visible(False)
+        return ax
 
 
 class Pictures:
@@ -99,7 +114,7 @@ class Pictures:
         self._limits = _limits_of_colours(X) if X.ndim == 4 else _limits(X)
         low, high = self._limits
         self._style = style_keywords(AxesImage, image_kw, cmap="gray", vmin=low, vmax=high)
-        self._difference = style_keywords(AxesImage, difference_kw, cmap="coolwarm")
+        self._difference_kw = difference_kw
         height = np.clip(X.shape[1] / _PIXELS_PER_INCH, *_PICTURE_HEIGHTS)
         self.cell = height * X.shape[2] / X.shape[1], height
 
@@ -109,10 +124,13 @@ class Pictures:
 
     def draw_differences(self, mosaic, ax, row, error, limit):
         """Draw differences on a scale from minus ``limit`` to ``limit``."""
+        from matplotlib.image import AxesImage
+
         limit, error = limit or 1.0, _grey_or_coloured(error)
         if error.ndim == 4:  # a colour map takes a single channel
             error = (error / limit + 1) / 2
-        style = {**self._scale_of_differences(limit), **self._difference}
+        scale = {"cmap": "coolwarm", **self._scale_of_differences(limit)}
+        style = style_keywords(AxesImage, self._difference_kw, **scale)
         return self._draw(mosaic, ax, row, error, style)
 
     def _shown(self, X):
@@ -139,11 +157,11 @@ class Maps(Pictures):
         from matplotlib.colors import AsinhNorm
         from matplotlib.image import AxesImage
 
-        sizes = np.abs(X[X != 0])
+        sizes = np.abs(X[(X != 0) & np.isfinite(X)])
         self._scale = partial(AsinhNorm, 0.1 * float(np.median(sizes)) if len(sizes) else 1.0)
         norm = self._scale(vmin=0, vmax=float(sizes.max(initial=0)) or 1.0)
         self._style = style_keywords(AxesImage, image_kw, cmap="magma", norm=norm)
-        self._difference = style_keywords(AxesImage, difference_kw, cmap="coolwarm")
+        self._difference_kw = difference_kw
 
     def _shown(self, X):
         return X
@@ -192,34 +210,18 @@ class Mosaic:
     """A grid of cells with a column for each sample, wrapped into lines, and named rows in a line.
 
     One axes contains all cells, because the layout of an axes for each of fifty samples would take
-    seconds.
-
-    Parameters
-    ----------
-    n_samples : int
-    names : list of str
-        Names of the rows of a line, from the top.
-    cell : tuple of two floats
-        Width and height of a cell in inches.
-    n_columns : int or None
-        Maximum number of cells side by side; None for as many as fit.
+    seconds. A cell has a width and a height in inches; ``n_columns`` are side by side at most, with
+    None as many as fit.
     """
 
     def __init__(self, n_samples, names, cell, n_columns=None):
-        self.names = names
-        self.cell = cell
+        self.names, self.cell = names, cell
         most = max(1, int(_LINE_WIDTH / cell[0])) if n_columns is None else n_columns
         self.n_lines = -(-n_samples // most)
         self.n_columns = -(-n_samples // self.n_lines)  # lines of similar length
         self._width = cell[0] / cell[1]
         self._gap, self._wide_gap = _GAP / cell[1], _WIDE_GAP / cell[1]
         self._line = len(names) * (1 + self._gap) + self._wide_gap
-
-    @property
-    def extent(self):
-        """Width and height of the grid, in multiples of a cell's height."""
-        width = self.n_columns * (self._width + self._gap) - self._gap
-        return width, self.n_lines * self._line - self._wide_gap - self._gap
 
     def cell_box(self, row, sample):
         """Left, bottom, width and height of a cell."""
@@ -232,7 +234,9 @@ class Mosaic:
 
         A new figure gets the size that fits all cells; in given axes the names shrink to fit.
         """
-        width, height = self.extent
+        # Of the grid, in multiples of a cell's height.
+        width = self.n_columns * (self._width + self._gap) - self._gap
+        height = self.n_lines * self._line - self._wide_gap - self._gap
         names = [
             ax.text(
                 0, self.cell_box(row, line * self.n_columns)[1] + 0.5, name, ha="right", va="center"

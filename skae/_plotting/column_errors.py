@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any, Self, TypedDict, Unpack
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from .axes import Display, check_top, column_labels, style_keywords
+from .._data.validation import dense_array
+from .._estimators.pipelines import before_last_step, last_step, names_before_last_step
+from .axes import Display, check_count, checked_names, column_labels, style_keywords
 
 
 class Drawing(TypedDict, total=False):
@@ -118,25 +119,22 @@ class ColumnErrorsDisplay(Display):
         """
         cls._begin("from_estimator", drawing)
         check_is_fitted(estimator)
-        before, given = None, estimator
-        estimator = getattr(estimator, "estimator_", estimator)  # of an AnomalyDetector
-        if isinstance(estimator, Pipeline):
-            before = estimator[:-1] if len(estimator) > 1 else None
-            estimator = estimator[-1]
-        if not hasattr(estimator, "reconstruction_errors"):
+        given, estimator = estimator, getattr(estimator, "estimator_", estimator)
+        autoencoder = last_step(estimator)  # of an AnomalyDetector, too
+        if not hasattr(autoencoder, "reconstruction_errors"):
             raise TypeError(
                 f"estimator must be an autoencoder of skae, or a Pipeline that ends with one, got "
                 f"{type(given).__name__}."
             )
 
         def mean_errors(rows):
-            rows = rows if before is None else before.transform(rows)
-            return np.ravel(estimator.reconstruction_errors(rows, mean=True))
+            rows = before_last_step(estimator, rows)
+            return np.ravel(autoencoder.reconstruction_errors(rows, mean=True))
 
         return cls.from_predictions(
             mean_errors(X),
             None if reference is None else mean_errors(reference),
-            feature_names=_names(before, estimator) if feature_names is None else feature_names,
+            feature_names=_names(estimator) if feature_names is None else feature_names,
             name=name,
             **drawing,
         )
@@ -180,12 +178,7 @@ class ColumnErrorsDisplay(Display):
                     f"reference has {len(reference)} columns, but errors has {len(errors)}."
                 )
         if feature_names is not None:
-            feature_names = np.asarray(feature_names, dtype=object)
-            if feature_names.shape != errors.shape:
-                raise ValueError(
-                    f"feature_names has shape {feature_names.shape}, but there are {len(errors)} "
-                    f"columns."
-                )
+            feature_names = checked_names(feature_names, len(errors))
         display = cls(errors, reference, feature_names=feature_names, name=name)
         return display.plot(**drawing)
 
@@ -215,28 +208,26 @@ class ColumnErrorsDisplay(Display):
         self : ColumnErrorsDisplay
             The display.
         """
-        self._begin("plot", {})
+        check_count(top=top)
+        ax = self._take_axes(ax)
         from matplotlib.lines import Line2D
         from matplotlib.patches import Rectangle
 
-        check_top(top)
         excess = self.errors if self.reference is None else self.errors - self.reference
         self.columns_ = columns = np.argsort(-excess, kind="stable")[:top]
-        labels = column_labels(self.feature_names, columns)
-        ax = self._take_axes(ax)
         heights = np.arange(len(columns))
         style = style_keywords(Rectangle, bar_kw, color="C0", height=0.7, label=self.name)
         self.bars_ = ax.barh(heights, self.errors[columns], **style)
         self.reference_line_ = self.legend_ = None
         if self.reference is not None:
-            style = {"color": "0.2", "linestyle": "none", "marker": "|", "markersize": 12}
+            mark = {"linestyle": "none", "marker": "|", "markersize": 12, "markeredgewidth": 2}
             style = style_keywords(
-                Line2D, reference_kw, **style, markeredgewidth=2, label="reference rows"
+                Line2D, reference_kw, color="0.2", label="reference rows", **mark
             )
             (self.reference_line_,) = ax.plot(self.reference[columns], heights, **style)
             handles = [self.bars_, self.reference_line_]
             self.legend_ = ax.legend(handles=handles, loc="lower right")
-        ax.set_yticks(heights, labels)
+        ax.set_yticks(heights, column_labels(self.feature_names, columns))
         ax.invert_yaxis()
         ax.set_xlabel("mean reconstruction error")
         return self
@@ -244,17 +235,13 @@ class ColumnErrorsDisplay(Display):
 
 def _of_columns(errors, name):
     """The mean over rows, if there are rows."""
-    errors = np.asarray(errors, dtype=float)
+    errors = np.asarray(dense_array(errors), dtype=float)
     if errors.ndim not in (1, 2) or not errors.size:
         raise ValueError(f"{name} must have one or two axes, rows and columns, got {errors.shape}.")
     return errors if errors.ndim == 1 else errors.mean(axis=0)
 
 
-def _names(before, estimator):
+def _names(estimator):
     """Names of the columns that an autoencoder takes; None if they are not known."""
-    if hasattr(estimator, "feature_names_in_"):
-        return estimator.feature_names_in_
-    # Not every transformer has names, and pictures have no flat columns.
-    if before is None or not hasattr(before, "get_feature_names_out"):
-        return None
-    return before.get_feature_names_out()
+    names = getattr(last_step(estimator), "feature_names_in_", None)
+    return names_before_last_step(estimator) if names is None else names

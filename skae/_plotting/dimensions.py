@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self, TypedDict, Unpack
 
 import numpy as np
+from sklearn.utils import indexable
 from sklearn.utils.validation import check_is_fitted
 
 from .._data.validation import dense_array
@@ -13,7 +14,8 @@ from .axes import (
     Maps,
     Mosaic,
     Pictures,
-    check_top,
+    check_count,
+    checked_names,
     column_labels,
     style_keywords,
 )
@@ -158,14 +160,19 @@ class DimensionsDisplay(Display):
         """
         cls._begin("from_estimator", drawing)
         check_is_fitted(estimator)
-        X = X if hasattr(X, "shape") else np.asarray(X)
+        levels = np.atleast_1d(percentiles)
+        if not levels.size or not all(0 <= level <= 100 for level in levels):
+            raise ValueError(f"percentiles={percentiles} must be one or more numbers in [0, 100].")
+        percentiles = sorted(levels.tolist())
+        (X,) = indexable(X if hasattr(X, "shape") else np.asarray(X))
         some = np.linspace(0, X.shape[0] - 1, min(X.shape[0], _MOST_ROWS)).astype(int)
         rows = X.iloc[some] if hasattr(X, "iloc") else X[some]
         codes = dense_array(estimator.transform(rows))
         if dimensions is None:
             dimensions = range(min(8, codes.shape[1]))
-        dimensions = [int(j) for j in dimensions]
-        if not dimensions or not all(0 <= j < codes.shape[1] for j in dimensions):
+        dimensions = np.atleast_1d(dimensions).tolist()
+        known = range(codes.shape[1])
+        if not dimensions or not all(isinstance(j, int) and j in known for j in dimensions):
             raise ValueError(
                 f"dimensions={dimensions} must be one or more of the {codes.shape[1]} dimensions "
                 f"of the code, from 0 to {codes.shape[1] - 1}."
@@ -179,11 +186,13 @@ class DimensionsDisplay(Display):
             kind = "columns" if kind == "auto" else kind
         if kind == "columns":
             effects = effects.reshape(*effects.shape[:2], -1)
-            scale = dense_array(rows).reshape(len(some), -1).std(axis=0)
+            flat = np.asarray(dense_array(rows), dtype=float).reshape(len(some), -1)
+            # Of the observed entries; the scale of a column without any is 1.
+            scale = np.ma.masked_invalid(flat).std(axis=0).filled(0.0)
             if feature_names is None:
                 feature_names = getattr(estimator, "feature_names_in_", None)
             if feature_names is not None:
-                feature_names = np.asarray(feature_names, dtype=object)
+                feature_names = checked_names(feature_names, effects.shape[-1])
         else:
             effects, kind = _shaped(effects, estimator, shape, kind)
         named = {"kind": kind, "scale": scale, "feature_names": feature_names}
@@ -215,16 +224,17 @@ class DimensionsDisplay(Display):
         self : DimensionsDisplay
             The display.
         """
-        self._begin("plot", {})
-        check_top(top)
+        check_count(top=top)
+        new_figure = ax is None
+        self._take_axes(ax)
         self.columns_ = None
         if self.kind == "columns":
-            self._draw_columns(top, ax, image_kw)
+            self._draw_columns(top, image_kw)
         else:
-            self._draw_rows(ax, image_kw, line_kw)
+            self._draw_rows(new_figure, image_kw, line_kw)
         return self
 
-    def _draw_columns(self, top, ax, image_kw):
+    def _draw_columns(self, top, image_kw):
         from matplotlib.image import AxesImage
 
         scale = 1.0 if self.scale is None else np.where(self.scale > 0, self.scale, 1.0)
@@ -232,7 +242,7 @@ class DimensionsDisplay(Display):
         self.columns_ = np.sort(np.argsort(-np.abs(changes).max(axis=0), kind="stable")[:top])
         limit = float(np.abs(changes).max()) or 1.0
         style = {"cmap": "coolwarm", "vmin": -limit, "vmax": limit, "aspect": "auto"}
-        ax = self._take_axes(ax)
+        ax = self.ax_
         image = ax.imshow(changes[:, self.columns_], **style_keywords(AxesImage, image_kw, **style))
         self.artists_ = [image]
         labels = column_labels(self.feature_names, self.columns_)
@@ -244,7 +254,7 @@ class DimensionsDisplay(Display):
         ax.set_title(f"from percentile {first} to {last} of a dimension", fontsize="medium")
         self.figure_.colorbar(image, ax=ax, label=f"change in {unit}")
 
-    def _draw_rows(self, ax, image_kw, line_kw):
+    def _draw_rows(self, new_figure, image_kw, line_kw):
         n_values = self.effects.shape[1]
         if self.kind == "signal":
             centre = self.effects.mean(axis=(0, 1))
@@ -254,11 +264,10 @@ class DimensionsDisplay(Display):
             painter = (Maps if self.kind == "map" else Pictures)(pictures, image_kw, None)
         names = [f"dimension {j}" for j in self.dimensions]
         mosaic = Mosaic(n_values, names, painter.cell, n_values)
-        self._take_axes(ax)
         self.artists_ = [
             painter.draw_row(mosaic, self.ax_, row, X) for row, X in enumerate(self.effects)
         ]
-        mosaic.add_names(self.ax_, equal_aspect=painter.equal_aspect, new_figure=ax is None)
+        mosaic.add_names(self.ax_, equal_aspect=painter.equal_aspect, new_figure=new_figure)
         shown = ", ".join(map(str, self.percentiles))
         self.ax_.set_title(f"percentiles {shown} of each dimension", fontsize="medium")
 
@@ -275,7 +284,7 @@ def _shaped(effects, estimator, shape, kind):
     rows = effects.reshape(n_dimensions * n_values, *effects.shape[2:])
     if shape is None and hasattr(estimator, "input_shape_"):
         (rows,), shape, kind = as_fitted([rows], estimator, kind)
-    shape = tuple(rows.shape[1:] if shape is None else shape)
+    shape = rows.shape[1:] if shape is None else shape
     kind, shape = resolve_kind(kind, shape, rows[0].size)
     if rows[0].size != np.prod(shape):
         raise ValueError(f"shape={shape} does not have the {rows[0].size} columns of X.")

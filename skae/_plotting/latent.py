@@ -1,6 +1,7 @@
 """LatentDisplay: two dimensions of the code of each row."""
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any, Self, TypedDict, Unpack
 
 import numpy as np
@@ -153,16 +154,26 @@ class LatentDisplay(Display):
         """
         cls._begin("from_predictions", drawing)
         Z = dense_array(Z)
-        y = None if y is None else np.asarray(y)
+        if y is not None:
+            y = np.asarray(y)
+            try:
+                n_values = len(np.unique(y))
+            except TypeError:  # words and None have no order
+                y = y.astype(str)
+                n_values = len(np.unique(y))
         if Z.ndim != 2:
             raise ValueError(f"Z must have two axes, rows and dimensions, got {Z.ndim}.")
         if y is not None and y.shape != (len(Z),):
             raise ValueError(f"y has shape {y.shape}, but there are {len(Z)} codes.")
-        if Z.shape[1] > 1 and not _are_two_dimensions(dims, Z.shape[1]):
+        length = Z.shape[1]
+        if length > 1 and not (
+            np.shape(dims) == (2,)
+            and all(isinstance(dim, Integral) and -length <= dim < length for dim in dims)
+        ):
             raise ValueError(
-                f"dims={dims} must be two dimensions of the code, from 0 to {Z.shape[1] - 1}."
+                f"dims={dims} must be two dimensions of the code, from 0 to {length - 1}."
             )
-        n_labels = 0 if y is None or _are_quantities(y) else len(np.unique(y))
+        n_labels = 0 if y is None or _are_quantities(y) else n_values
         if n_labels > _MOST_LABELS:
             raise ValueError(
                 f"y has {n_labels} different labels, but no more than {_MOST_LABELS} have "
@@ -258,14 +269,10 @@ class LatentDisplay(Display):
         self.ax_.set_position([box.x0, box.y0, box.width * share, box.height])
 
 
-def _are_two_dimensions(dims, length):
-    return len(dims) == 2 and all(-length <= dim < length for dim in dims)
-
-
 def _are_quantities(y):
     if y.dtype.kind not in "fiu":
         return False
-    values = np.unique(y)
+    values = np.unique(y[~np.isnan(y)])  # NaN is a label among whole numbers
     return len(values) > _MOST_INTEGERS or bool((values != np.round(values)).any())
 
 

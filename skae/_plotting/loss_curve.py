@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, Self, TypedDict, Unpack
 
 import numpy as np
@@ -72,7 +73,7 @@ class LossCurveDisplay(Display):
             if "variance_explained_by_pca" in epoch and epoch["variance_explained"] < 1:
                 loss = epoch.get("valid_loss", epoch["train_loss"])
                 variance = loss / (1 - epoch["variance_explained"])
-                levels[_stage(epoch)] = (1 - epoch["variance_explained_by_pca"]) * variance
+                levels[epoch["stage"]] = (1 - epoch["variance_explained_by_pca"]) * variance
         return levels
 
     @classmethod
@@ -162,7 +163,7 @@ class LossCurveDisplay(Display):
         self : LossCurveDisplay
             The display.
         """
-        self._take_axes(ax)
+        ax = self._take_axes(ax)
         from matplotlib.lines import Line2D
 
         marked = {"linewidth": 1.4, "marker": ".", "markersize": 4}  # a single epoch has no line
@@ -172,11 +173,10 @@ class LossCurveDisplay(Display):
         }
         pca_style = style_keywords(Line2D, pca_kw, color="0.35", linewidth=1.4, linestyle=":")
         levels = self.pca_levels
-        lines = {key: [] for key in styles}
-        self.pca_lines_ = []
+        lines = {"train_loss": [], "valid_loss": [], "PCA": []}
         handles = []
         end = 0
-        for number, (stage, epochs) in enumerate(groupby(self.history, _stage)):
+        for number, (stage, epochs) in enumerate(groupby(self.history, itemgetter("stage"))):
             epochs = list(epochs)
             start, end = end, end + len(epochs)
             colour = f"C{number % 10}"
@@ -185,28 +185,19 @@ class LossCurveDisplay(Display):
                 if key in epochs[0]:
                     losses = [epoch[key] for epoch in epochs]
                     x = np.arange(start, end) + 1
-                    lines[key] += self.ax_.plot(x, losses, **{"color": colour, **style})
-            level = levels.get(stage)
-            if level is not None:
+                    lines[key] += ax.plot(x, losses, **{"color": colour, **style})
+            if stage in levels:
                 x = [start + 0.5, end + 0.5]
-                self.pca_lines_ += self.ax_.plot(x, [level, level], **pca_style)
+                lines["PCA"] += ax.plot(x, [levels[stage]] * 2, **pca_style)
             if start:
-                self.ax_.axvline(start + 0.5, color="0.85", linewidth=0.8, zorder=0)
-        self.train_lines_, self.valid_lines_ = lines.values()
-        for stage_lines, label in (
-            (self.train_lines_, "training rows"),
-            (self.valid_lines_, "validation rows"),
-            (self.pca_lines_, "PCA"),
-        ):
-            if stage_lines:
-                handles.append(Line2D([], [], label=label))
-                handles[-1].update_from(stage_lines[0])
+                ax.axvline(start + 0.5, color="0.85", linewidth=0.8, zorder=0)
+        self.train_lines_, self.valid_lines_, self.pca_lines_ = lines.values()
+        labels = ("training rows", "validation rows", "PCA")
+        for label, drawn in zip(labels, lines.values(), strict=True):
+            if drawn:
+                handles.append(Line2D([], []))
+                handles[-1].update_from(drawn[0])
                 handles[-1].set(color="0.35", label=label)
-        self._label_axes(handles)
-        return self
-
-    def _label_axes(self, handles):
-        ax = self.ax_
         ax.set(xlabel="epoch", ylabel="mean error of a row")
         ax.xaxis.get_major_locator().set_params(integer=True)
         self.legend_ = ax.legend(handles=handles, fontsize="small") if handles else None
@@ -214,6 +205,7 @@ class LossCurveDisplay(Display):
             ax.set_title(self.note, loc="left", fontsize="medium")
         if not handles:
             ax.set_axis_off()
+        return self
 
 
 def _last_trained(estimator):
@@ -222,7 +214,3 @@ def _last_trained(estimator):
         return estimator
     found = (_last_trained(step) for _, step in reversed(getattr(estimator, "steps", [])))
     return next((step for step in found if step is not None), None)
-
-
-def _stage(epoch):
-    return epoch["stage"]

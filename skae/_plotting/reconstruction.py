@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from math import isqrt, prod
+from numbers import Integral
 from typing import Any, Self, TypedDict, Unpack
 
 import numpy as np
 
 from .._data.validation import dense_array, flat_rows
-from .axes import Display, Lines, Maps, Mosaic, Pictures
+from .axes import Display, Lines, Maps, Mosaic, Pictures, check_count
 
 _KINDS = ("auto", "image", "signal", "map")
 
@@ -150,9 +151,9 @@ class ReconstructionDisplay(Display):
         X = X if hasattr(X, "shape") else np.asarray(X)
         _check_n_rows(X)
         flat = flat_rows(X)
-        X_hat = _reconstructed(estimator, X)
-        others = [_reconstructed(model, flat) for model in references.values()]
-        arrays = [dense_array(rows) for rows in (X, X_hat, *others)]
+        takes = [(estimator, X), *((model, flat) for model in references.values())]
+        reconstructed = [model.inverse_transform(model.transform(rows)) for model, rows in takes]
+        arrays = [dense_array(rows) for rows in (X, *reconstructed)]
         if shape is None and hasattr(estimator, "input_shape_"):
             arrays, shape, kind = as_fitted(arrays, estimator, kind)
         return cls.from_predictions(
@@ -204,9 +205,11 @@ class ReconstructionDisplay(Display):
         X = X if hasattr(X, "shape") else np.asarray(X)
         _check_n_rows(X)
         X = dense_array(X)
-        shape = X.shape[1:] if shape is None else tuple(shape)
+        shape = X.shape[1:] if shape is None else shape
         kind, shape = resolve_kind(kind, shape, prod(X.shape[1:]))
         references = references or {}
+        if name == "original":
+            raise ValueError("name='original' must differ from that of the rows of X.")
         if {"original", name} & set(references):
             raise ValueError(
                 f"references must have names other than 'original' and {name!r}, got "
@@ -255,7 +258,10 @@ class ReconstructionDisplay(Display):
         self : ReconstructionDisplay
             The display.
         """
-        self._begin("plot", {})
+        if n_columns is not None:
+            check_count(n_columns=n_columns)
+        new_figure = ax is None
+        ax = self._take_axes(ax)
         rows = {"original": self.X, self.name: self.X_hat, **(self.references or {})}
         names = list(rows)
         self.difference_limit_ = None
@@ -268,18 +274,13 @@ class ReconstructionDisplay(Display):
         else:
             painter = (Maps if self.kind == "map" else Pictures)(self.X, image_kw, difference_kw)
         mosaic = Mosaic(len(self.X), names, painter.cell, n_columns)
-        self._take_axes(ax)
         self.artists_ = [
-            painter.draw_row(mosaic, self.ax_, row, X) for row, X in enumerate(rows.values())
+            painter.draw_row(mosaic, ax, row, X) for row, X in enumerate(rows.values())
         ]
         if difference:
-            last = painter.draw_differences(
-                mosaic, self.ax_, len(rows), error, self.difference_limit_
-            )
-            self.artists_.append(last)
-        self.names_ = mosaic.add_names(
-            self.ax_, equal_aspect=painter.equal_aspect, new_figure=ax is None
-        )
+            limit = self.difference_limit_
+            self.artists_.append(painter.draw_differences(mosaic, ax, len(rows), error, limit))
+        self.names_ = mosaic.add_names(ax, equal_aspect=painter.equal_aspect, new_figure=new_figure)
         return self
 
 
@@ -289,10 +290,6 @@ def _check_n_rows(X):
             f"X has {X.shape[0]} rows, but a figure has a column for each: pass 1 to "
             f"{_MOST_ROWS}, such as X[:10]."
         )
-
-
-def _reconstructed(model, X):
-    return model.inverse_transform(model.transform(X))
 
 
 def as_fitted(arrays, estimator, kind):
@@ -308,6 +305,14 @@ def resolve_kind(kind, shape, n_features):
     """The kind that "auto" stands for, and the shape; ValueError if the columns do not suit it."""
     if kind not in _KINDS:
         raise ValueError(f"kind={kind!r} must be one of {', '.join(map(repr, _KINDS))}.")
+    most = 2 if kind == "signal" else 3
+    if not 1 <= np.size(shape) <= most or not all(
+        isinstance(n, Integral) and n > 0 for n in np.atleast_1d(shape)
+    ):
+        raise ValueError(
+            f"shape={shape} must be a tuple of at most {most} positive integers, the axes of a row."
+        )
+    shape = tuple(np.atleast_1d(shape).tolist())
     if kind == "auto":
         by_columns = "map" if n_features == _N_BIGRAMS else "signal"
         kind = "image" if len(shape) > 1 else by_columns

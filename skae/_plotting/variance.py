@@ -230,7 +230,7 @@ class VarianceDisplay(Display):
 
 
 def _lengths(latent_dims):
-    lengths = list(latent_dims)
+    lengths = list(latent_dims) if np.ndim(latent_dims) else []
     if not lengths or not all(isinstance(k, Integral) and k > 0 for k in lengths):
         raise ValueError(f"latent_dims={latent_dims!r} must be one positive integer or more.")
     return np.array(lengths)
@@ -238,7 +238,7 @@ def _lengths(latent_dims):
 
 def _split(X, rng):
     """Training and validation rows; few of the latter have neighbours in the former."""
-    (X,) = indexable(X)
+    (X,) = indexable(X if hasattr(X, "shape") else np.asarray(X))
     training, validation = held_out_runs(X.shape[0], _VALIDATION_FRACTION, rng)
     if not len(validation):
         raise ValueError(f"X has {X.shape[0]} rows, too few to split off a fifth: pass X_test.")
@@ -246,16 +246,21 @@ def _split(X, rng):
 
 
 def _scores_of_pca(X, X_test, latent_dims, parameters):
-    """The value of `score` for PCA of each length, from the codes of the longest alone."""
-    longest = min(*X.shape, latent_dims.max())
-    same = {key: parameters[key] for key in ("device", "random_state")}
-    pca = DenseAutoencoder(int(longest), hidden_layer_sizes=(), **same).fit(X)
+    """The value of `score` for PCA of each length, in ascending order."""
+    same = ("device", "random_state", "missing_values")
+    same = {key: parameters[key] for key in same if key in parameters}
+
+    def fitted(length):
+        return DenseAutoencoder(length, hidden_layer_sizes=(), **same).fit(X)
+
+    lengths = np.minimum(latent_dims, min(X.shape)).tolist()
+    if same.get("missing_values") is not None:  # what fills them depends on the length
+        return [fitted(length).score(X_test) for length in lengths]
+    # The codes of the longest contain those of the others.
+    pca = fitted(lengths[-1])
     squares = np.square(dense_array(pca.transform(X_test)), dtype=float).sum(axis=0)
-    return (
-        pca.score(X_test)
-        * np.cumsum(squares)[np.minimum(latent_dims, longest) - 1]
-        / (squares.sum() or 1.0)
-    )
+    shares = np.cumsum(squares)[np.subtract(lengths, 1)]
+    return pca.score(X_test) * shares / (squares.sum() or 1.0)
 
 
 def _labelled(latent_dims):

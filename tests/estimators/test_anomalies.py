@@ -10,7 +10,8 @@ import sklearn
 from sklearn.base import clone, is_outlier_detector
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
-from sklearn.model_selection import KFold, train_test_split
+from sklearn.mixture import GaussianMixture
+from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -171,6 +172,18 @@ def test_pictures_and_pipelines_are_scored(threes):
     )
 
 
+def test_a_pipeline_may_be_within_another(threes):
+    train, _, sevens = threes
+    flat = AnomalyDetector(make_pipeline(StandardScaler(), LINEAR))
+    nested = AnomalyDetector(make_pipeline(make_pipeline(StandardScaler(), LINEAR)))
+    weights, groups = np.arange(len(train)) % 3, np.arange(len(train)) % 7
+    for detector in (flat, nested):
+        detector.fit(train, sample_weight=weights, groups=groups)
+    for method in ("score_samples", "reconstruction_errors"):
+        expected = getattr(flat, method)(sevens)
+        np.testing.assert_array_equal(getattr(nested, method)(sevens), expected)
+
+
 def test_the_default_has_a_usable_threshold_for_few_rows_of_many_columns():
     rng = np.random.default_rng(0)
     X, new = rng.normal(size=(30, 200)), rng.normal(size=(300, 200))
@@ -212,6 +225,12 @@ def test_groups_reach_the_autoencoder_and_the_folds(threes):
     np.testing.assert_array_equal(whole, groups)
     assert len(folds) == 3
     assert all(len(set(fold)) < 7 for fold in folds)  # whole groups are held out
+    mixture = GaussianMixture(random_state=0)  # whose fit takes no groups
+    folds = GroupKFold(3).split(train, groups=groups)
+    assert (
+        AnomalyDetector(mixture, cv=3).fit(train, groups=groups).offset_
+        == AnomalyDetector(mixture, cv=folds).fit(train).offset_
+    )
     with sklearn.config_context(enable_metadata_routing=True):
         routed = clone(LINEAR).set_fit_request(groups=True)
         assert AnomalyDetector(routed).fit(train, groups=groups).offset_ < 0
@@ -220,7 +239,8 @@ def test_groups_reach_the_autoencoder_and_the_folds(threes):
 def test_labels_reach_an_autoencoder_that_takes_them(digits):
     X, y = digits[0][:300], digits[2][:300]
     supervised = DenseAutoencoder(4, hidden_layer_sizes=(16,), max_epochs=2, supervision=1.0)
-    assert AnomalyDetector(supervised, cv=2, random_state=0).fit(X, y).offset_ < 0
+    for cv in (2, StratifiedKFold(2)):
+        assert AnomalyDetector(supervised, cv=cv, random_state=0).fit(X, y).offset_ < 0
     np.testing.assert_array_equal(
         AnomalyDetector(LINEAR).fit(X, np.full(300, np.nan)).score_samples(X),
         AnomalyDetector(LINEAR).fit(X).score_samples(X),

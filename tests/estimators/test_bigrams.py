@@ -1,8 +1,10 @@
 import itertools
 import os
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 import sklearn
@@ -42,6 +44,23 @@ def test_any_bytes_like_item_and_any_iterable_will_do():
     assert not (X[1:] != X[[0, 0, 0]]).nnz
 
 
+def test_bytes_need_not_be_adjacent_in_memory():
+    data = b"some bytes"
+    items = [memoryview(data)[::2], np.frombuffer(data, np.uint8)[::2]]
+    X = ByteBigrams().transform(items)
+    expected = ByteBigrams().transform([data[::2]] * 2)
+    np.testing.assert_array_equal(X.toarray(), expected.toarray())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_pipes_are_read_like_files(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    writer = Thread(target=(tmp_path / "pipe").write_bytes, args=(b"abc",))
+    writer.start()
+    assert ByteBigrams(input="filename").transform([tmp_path / "pipe"]).nnz == 2
+    writer.join()
+
+
 def test_rows_remain_sparse_where_frames_are_asked_for():
     chunks = [bytes([i % 7, 255 - i]) * 50 for i in range(40)]
     pca = DenseAutoencoder(2, hidden_layer_sizes=())
@@ -66,9 +85,12 @@ def test_files_are_read_whole(tmp_path):
         ({}, ["text"], TypeError, r"X\[0\] must be bytes, got str: encode the text first"),
         ({}, [b"ok", 5], TypeError, r"X\[1\] must be bytes, got int"),
         ({}, [b"ok", None], TypeError, r"X\[1\] must be bytes, got NoneType"),
+        ({}, np.array([[b"ab"]], object), TypeError, r"X\[0\] must be bytes, .* of 8 bytes"),
+        ({}, [np.arange(3.0)], TypeError, "got ndarray with entries of 8 bytes"),
         ({}, b"one item", TypeError, "X must be an iterable of items.*single bytes: wrap it"),
         ({}, "one path", TypeError, "X must be an iterable of items.*single str: wrap it"),
         ({}, [], ValueError, "at least one item"),
+        ({}, pd.DataFrame({"a": [b"ab"]}), TypeError, "data frame: pass the column that has"),
         ({}, np.array([b"a\0"]), TypeError, r"dtype \|S2, from which NumPy drops zero bytes"),
         ({"input": "filename"}, [b"x"], TypeError, r"X\[0\] must be a path .* got bytes"),
         ({"input": "filename"}, ["/no/such/file"], FileNotFoundError, "/no/such/file"),

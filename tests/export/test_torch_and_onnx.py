@@ -201,8 +201,18 @@ def test_a_pipeline_that_starts_from_words_takes_a_frame():
     np.testing.assert_array_equal(session.run(None, inputs)[0], pipeline.predict(frame))
 
 
+def test_example_rows_may_have_missing_entries(rows):
+    missing = DenseAutoencoder(4, hidden_layer_sizes=(), missing_values=np.nan).fit(rows)
+    example = np.full((1, 64), np.nan, dtype=np.float32)
+    assert_agree(run(to_onnx(missing, example), rows), missing.transform(rows))
+
+
 def test_what_to_export_of_a_detector_is_named(rows):
     detector = AnomalyDetector(DenseAutoencoder(4, hidden_layer_sizes=())).fit(rows[:100])
-    for export in (lambda: to_onnx(detector, rows), lambda: to_torch(detector)):
+    for export in (
+        lambda: to_onnx(detector, rows),
+        lambda: to_onnx(make_pipeline(detector), rows),
+        lambda: to_torch(detector),
+    ):
         with pytest.raises(TypeError, match="estimator_"):
             export()

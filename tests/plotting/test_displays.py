@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import skae
 from skae import (
@@ -171,12 +171,29 @@ def test_pictures_of_two_channels_are_drawn_in_grey(digits):
             {"references": {"original": np.zeros((3, 64))}},
             "references must have names other than 'original' and 'reconstruction'",
         ),
+        ({"name": "original"}, "name='original' must differ"),
+        ({"shape": (-8, -8)}, r"shape=\(-8, -8\) must be a tuple of at most 3 positive integers"),
+        ({"shape": (4, 4, 4), "kind": "signal"}, "must be a tuple of at most 2 positive integers"),
+        ({"n_columns": 0}, "n_columns=0 must be a positive integer"),
     ],
 )
 def test_rows_that_cannot_be_drawn_raise_an_error(digits, parameters, sentence):
     X = digits[1][:3]
     with pytest.raises(ValueError, match=sentence):
         ReconstructionDisplay.from_predictions(**{"X": X, "X_hat": X, **parameters})
+
+
+def test_norms_and_limits_of_the_user_replace_ours(digits):
+    X = digits[1][:2]
+    norm = matplotlib.colors.Normalize(0, 4)
+    pictures = ReconstructionDisplay.from_predictions(
+        X, X + 1, shape=(8, 8), difference=True, image_kw={"norm": norm}, difference_kw={"vmax": 9}
+    )
+    assert pictures.artists_[0][0].norm is norm
+    assert pictures.artists_[2][0].get_clim() == (-1, 9)
+    missing = np.where(X > 12, np.nan, X)
+    maps = ReconstructionDisplay.from_predictions(missing, X, kind="map", image_kw={"vmax": 3})
+    assert maps.artists_[0][0].get_clim() == (0, 3)
 
 
 # -- Losses ---------------------------------------------------------------------------------------
@@ -281,6 +298,8 @@ def test_a_code_of_one_dimension_is_drawn(digits):
     ("parameters", "sentence"),
     [
         ({"dims": (0, 3)}, r"dims=\(0, 3\) must be two dimensions of the code, from 0 to 2"),
+        ({"dims": (0.0, 1.0)}, r"dims=\(0.0, 1.0\) must be two dimensions of the code"),
+        ({"dims": 1}, "dims=1 must be two dimensions of the code"),
         ({"y": np.zeros(4)}, r"y has shape \(4,\), but there are 70 codes"),
         ({"y": [f"{i}" for i in range(70)]}, "y has 70 different labels, but no more than 60"),
         ({"Z": np.zeros(5)}, "Z must have two axes, rows and dimensions, got 1"),
@@ -289,6 +308,13 @@ def test_a_code_of_one_dimension_is_drawn(digits):
 def test_codes_that_cannot_be_drawn_raise_an_error(parameters, sentence):
     with pytest.raises(ValueError, match=sentence):
         LatentDisplay.from_predictions(**{"Z": np.zeros((70, 3)), **parameters})
+
+
+@pytest.mark.parametrize("labels", [[1.0, 0.0, np.nan], ["b", "a", None]])
+def test_a_missing_label_is_a_label(labels):
+    display = LatentDisplay.from_predictions(np.zeros((6, 2)), np.array(labels * 2))
+    assert [len(points.get_offsets()) for points in display.scatters_] == [2, 2, 2]
+    assert display.colorbar_ is None
 
 
 # -- Variance -------------------------------------------------------------------------------------
@@ -325,6 +351,20 @@ def test_scores_are_those_of_separate_fits(digits, form):
 def test_estimators_without_a_share_of_variance_raise_an_error(digits, call, error, sentence):
     with pytest.raises(error, match=sentence):
         VarianceDisplay.from_estimator(*call(digits[0]))
+
+
+def test_lists_and_missing_entries_are_compared_with_pca(digits):
+    X = digits[0][:200]
+    linear = DenseAutoencoder(hidden_layer_sizes=(), random_state=0)
+    lists = VarianceDisplay.from_estimator(linear, X.tolist(), latent_dims=(1, 2))
+    arrays = VarianceDisplay.from_estimator(linear, X, latent_dims=(1, 2))
+    np.testing.assert_allclose(lists.pca_scores, arrays.pca_scores)
+    hidden = np.where(np.random.default_rng(0).random(X.shape) < 0.1, np.nan, X)
+    linear.set_params(missing_values=np.nan)
+    display = VarianceDisplay.from_estimator(linear, hidden, latent_dims=(1, 4))
+    np.testing.assert_allclose(display.pca_scores, display.scores)
+    with pytest.raises(ValueError, match="latent_dims=2 must be one positive integer or more"):
+        VarianceDisplay.from_estimator(linear, X, latent_dims=2)
 
 
 # -- Errors of columns ----------------------------------------------------------------------------
@@ -369,6 +409,7 @@ def test_columns_have_the_names_of_a_frame_or_of_the_step_before(digits):
         clone(linear).fit(frame),
         make_pipeline(StandardScaler(), clone(linear)).fit(frame),
         make_pipeline(clone(linear)).fit(frame),
+        make_pipeline(StandardScaler(), make_pipeline(StandardScaler(), linear)).fit(frame),
     ]
     for estimator in fitted:
         display = ColumnErrorsDisplay.from_estimator(estimator, changed, reference=frame)
@@ -380,6 +421,13 @@ def test_columns_have_the_names_of_a_frame_or_of_the_step_before(digits):
     display = ColumnErrorsDisplay.from_estimator(pipeline.fit(texts), [b"abcabcxyz"], top=3)
     label = display.ax_.get_yticklabels()[0].get_text()
     assert label == pipeline[:-1].get_feature_names_out()[display.columns_[0]]
+    pipeline = make_pipeline(StandardScaler(), FunctionTransformer(np.abs), clone(linear))
+    assert ColumnErrorsDisplay.from_estimator(pipeline.fit(frame), frame).feature_names is None
+
+
+def test_errors_may_be_sparse():
+    errors = sp.csr_matrix([[0, 3.0], [1, 1]])
+    np.testing.assert_array_equal(ColumnErrorsDisplay.from_predictions(errors).errors, [0.5, 2])
 
 
 @pytest.mark.parametrize(
@@ -452,6 +500,23 @@ def test_dimensions_that_the_code_does_not_have_raise_an_error(digits, linear):
         DimensionsDisplay.from_estimator(linear, digits[0], dimensions=[4])
     with pytest.raises(ValueError, match=r"shape=\(9, 9\) does not have the 64 columns"):
         DimensionsDisplay.from_estimator(linear, digits[0], shape=(9, 9))
+    with pytest.raises(ValueError, match=r"dimensions=\[0.7\] must be one or more of the 4"):
+        DimensionsDisplay.from_estimator(linear, digits[0], dimensions=[0.7])
+    with pytest.raises(ValueError, match=r"percentiles=\(5, 120\) must be one or more numbers"):
+        DimensionsDisplay.from_estimator(linear, digits[0], percentiles=(5, 120))
+    with pytest.raises(ValueError, match=r"feature_names has shape \(1,\), but there are 64"):
+        DimensionsDisplay.from_estimator(linear, digits[0], feature_names=["a"])
+
+
+def test_changes_are_from_the_lowest_percentile_to_the_highest_in_units_of_observed_entries(digits):
+    X = np.where(np.random.default_rng(0).random(digits[0].shape) < 0.1, np.nan, digits[0])[:200]
+    missing = DenseAutoencoder(2, hidden_layer_sizes=(), missing_values=np.nan).fit(X)
+    display = DimensionsDisplay.from_estimator(missing, X)
+    np.testing.assert_allclose(display.scale, np.nanstd(X, axis=0))
+    reverse = DimensionsDisplay.from_estimator(missing, X, percentiles=(95, 75, 50, 25, 5))
+    np.testing.assert_array_equal(reverse.changes, display.changes)
+    sparse = sp.coo_matrix(digits[0])
+    assert DimensionsDisplay.from_estimator(missing, sparse).effects.shape == (2, 5, 64)
 
 
 # -- All of them ----------------------------------------------------------------------------------
@@ -469,6 +534,13 @@ def test_missing_matplotlib_raises_an_error_before_any_work(display, monkeypatch
     arguments = [None] if display is LossCurveDisplay else [None, None]
     with pytest.raises(ImportError, match=rf'{display.__name__}.*pip install "skae\[plot\]"'):
         display.from_estimator(*arguments)
+
+
+def test_axes_may_be_of_any_projection_but_must_be_one():
+    polar = plt.figure().add_subplot(projection="polar")
+    assert LatentDisplay.from_predictions(np.zeros((3, 2)), ax=polar).ax_ is polar
+    with pytest.raises(TypeError, match="ax must be one matplotlib Axes, got ndarray"):
+        LatentDisplay.from_predictions(np.zeros((3, 2)), ax=plt.subplots(1, 2)[1])
 
 
 def test_a_second_plot_has_new_axes(trained, digits, linear):
