@@ -113,13 +113,10 @@ def types(session):
 
 @nox.session
 def package(session):
-    """Build the package and install it from an index into an empty environment, as users would.
-
-    The index is a folder of this machine for skae, and pip's own one for what skae needs.
-    """
-    install(session, "build")
+    """Build the package, and use it from where pip installs it from an index, a folder here."""
+    install(session, "build", *PROJECT["dependencies"])
     with tempfile.TemporaryDirectory() as folder:
-        dist, index, empty = (Path(folder, name) for name in ("dist", "index", "empty"))
+        dist, index, installed = (Path(folder, name) for name in ("dist", "index", "installed"))
         # The wheel is built from the sdist, which so is complete.
         session.run("python", "-m", "build", "--outdir", str(dist), ".", silent=True)
         [sdist], [wheel] = dist.glob("*.tar.gz"), dist.glob("*.whl")
@@ -134,14 +131,11 @@ def package(session):
         links = "".join(f'<a href="{file.name}">{file.name}</a>' for file in (sdist, wheel))
         (pages / "index.html").write_text(links, encoding="utf-8")
 
-        session.run("python", "-m", "venv", str(empty))
-        python = str(empty / ("Scripts" if os.name == "nt" else "bin") / "python")
-        pip = [python, "-m", "pip", "install", "--quiet"]
-        session.run(*pip, *PROJECT["dependencies"], external=True)
-        session.run(*pip, "--index-url", index.as_uri(), "--no-deps", "skae", external=True)
-        session.run(python, "-m", "pip", "check", external=True)
-        # Isolated: no other skae can be imported.
-        printed = session.run(python, "-I", "-c", README_LINES, external=True, silent=True)
+        pip = ["python", "-m", "pip", "install", "--quiet", "--index-url", index.as_uri()]
+        session.run(*pip, "--no-deps", "--target", str(installed), "skae")
+        # Isolated but for that folder: no other skae can be imported.
+        lines = f"import sys; sys.path.insert(0, {str(installed)!r})\n{README_LINES}"
+        printed = session.run("python", "-I", "-c", lines, silent=True)
         session.log(f"The lines of the README print {printed}")
         of_pca, ours = (list(map(float, re.findall(r"[01]\.\d+", x))) for x in printed.splitlines())
         if not (of_pca[0] + 0.1 < ours[0] < 1 and of_pca[1] < ours[1] < 1):
