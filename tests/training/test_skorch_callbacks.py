@@ -121,7 +121,7 @@ def test_frozen_weights_do_not_change(fitted):
 
 
 def test_what_is_frozen_stays_so_in_the_steps_on_all_rows(digits):
-    frozen = DenseAutoencoder(4, hidden_layer_sizes=(32,), random_state=0)
+    frozen = DenseAutoencoder(4, hidden_layer_sizes=(32,), max_epochs=10, random_state=0)
     frozen.set_params(callbacks=[Freezer("encoder*")]).fit(digits[0][:600])
     pca = DenseAutoencoder(4, hidden_layer_sizes=()).fit(digits[0][:600])
     # An encoder starts at zero, so codes are PCA's; the decoder was trained.
