@@ -208,7 +208,7 @@ class ConvAutoencoder(BaseAutoencoder):
         Folder that stores the state of `fit` after every epoch and other long step. If the process
         is killed, the same call resumes from there and returns the same codes bit for bit. Needs
         an integer `random_state`. The folder is not removed.
-    memory : str or joblib.Memory, default=None
+    memory : str, path-like or joblib.Memory, default=None
         Cache of the principal directions, which fits on the same rows share, such as those of a
         search over ``latent_dim``. Codes are the same with it and without. Useful only with an
         integer `random_state`; see docs/scaling.md.

@@ -259,7 +259,7 @@ CONSTRAINTS = {
     "precision": [StrOptions({"auto", "float32", "bfloat16"})],
     "warm_start": ["boolean"],
     "checkpoint": [str, PathLike, None],
-    "memory": [str, HasMethods(["cache"]), None],
+    "memory": [str, PathLike, HasMethods(["cache"]), None],
     "callbacks": [list, tuple, None],
     "random_state": ["random_state"],
     "verbose": ["verbose"],

@@ -87,7 +87,8 @@ class LossCurveDisplay(Display):
         Parameters
         ----------
         estimator : DenseAutoencoder, ConvAutoencoder or Pipeline
-            Fitted estimator. Of a Pipeline, the last autoencoder among its steps is used.
+            Fitted estimator. Of a Pipeline, the last autoencoder among its steps is used; of an
+            AnomalyDetector or a search, the one that it has fitted.
         **drawing : dict
             Keywords of `plot`, such as ``ax``.
 
@@ -209,8 +210,10 @@ class LossCurveDisplay(Display):
 
 
 def _last_trained(estimator):
-    """The estimator, or the last step of a pipeline, with a history; None if there is none."""
+    """The estimator, or the last one within it, with a history; None if there is none."""
     if hasattr(estimator, "history_"):
         return estimator
-    found = (_last_trained(step) for _, step in reversed(getattr(estimator, "steps", [])))
-    return next((step for step in found if step is not None), None)
+    within = [step for _, step in getattr(estimator, "steps", [])]
+    within += [getattr(estimator, name, None) for name in ("best_estimator_", "estimator_")]
+    found = (_last_trained(other) for other in reversed(within) if other is not None)
+    return next((other for other in found if other is not None), None)

@@ -147,7 +147,7 @@ class ReconstructionDisplay(Display):
             The drawn display.
         """
         cls._begin("from_estimator", drawing)
-        references, name = references or {}, name or type(estimator).__name__
+        references, name = _by_name(references), name or type(estimator).__name__
         X = X if hasattr(X, "shape") else np.asarray(X)
         _check_n_rows(X)
         flat = flat_rows(X)
@@ -207,7 +207,7 @@ class ReconstructionDisplay(Display):
         X = dense_array(X)
         shape = X.shape[1:] if shape is None else shape
         kind, shape = resolve_kind(kind, shape, prod(X.shape[1:]))
-        references = references or {}
+        references = _by_name(references)
         if name == "original":
             raise ValueError("name='original' must differ from that of the rows of X.")
         if {"original", name} & set(references):
@@ -282,6 +282,14 @@ class ReconstructionDisplay(Display):
             self.artists_.append(painter.draw_differences(mosaic, ax, len(rows), error, limit))
         self.names_ = mosaic.add_names(ax, equal_aspect=painter.equal_aspect, new_figure=new_figure)
         return self
+
+
+def _by_name(references):
+    if not isinstance(references, Mapping | None):
+        raise TypeError(
+            f"references must be a dict, name: model or rows, got {type(references).__name__}."
+        )
+    return references or {}
 
 
 def _check_n_rows(X):

@@ -87,6 +87,7 @@ class VarianceDisplay(Display):
         cls,
         estimator: Any,
         X: Any,
+        y: Any = None,
         *,
         latent_dims: Sequence[int] = (2, 4, 8, 16, 32),
         X_test: Any = None,
@@ -101,6 +102,8 @@ class VarianceDisplay(Display):
             Fitted or not. It is not changed: clones of it are fitted.
         X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
             Training rows, or an array of pictures that the estimator accepts.
+        y : array-like of shape (n_samples,), default=None
+            Labels of these rows, for an estimator with ``supervision``.
         latent_dims : sequence of int, default=(2, 4, 8, 16, 32)
             Lengths of the code.
         X_test : {array-like, sparse matrix or array}, default=None
@@ -129,9 +132,9 @@ class VarianceDisplay(Display):
             )
         latent_dims = np.sort(_lengths(latent_dims))
         if X_test is None:
-            X, X_test = _split(X, random_state_of(parameters["random_state"]))
+            X, X_test, y = _split(X, y, random_state_of(parameters["random_state"]))
         scores = [
-            clone(estimator).set_params(latent_dim=length).fit(X).score(X_test)
+            clone(estimator).set_params(latent_dim=length).fit(X, y).score(X_test)
             for length in latent_dims.tolist()
         ]
         pca_scores = _scores_of_pca(flat_rows(X), flat_rows(X_test), latent_dims, parameters)
@@ -236,13 +239,14 @@ def _lengths(latent_dims):
     return np.array(lengths)
 
 
-def _split(X, rng):
-    """Training and validation rows; few of the latter have neighbours in the former."""
-    (X,) = indexable(X if hasattr(X, "shape") else np.asarray(X))
+def _split(X, y, rng):
+    """Training and validation rows, few of which have neighbours there, and training labels."""
+    X, y = indexable(X if hasattr(X, "shape") else np.asarray(X), y)
     training, validation = held_out_runs(X.shape[0], _VALIDATION_FRACTION, rng)
     if not len(validation):
         raise ValueError(f"X has {X.shape[0]} rows, too few to split off a fifth: pass X_test.")
-    return _safe_indexing(X, training), _safe_indexing(X, validation)
+    y = None if y is None else _safe_indexing(y, training)
+    return _safe_indexing(X, training), _safe_indexing(X, validation), y
 
 
 def _scores_of_pca(X, X_test, latent_dims, parameters):

@@ -316,7 +316,7 @@ class Cache:
 
     Parameters
     ----------
-    memory : str or joblib.Memory
+    memory : str, path-like or joblib.Memory
     key : dict of str to str or int
         All that the results depend on, except the name of the step.
 
@@ -329,7 +329,7 @@ class Cache:
     def __init__(self, memory, key):
         self._folder = str(getattr(memory, "location", memory))
         try:
-            memory = check_memory(memory)
+            memory = check_memory(os.fspath(memory) if isinstance(memory, os.PathLike) else memory)
             if isinstance(getattr(memory, "location", None), (str, os.PathLike)):
                 # The folder may exist and be read-only.
                 TemporaryFile(dir=memory.location).close()

@@ -15,6 +15,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import skae
 from skae import (
+    AnomalyDetector,
     ByteBigrams,
     ColumnErrorsDisplay,
     ConvAutoencoder,
@@ -246,6 +247,8 @@ def test_a_pipeline_shows_the_losses_of_its_autoencoder(digits):
     assert display.history == fitted.history_
     assert display.note == LossCurveDisplay.from_estimator(fitted).note
     assert len(display.train_lines_) >= 1
+    detector = AnomalyDetector(brief).fit(X)
+    assert LossCurveDisplay.from_estimator(detector).history == detector.estimator_.history_
 
 
 # -- Codes ----------------------------------------------------------------------------------------
@@ -351,6 +354,21 @@ def test_scores_are_those_of_separate_fits(digits, form):
 def test_estimators_without_a_share_of_variance_raise_an_error(digits, call, error, sentence):
     with pytest.raises(error, match=sentence):
         VarianceDisplay.from_estimator(*call(digits[0]))
+
+
+def test_references_without_names_raise_an_error(digits):
+    with pytest.raises(TypeError, match="references must be a dict, name: model or rows, got list"):
+        ReconstructionDisplay.from_predictions(digits[0][:3], digits[0][:3], references=[PCA(2)])
+
+
+def test_labels_take_part_in_the_fits_of_each_length(digits):
+    X, y = digits[0][:400], digits[2][:400]
+    supervised = DenseAutoencoder(
+        hidden_layer_sizes=(16,), max_epochs=2, supervision=3.0, random_state=0
+    )
+    display = VarianceDisplay.from_estimator(supervised, X, y, latent_dims=(2,), X_test=X)
+    assert display.scores == [supervised.set_params(latent_dim=2).fit(X, y).score(X)]
+    VarianceDisplay.from_estimator(supervised, X, y, latent_dims=(2,))
 
 
 def test_lists_and_missing_entries_are_compared_with_pca(digits):

@@ -52,7 +52,7 @@ def test_shorter_codes_use_what_was_stored_for_a_longer_one(rows, tmp_path):
 
 def test_other_rows_and_other_weights_share_nothing(tmp_path, digits):
     X, weights = digits[0], np.random.RandomState(0).uniform(0.5, 2, len(digits[0]))
-    memory = str(tmp_path)
+    memory = tmp_path
     codes_of(4, X, memory)
     assert codes_of(4, X[::2], memory) == codes_of(4, X[::2])
     assert codes_of(4, X, memory, weights) == codes_of(4, X, None, weights)
