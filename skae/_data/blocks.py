@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from .._runtime.storage import digest
+from .._runtime.digests import digest
 from .._runtime.tensors import batch_slices, output_dtype
 from .sparse import canonical_csr
 

@@ -21,9 +21,9 @@ from .._training.gate import runs_to_try
 from . import auto
 from .auto import LARGEST, positive_integers, resolve_latent_dim, resolve_linear_path
 from .base import BaseAutoencoder
+from .coding import FittedAttribute
 from .parameters import CONSTRAINTS, with_name_hints
 from .plan import FitPlan, OnRows, length_of_code, network_settings
-from .state import FittedAttribute
 
 
 class ConvAutoencoder(BaseAutoencoder):

@@ -1,53 +1,23 @@
 """DenseAutoencoder: its parameters and its networks."""
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
-from numbers import Integral
 from os import PathLike
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 
-from .._data.items import warn_of_targets
 from .._nn.builders import DenseNetworks
-from .._nn.layers import check_one_row
-from .._runtime.device import float64_device, resolve_device
-from .._runtime.execution import with_neutral_settings
-from .._runtime.storage import stable_repr
-from .._runtime.tensors import output_dtype
 from .._training.gate import DECODER, runs_to_try
 from . import auto
-from .auto import resolve_latent_dim, resolve_linear_path
+from .auto import resolve_linear_path
 from .base import BaseAutoencoder
-from .combinations import check_combinations
-from .parameters import available_if, random_state_of, with_name_hints
-from .plan import FitPlan, OnScores, is_share, length_of_code, network_settings
-from .streaming import learn_from_batch, new_stream
-
-# Parameters that `partial_fit` reads at the first batch alone.
-_KEPT_BY_STREAMS = (
-    *("latent_dim", "hidden_layer_sizes", "activation", "encoder", "decoder", "corruption"),
-    *("noise", "batch_size", "learning_rate", "weight_decay", "precision"),
-)
+from .parameters import with_name_hints
+from .plan import FitPlan, OnScores, length_of_code, network_settings
+from .streaming import StreamingMixin
 
 
-def _can_learn_from_batches(autoencoder):
-    linear_path = resolve_linear_path(autoencoder)
-    if not linear_path or autoencoder.whiten or autoencoder.truncations is not None:
-        raise AttributeError(
-            "partial_fit needs the linear path (linear_path), whiten=0 and truncations=None."
-        )
-    if autoencoder.supervision:
-        raise AttributeError("partial_fit needs supervision=0: labels take part in fit alone.")
-    if autoencoder.missing_values is not None:
-        raise AttributeError(
-            "partial_fit needs missing_values=None: entries are filled by a model of all rows."
-        )
-    return True
-
-
-class DenseAutoencoder(BaseAutoencoder):
+class DenseAutoencoder(StreamingMixin, BaseAutoencoder):
     """Autoencoder of fully connected networks that starts from PCA and only improves on it.
 
     A network f is added to the code of PCA, and a network g to its reconstruction::
@@ -324,93 +294,6 @@ class DenseAutoencoder(BaseAutoencoder):
         self.checkpoint = checkpoint
         self.memory = memory
         self.callbacks = callbacks
-
-    @available_if(_can_learn_from_batches)
-    @with_neutral_settings
-    def partial_fit(self, X: Any, y: Any = None) -> Self:
-        """Continue learning from a batch of rows, as `IncrementalPCA` does.
-
-        The principal directions are those of all rows so far. The networks train for one pass
-        over the batch, and are used while they explain more of each new batch than PCA does. While
-        networks are used, the components are the principal directions rotated within their span,
-        so that the inputs of the networks keep their meaning. Needs ``linear_path=True``,
-        ``whiten=0`` and ``truncations=None``; may follow `fit` and `truncate`.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
-            A batch, of some hundreds of rows at best. The first needs ``latent_dim`` rows at least.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator. If learning fails, it does not change.
-        """
-        return self._learn_in_copy(lambda learner, *given: learner._learn_from_batch(*given), X, y)
-
-    def _learn_from_batch(self, X, y):
-        self._validate_params()
-        check_combinations(self)
-        device = float64_device(resolve_device(self.device))
-        if self.supervision:
-            raise ValueError(
-                f"supervision={self.supervision:g} must be 0 for partial_fit: labels take part in "
-                f"fit alone."
-            )
-        state = vars(self).get("_state")
-        if state is not None and state.components is None:
-            state = None  # a plain fit has no principal directions to continue from
-        if state is None and is_share(self.latent_dim):
-            raise ValueError(
-                f"latent_dim={self.latent_dim} must be an integer for partial_fit: from a first "
-                f"batch it is unknown how many dimensions explain that share of later rows."
-            )
-        X_given, X = X, self._validate_rows(X, reset=state is None)
-        warn_of_targets(X_given, y, X.shape)
-        # A copy, so that a failure changes nothing.
-        stream = deepcopy(vars(self).get("_stream")) or self._new_stream(X, state, device)
-        self._check_unchanged(stream)
-        if X.shape[0] == 1 and stream.networks is not None:
-            self._check_one_row(stream.networks.module)
-        self._state = learn_from_batch(stream, X, state, device)
-        self._stream = stream
-
-    def _new_stream(self, X, state, device):
-        n, p = auto.ROWS_OF_STREAM, X.shape[1]
-        if state is None:
-            k, dtype = resolve_latent_dim(self.latent_dim, True, *X.shape), output_dtype(X.dtype)
-        else:
-            k, dtype = state.latent_dim, state.mean.dtype
-        hidden = auto.resolve_hidden_layer_sizes(
-            self.hidden_layer_sizes, auto.hidden_layer_sizes(n, p, k)
-        )
-        settings = network_settings(self, k, self._masked_share(n, p, k))
-        networks = DenseNetworks(settings, min(p, k + auto.FURTHER_DIRECTIONS), hidden)
-        options = auto.training_options(self, self._schedule(n, p), n, device)
-        stream = new_stream(networks, options, p, dtype, state, random_state_of(self.random_state))
-        stream.parameters = {name: stable_repr(getattr(self, name)) for name in _KEPT_BY_STREAMS}
-        if state is not None and isinstance(self.latent_dim, Integral):
-            stream.parameters["latent_dim"] = stable_repr(k)
-        return stream
-
-    def _check_unchanged(self, stream):
-        """Raise ValueError if a parameter has changed since the first batch."""
-        for name, first in stream.parameters.items():
-            value = stable_repr(getattr(self, name))
-            if value != first:
-                raise ValueError(
-                    f"{name}={value} was {first} when the batches began, and what has been learnt "
-                    f"depends on it: set it back, or start anew with a clone."
-                )
-
-    def _check_one_row(self, module):
-        """Raise ValueError if a custom network cannot be trained on one row."""
-        for name, n_inputs in (("encoder", len(module.scale)), ("decoder", module.latent_dim)):
-            network = getattr(module, name)
-            if getattr(self, name) is not None and network is not None:
-                check_one_row(network, name, n_inputs, "X with 1 row")
 
     def _plan(self, given, options, rng, previous):
         (n, p), linear_path = given.X.shape, resolve_linear_path(self)

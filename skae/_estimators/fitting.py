@@ -22,8 +22,10 @@ from .._data.validation import (
 )
 from .._pca.missing import completed
 from .._pca.solvers import Basis, apply_weights, principal_basis, uses_full_eigenproblem
+from .._runtime.cache import Cache
+from .._runtime.checkpoint import NO_CHECKPOINT
 from .._runtime.device import has_float64
-from .._runtime.storage import NO_CHECKPOINT, Cache, digest
+from .._runtime.digests import digest
 from .._runtime.tensors import output_dtype, torch_dtype
 from .._training.gate import SelectionResult, Wishes, runs_to_try, select
 from .._training.plain import fit_plain

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from numbers import Integral, Real
 from threading import Lock
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,32 +30,6 @@ _CHUNK_BYTES = 256 * 2**20
 
 # Threads that use a state at the same time share its codec.
 _CODEC_LOCK = Lock()
-
-
-class FittedAttribute:
-    """An attribute of an estimator that returns an attribute of its `FittedState`.
-
-    Without a state, or where the value is None, the estimator has no such attribute.
-    """
-
-    def __init__(self, name):
-        self._name = name
-
-    def __set_name__(self, owner, public_name):
-        self._public_name = public_name
-
-    def __get__(self, estimator: Any, owner: Any = None) -> Any:
-        if estimator is None:
-            return self
-        state = vars(estimator).get("_state")
-        value = None if state is None else getattr(state, self._name)
-        if value is None:
-            name = type(estimator).__name__
-            raise AttributeError(f"{name!r} object has no attribute {self._public_name!r}")
-        return value
-
-    def __set__(self, estimator, value):
-        raise AttributeError(f"{self._public_name} is learnt by fit and cannot be set")
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from .._data.ranges import rounding_of_mean
+from .._runtime.checkpoint import NO_CHECKPOINT
 from .._runtime.device import on_float64_device
 from .._runtime.execution import in_threads, slices_of_work
-from .._runtime.storage import NO_CHECKPOINT
 from .._runtime.tensors import power_of_two, row_slices, transposed_product
 from .exact import exact_directions
 from .krylov import krylov_vectors

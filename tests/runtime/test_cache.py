@@ -18,8 +18,8 @@ from joblib._store_backends import CacheWarning
 from sklearn.model_selection import GridSearchCV, KFold
 
 from skae import DenseAutoencoder
+from skae._runtime.cache import Cache
 from skae._runtime.execution import device_lock
-from skae._runtime.storage import Cache
 
 
 @pytest.fixture(params=["eigenproblem", "Krylov"])

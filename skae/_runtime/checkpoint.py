@@ -1,93 +1,16 @@
-"""Results on disk: the checkpoint of one fit, and the cache that several fits share."""
+"""The checkpoint of one fit: a folder from which the same fit continues to the same bits."""
 
 import os
-import warnings
 from contextlib import suppress
-from functools import partial
 from hashlib import blake2b
 from io import BufferedRandom, FileIO
 from pathlib import Path
-from tempfile import TemporaryFile
 
-import numpy as np
-import scipy.sparse as sp
 import torch
 from filelock import FileLock, Timeout
-from sklearn.utils.validation import check_memory
 
-from .tensors import array_of
-
-# Array elements, or bytes of a file, that are hashed at a time.
+# Bytes of a file that are hashed at a time.
 _CHUNK_SIZE = 2**22
-
-
-def digest(X):
-    """Return a checksum of the shape, the dtype and all values of a data set."""
-    if hasattr(X, "digest"):
-        return X.digest()
-    if isinstance(X, torch.Tensor):
-        X = array_of(X)
-    hashed = blake2b(repr((X.shape, X.dtype.str)).encode(), digest_size=16)
-    parts = (X.indptr, X.indices, X.data) if sp.issparse(X) else (X,)
-    for part in parts:
-        step = max(1, _CHUNK_SIZE * len(part) // max(1, part.size))
-        for start in range(0, len(part), step):
-            hashed.update(np.ascontiguousarray(part[start : start + step]).data)
-    return hashed.hexdigest()
-
-
-def stable_repr(value):
-    """Return a string that is the same for equal values of a parameter, in every process."""
-    if isinstance(value, torch.nn.Module):
-        weights = [
-            weight.detach().double().cpu().view(-1) for weight in value.state_dict().values()
-        ]
-        weights = digest(torch.cat(weights).numpy()) if weights else "none"
-        return f"{value!r} of structure {structure_of(value)} and weights {weights}"
-    if hasattr(value, "__qualname__"):  # the repr of a function contains its address
-        return f"{value.__module__}.{value.__qualname__}"
-    if isinstance(value, (list, tuple)):
-        return f"({', '.join(map(stable_repr, value))})"
-    if isinstance(value, partial):
-        keywords = [f"{name}={stable_repr(v)}" for name, v in sorted(value.keywords.items())]
-        return f"partial({stable_repr(value.func)}, {stable_repr(value.args)}, {keywords})"
-    if type(value).__repr__ is object.__repr__:  # and so does that of most objects
-        return f"{stable_repr(type(value))} of {stable_repr(sorted(vars(value).items()))}"
-    return repr(value.item() if isinstance(value, np.generic) else value)
-
-
-def structure_of(module):
-    """Return a checksum of what a module computes, apart from its weights.
-
-    That is the class of every layer, its numbers and names, and the code of layers that are
-    neither torch's nor skae's.
-    """
-    hashed = blake2b(digest_size=16)
-    for name, layer in module.named_modules():
-        kind = type(layer)
-        told = [
-            (key, getattr(value, "__qualname__", value))
-            for key, value in sorted(vars(layer).items())
-            if not key.startswith("_") and key != "training" and _is_told(value)
-        ]
-        hashed.update(f"{name} {kind.__module__}.{kind.__qualname__} {told}".encode())
-        if kind.__module__.partition(".")[0] not in ("torch", "skae"):
-            code = getattr(kind.forward, "__code__", None)  # not of scripted modules
-            if code is not None:
-                consts = tuple(filter(_is_told, code.co_consts))
-                hashed.update(code.co_code + f"{code.co_names} {consts}".encode())
-    return hashed.hexdigest()
-
-
-def _is_told(value):
-    """Whether the repr or the name of a value says all of it, the same in every process."""
-    if isinstance(value, tuple):
-        return all(map(_is_told, value))
-    return isinstance(value, (bool, int, float, str, type(None))) or hasattr(value, "__qualname__")
-
-
-# The checkpoint of one fit
-
 
 # In bytes: too few for torch to mistake them for the last record of its archive.
 _DIGEST_SIZE = 16
@@ -303,100 +226,3 @@ def _differences(saved, identity):
         )
         differences.append(f"{there} instead of {here}")
     return " and with ".join(differences)
-
-
-# The cache that several fits share
-
-
-class Cache:
-    """Results of long steps, stored in a `joblib.Memory` by the name of the step.
-
-    The cache only saves time: a result that cannot be read, or has changed since it was written, is
-    computed again.
-
-    Parameters
-    ----------
-    memory : str, path-like or joblib.Memory
-    key : dict of str to str or int
-        All that the results depend on, except the name of the step.
-
-    Raises
-    ------
-    OSError
-        If its folder cannot be written.
-    """
-
-    def __init__(self, memory, key):
-        self._folder = str(getattr(memory, "location", memory))
-        try:
-            memory = check_memory(os.fspath(memory) if isinstance(memory, os.PathLike) else memory)
-            if isinstance(getattr(memory, "location", None), (str, os.PathLike)):
-                # The folder may exist and be read-only.
-                TemporaryFile(dir=memory.location).close()
-        except OSError as error:
-            raise OSError(
-                error.errno,
-                f"memory={self._folder!r} cannot be written ({error.strerror}): it must be a "
-                f"writable folder or None",
-            ) from error
-        self._step = memory.cache(_with_digest, ignore=["step"])
-        self._key = key
-
-    def load_or_compute(self, name, compute):
-        """Return the dict of tensors stored under the name, else compute and store it."""
-        step = _Step(compute)
-        arrays = self._load_or_run(name, step)
-        if arrays is None:
-            arrays = step.arrays or step()
-        return {name: torch.tensor(array) for name, array in arrays.items()}
-
-    def _load_or_run(self, name, step):
-        """The stored arrays, else those of the step; None if the memory fails."""
-        try:
-            stored = self._step(self._key, name, step)
-            if step.arrays is None and not _is_intact(stored):
-                self._step.call(self._key, name, step)  # computes and writes it again
-            return step.arrays or stored["arrays"]
-        except Exception as error:
-            if step.failed:
-                raise
-            warnings.warn(
-                f"memory={self._folder!r} fails ({error}): {name} is computed without it.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            return None
-
-
-class _Step:
-    """A computation that stores its result, and whether it has failed."""
-
-    arrays, failed = None, False
-
-    def __init__(self, compute):
-        self._compute = compute
-
-    def __call__(self):
-        try:
-            tensors = self._compute()
-        except BaseException:
-            self.failed = True
-            raise
-        self.arrays = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
-        return self.arrays
-
-
-def _with_digest(key, name, step):
-    arrays = step()
-    return {"arrays": arrays, "digest": _digest_of_arrays(arrays)}
-
-
-def _digest_of_arrays(arrays):
-    return repr({name: digest(np.atleast_1d(array)) for name, array in arrays.items()})
-
-
-def _is_intact(stored):
-    try:
-        return _digest_of_arrays(stored["arrays"]) == stored["digest"]
-    except Exception:  # a damaged pickle may load as any object
-        return False
