@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import RandomizedSearchCV
 
 from skae import ConvAutoencoder, DenseAutoencoder
+from skae._estimators import auto
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -192,3 +193,12 @@ def test_a_subclass_may_take_fewer_parameters(digits):
             super().__init__(latent_dim, hidden_layer_sizes=(), random_state=0)
 
     assert Short(3).fit(digits[0]).transform(digits[1]).shape == (len(digits[1]), 3)
+
+
+def test_a_tenth_of_the_rows_validates_a_fifth_of_few_and_ten_thousand_of_many():
+    shares = {n: auto.validation_fraction(n, linear_path=True) for n in (500, 5_000, 1_000_000)}
+    assert {n: round(n * share) for n, share in shares.items()} == {
+        500: 100,
+        5_000: 500,
+        1_000_000: 10_000,
+    }
