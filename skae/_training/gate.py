@@ -305,9 +305,11 @@ class _Judge:
 def _sentence_of_pca(verdict):
     if min(verdict.gains_when_cut.values(), default=0) < 0:
         return "codes and reconstructions are PCA's: cut codes were worse on validation rows"
+    # Of few rows, or very different ones, even a large gain may be chance.
+    reason = "is not enough" if verdict.gain < _MIN_GAIN else "these rows do not make certain"
     return (
         f"codes and reconstructions are PCA's: networks gained {_percent(verdict.gain)} of the "
-        f"variance on validation rows, which is not enough"
+        f"variance on validation rows, which {reason}"
     )
 
 
