@@ -98,10 +98,8 @@ class StreamingMixin:
     def _new_stream(self, X, state, device):
         n, p = auto.ROWS_OF_STREAM, X.shape[1]
         if state is None:
-            k, dtype = (
-                auto.resolve_latent_dim(self.latent_dim, True, *X.shape),
-                output_dtype(X.dtype),
-            )
+            k = auto.resolve_latent_dim(self.latent_dim, True, *X.shape)
+            dtype = output_dtype(X.dtype)
         else:
             k, dtype = state.latent_dim, state.mean.dtype
         hidden = auto.resolve_hidden_layer_sizes(
@@ -112,6 +110,7 @@ class StreamingMixin:
         options = auto.training_options(self, self._schedule(n, p), n, device)
         stream = new_stream(networks, options, p, dtype, state, random_state_of(self.random_state))
         stream.parameters = {name: stable_repr(getattr(self, name)) for name in _KEPT_BY_STREAMS}
+        # The length that was learnt: latent_dim may have been set since `fit`.
         if state is not None and isinstance(self.latent_dim, Integral):
             stream.parameters["latent_dim"] = stable_repr(k)
         return stream

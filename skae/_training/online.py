@@ -156,12 +156,18 @@ class Stream:
         k.
     networks : AveragedNetworks or None
         None for PCA alone.
+
+    Attributes
+    ----------
+    parameters : dict of str to str
+        The parameters of the estimator that cannot change between batches, as it was given them.
     """
 
     def __init__(self, basis, latent_dim, networks):
         self.basis = basis
         self.latent_dim = latent_dim
         self.networks = networks
+        self.parameters = {}
         self._turn = torch.eye(len(basis.squares), dtype=basis.directions.dtype)
 
     @property
